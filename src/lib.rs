@@ -1,0 +1,23 @@
+//! Postern: a private email gateway for brands that use The Wallet Crew.
+//!
+//! Data flows one way. A **door** (`http`, `cli`) parses what the world says and hands it to **work** (`intake`,
+//! `delivery`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
+//! (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
+//! `telemetry`) wires the rooms together and decides nothing about mail.
+//!
+//! ```text
+//! door ─▶ intake ─▶ store (one durable transaction) ─▶ 202
+//!                     │
+//!                     ▼ wake or poll
+//!                 delivery ─▶ courier: MAIL, RCPT ─▶ commit point (store) ─▶ DATA ─▶ settle (store)
+//! ```
+//!
+//! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
+//! is not in its table.
+
+// Words.
+pub mod domain;
+
+// Tools.
+pub mod clock;
+pub mod inbox;
