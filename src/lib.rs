@@ -20,4 +20,6 @@ pub mod domain;
 
 // Tools.
 pub mod clock;
+pub mod courier;
 pub mod inbox;
+pub mod store;

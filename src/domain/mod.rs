@@ -1,1 +1,13 @@
 //! The words everybody here speaks: pure, synchronous types and rules, without input or output.
+
+pub mod address;
+pub mod audit;
+pub mod ids;
+pub mod key;
+pub mod lane;
+pub mod message;
+pub mod quantity;
+pub mod reply;
+pub mod retry;
+pub mod submission;
+pub mod tenant;

@@ -1,0 +1,256 @@
+//! Audit entries: what happened, as canonical bytes that a later proof can stand on.
+//!
+//! A leaf never holds an address, a subject, a body or a relay's text. A recipient appears as an HMAC under a key of
+//! its own, so that erasing the key erases the person while every leaf keeps its hash. The bytes are JSON with sorted
+//! keys and no white space (RFC 8785 for the values we use: text, whole numbers, true and false), so two writers of the same facts write the
+//! same bytes.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::ids::{KeyId, MessageId, RelayName, TenantId};
+use super::lane::Lane;
+use super::message::{Entry, NewMessage, Outcome, Reason};
+use super::reply::Reply;
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The gateway itself.
+    Gateway,
+    /// A caller with this key.
+    Key(KeyId),
+    /// An operator's command.
+    Command(&'static str),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("gateway"),
+            Self::Key(id) => write!(f, "{id}"),
+            Self::Command(name) => write!(f, "command:{name}"),
+        }
+    }
+}
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A message was accepted.
+    Accepted,
+    /// A message was accepted but will not be sent.
+    Suppressed,
+    /// An attempt passed its commit point.
+    AttemptCommitted,
+    /// To be tried again.
+    Deferred,
+    /// The relay took it.
+    Relayed,
+    /// Refused for good.
+    Bounced,
+    /// The relay may have taken it.
+    Unknown,
+    /// An unknown was decided, by evidence or policy; or a late settlement told what it knew.
+    Resolved,
+    /// The deadline passed.
+    Expired,
+    /// Waits for an operator.
+    Held,
+    /// A key was made.
+    KeyCreated,
+    /// A key was revoked.
+    KeyRevoked,
+}
+
+impl Kind {
+    /// The word in the leaf.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Suppressed => "suppressed",
+            Self::AttemptCommitted => "attempt-committed",
+            Self::Deferred => "deferred",
+            Self::Relayed => "relayed",
+            Self::Bounced => "bounced",
+            Self::Unknown => "unknown",
+            Self::Resolved => "resolved",
+            Self::Expired => "expired",
+            Self::Held => "held",
+            Self::KeyCreated => "key-created",
+            Self::KeyRevoked => "key-revoked",
+        }
+    }
+}
+
+/// One thing that happened, before it has its place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happening {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub kind: Kind,
+    /// Whose.
+    pub tenant: TenantId,
+    /// To which message.
+    pub message: Option<MessageId>,
+    /// By whom.
+    pub actor: Actor,
+    facts: Map<String, Value>,
+}
+
+impl Happening {
+    /// Something that happened, without further facts.
+    #[must_use]
+    pub fn new(at: Timestamp, kind: Kind, tenant: &TenantId, message: Option<MessageId>, actor: Actor) -> Self {
+        Self { at, kind, tenant: tenant.clone(), message, actor, facts: Map::new() }
+    }
+
+    /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn with_reply(self, reply: Option<&Reply>) -> Self {
+        let Some(reply) = reply else { return self };
+        let happening = self.with("code", reply.code);
+        match reply.enhanced {
+            Some(enhanced) => happening.with("enhanced", enhanced.to_string()),
+            None => happening,
+        }
+    }
+
+    /// The canonical bytes of this happening at place `seq` of the log.
+    #[must_use]
+    pub fn canonical(&self, seq: u64) -> Vec<u8> {
+        let mut leaf = self.facts.clone();
+        leaf.insert("seq".into(), seq.into());
+        leaf.insert("at".into(), format_at(self.at).into());
+        leaf.insert("kind".into(), self.kind.as_str().into());
+        leaf.insert("tenant".into(), self.tenant.as_str().into());
+        leaf.insert("actor".into(), self.actor.to_string().into());
+        if let Some(message) = self.message {
+            leaf.insert("messageId".into(), message.to_string().into());
+        }
+        // serde_json's map is a BTreeMap: keys come out sorted, and nothing here can fail to serialise.
+        Value::Object(leaf).to_string().into_bytes()
+    }
+}
+
+/// RFC 3339 in UTC with exactly three decimals, so that equal times are equal bytes.
+fn format_at(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key.
+#[must_use]
+pub fn accepted(message: &NewMessage, recipient: &[u8; 32]) -> Happening {
+    let (kind, reason) = match message.entry {
+        Entry::Queued => (Kind::Accepted, None),
+        Entry::Suppressed(reason) => (Kind::Suppressed, Some(reason)),
+    };
+    let happening = Happening::new(message.accepted_at, kind, &message.tenant, Some(message.id), message.actor.clone())
+        .with("lane", message.lane.as_str())
+        .with("deliverBy", format_at(message.deliver_by))
+        .with("recipient", hex(recipient))
+        .with("mimeSha256", hex(&message.mime_sha256))
+        .with("mimeBytes", message.mime.len());
+    match reason {
+        Some(reason) => happening.with("reason", reason.as_str()),
+        None => happening,
+    }
+}
+
+/// The leaf of a commit point. `attempt` counts from 1.
+#[must_use]
+pub fn attempt_committed(
+    at: Timestamp,
+    tenant: &TenantId,
+    id: MessageId,
+    relay: &RelayName,
+    attempt: u32,
+) -> Happening {
+    Happening::new(at, Kind::AttemptCommitted, tenant, Some(id), Actor::Gateway)
+        .with("relay", relay.as_str())
+        .with("attempt", attempt)
+}
+
+/// The leaf of an attempt's end. `attempt` counts from 1.
+#[must_use]
+pub fn outcome(
+    at: Timestamp,
+    tenant: &TenantId,
+    id: MessageId,
+    relay: Option<&RelayName>,
+    attempt: u32,
+    outcome: &Outcome,
+) -> Happening {
+    let leaf = |kind| Happening::new(at, kind, tenant, Some(id), Actor::Gateway).with("attempt", attempt);
+    let happening = match outcome {
+        Outcome::Relayed { reply } => {
+            let happening = leaf(Kind::Relayed).with_reply(Some(reply));
+            match reply.queue_id() {
+                Some(queue_id) => happening.with("relayQueueId", queue_id),
+                None => happening,
+            }
+        }
+        Outcome::Deferred { reason, reply, next_at } => leaf(Kind::Deferred)
+            .with("reason", reason.as_str())
+            .with("nextAttemptAt", format_at(*next_at))
+            .with_reply(reply.as_ref()),
+        Outcome::Bounced { reason, reply } => {
+            leaf(Kind::Bounced).with("reason", reason.as_str()).with_reply(reply.as_ref())
+        }
+        Outcome::Unknown { reason, .. } => leaf(Kind::Unknown).with("reason", reason.as_str()),
+        Outcome::Held { reason } => leaf(Kind::Held).with("reason", reason.as_str()),
+    };
+    match relay {
+        Some(relay) => happening.with("relay", relay.as_str()),
+        None => happening,
+    }
+}
+
+/// The leaf of a settlement that came after somebody else had decided: what it knew.
+#[must_use]
+pub fn late(settled: &Happening) -> Happening {
+    let mut happening = settled.clone().with("outcome", settled.kind.as_str());
+    happening.kind = Kind::Resolved;
+    happening.with("late", true)
+}
+
+/// The leaf of an unknown that the lane's policy decided.
+#[must_use]
+pub fn resolved_by_policy(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> Happening {
+    Happening::new(at, Kind::Resolved, tenant, Some(id), Actor::Gateway)
+        .with("by", "policy")
+        .with("reason", reason.as_str())
+}
+
+/// The leaf of a deadline that passed before any attempt could have been taken.
+#[must_use]
+pub fn expired(at: Timestamp, tenant: &TenantId, id: MessageId, lane: Lane) -> Happening {
+    Happening::new(at, Kind::Expired, tenant, Some(id), Actor::Gateway)
+        .with("lane", lane.as_str())
+        .with("reason", Reason::DeadlinePassed.as_str())
+}
+
+/// The leaf of a message that now waits for an operator.
+#[must_use]
+pub fn held(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> Happening {
+    Happening::new(at, Kind::Held, tenant, Some(id), Actor::Gateway).with("reason", reason.as_str())
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // Writing to a String cannot fail.
+        text
+    })
+}

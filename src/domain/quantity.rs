@@ -1,0 +1,243 @@
+//! Quantities as people write them in a configuration: durations, sizes, rates, shares.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Serde through text, for the types of this file.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+/// A length of time written `"90s"`, `"15m"`, `"2h"`, `"7d"` or `"250ms"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HumanDuration(pub Duration);
+
+/// Units of a duration in milliseconds, the largest first.
+const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// No duration is longer than this: a hundred years.
+const DURATION_MS_MAX: u64 = 100 * 365 * 86_400_000;
+
+impl HumanDuration {
+    /// So many seconds.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl FromStr for HumanDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a duration: write a number and ms, s, m, h or d, as in \"90s\"");
+        let (digits, unit) = split_number(text).ok_or_else(wrong)?;
+        let factor = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
+        let millis = digits.checked_mul(factor).filter(|ms| *ms <= DURATION_MS_MAX);
+        millis
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(|| format!("{text:?} is longer than a hundred years"))
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if millis == 0 {
+            return f.write_str("0s");
+        }
+        let whole = DURATION_UNITS.iter().find(|(_, factor)| millis.is_multiple_of(*factor));
+        let (unit, factor) = whole.copied().unwrap_or(("ms", 1));
+        write!(f, "{}{unit}", millis / factor)
+    }
+}
+
+as_text!(HumanDuration);
+
+/// A number of bytes written `"5MiB"`, `"64KiB"`, `"1GiB"` or `"512B"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ByteSize(pub u64);
+
+/// Units of a size in bytes, the largest first.
+const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl ByteSize {
+    /// As a length in memory.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a size: write a number and B, KiB, MiB or GiB, as in \"5MiB\"");
+        let (digits, unit) = split_number(text).ok_or_else(wrong)?;
+        let factor = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
+        digits.checked_mul(factor).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = SIZE_UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let (unit, factor) = whole.copied().unwrap_or(("B", 1));
+        write!(f, "{}{unit}", self.0 / factor)
+    }
+}
+
+as_text!(ByteSize);
+
+/// So many per second, minute, hour or day: `"100/s"`, `"20/h"`, `"100/s,burst=200"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate {
+    /// How many in one `per`.
+    pub count: u32,
+    /// The length of time they are counted over.
+    pub per: Duration,
+    /// How many may come at once; default one second's worth, at least 1.
+    pub burst: u32,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a rate: write \"100/s\", \"20/h\" or \"100/s,burst=200\"");
+        let (rate, burst) = match text.split_once(",burst=") {
+            Some((rate, burst)) => (rate, Some(burst.parse::<u32>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let (count, unit) = rate.split_once('/').ok_or_else(wrong)?;
+        let count = count.parse::<u32>().map_err(|_| wrong())?;
+        let per = match unit {
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_mins(1),
+            "h" => Duration::from_hours(1),
+            "d" => Duration::from_hours(24),
+            _ => return Err(wrong()),
+        };
+        let per_second = u32::try_from(u64::from(count) / per.as_secs()).unwrap_or(u32::MAX);
+        let burst = burst.unwrap_or(per_second.max(1));
+        if count == 0 || burst == 0 {
+            return Err(format!("{text:?}: a rate and its burst are at least 1"));
+        }
+        Ok(Self { count, per, burst })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            60 => "m",
+            3_600 => "h",
+            86_400 => "d",
+            _ => "s",
+        };
+        write!(f, "{}/{unit},burst={}", self.count, self.burst)
+    }
+}
+
+as_text!(Rate);
+
+/// A part of a whole, `0.0` to `1.0`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Share(f64);
+
+impl Share {
+    /// Nothing.
+    pub const NONE: Self = Self(0.0);
+
+    /// A share of `part`, which must lie in `0.0..=1.0`.
+    pub fn new(part: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&part) {
+            Ok(Self(part))
+        } else {
+            Err(format!("{part} is not a share: write 0.0 to 1.0"))
+        }
+    }
+
+    /// This share of `whole`, rounded up.
+    #[must_use]
+    pub fn of(self, whole: u32) -> u32 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ share × whole ≤ u32::MAX")]
+        let part = (self.0 * f64::from(whole)).ceil() as u32;
+        part
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(part: f64) -> Result<Self, String> {
+        Self::new(part)
+    }
+}
+
+impl From<Share> for f64 {
+    fn from(share: Share) -> Self {
+        share.0
+    }
+}
+
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    Some((text[..end].parse().ok()?, text[end..].trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    #[test]
+    fn quantities_read_back_as_written() {
+        for text in ["90s", "15m", "2h", "7d", "250ms", "36h", "0s"] {
+            assert_eq!(text.parse::<HumanDuration>().unwrap().to_string(), text);
+        }
+        for text in ["5MiB", "1KiB", "3GiB", "17B"] {
+            assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
+        }
+        assert_eq!("60s".parse::<HumanDuration>().unwrap().to_string(), "1m");
+        assert_eq!("100/s".parse::<Rate>().unwrap(), Rate { count: 100, per: Duration::from_secs(1), burst: 100 });
+        assert_eq!("20/h".parse::<Rate>().unwrap().burst, 1);
+        assert_eq!("100/s,burst=200".parse::<Rate>().unwrap().to_string(), "100/s,burst=200");
+    }
+
+    #[test]
+    fn what_is_not_a_quantity_is_refused_with_an_example() {
+        for text in ["", "s", "90", "90 parsecs", "-1s", "99999999999999999999d", "1e3s"] {
+            assert!(text.parse::<HumanDuration>().is_err(), "{text}");
+        }
+        for text in ["", "5", "5MB", "-5MiB", "99999999999999999GiB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        for text in ["", "100", "100/y", "0/s", "1/s,burst=0", "x/s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        assert!(Share::new(1.5).is_err() && Share::new(f64::NAN).is_err());
+        assert_eq!(Share::new(0.25).unwrap().of(5), 2);
+    }
+}

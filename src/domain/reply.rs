@@ -1,0 +1,213 @@
+//! What a relay answered, and what that means for the message: one total function.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An enhanced status code, `class.subject.detail` (RFC 3463).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String")]
+pub struct EnhancedCode {
+    /// 2 success, 4 persistent transient failure, 5 permanent failure.
+    pub class: u8,
+    /// What it is about.
+    pub subject: u16,
+    /// More exactly.
+    pub detail: u16,
+}
+
+impl EnhancedCode {
+    /// Reads a code from the beginning of a reply's text, `^[245]\.\d{1,3}\.\d{1,3}`, followed by a space or the end.
+    #[must_use]
+    pub fn leading(text: &str) -> Option<Self> {
+        let word = text.split([' ', '\t']).next()?;
+        let mut parts = word.split('.');
+        let number = |part: Option<&str>| {
+            let part = part?;
+            let fits = (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            if fits { part.parse::<u16>().ok() } else { None }
+        };
+        let class = match parts.next()? {
+            "2" => 2,
+            "4" => 4,
+            "5" => 5,
+            _ => return None,
+        };
+        let code = Self { class, subject: number(parts.next())?, detail: number(parts.next())? };
+        parts.next().is_none().then_some(code)
+    }
+}
+
+impl fmt::Display for EnhancedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+impl From<EnhancedCode> for String {
+    fn from(code: EnhancedCode) -> Self {
+        code.to_string()
+    }
+}
+
+/// Longest reply text kept, in bytes; a relay that says more is cut.
+pub const REPLY_BYTES_MAX: usize = 2_000;
+
+/// A relay's whole reply to one command. Its text may name the recipient: it belongs to the message, never to a log or leaf.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The three-digit code.
+    pub code: u16,
+    /// The enhanced code at the beginning of the text, when there is one.
+    pub enhanced: Option<EnhancedCode>,
+    /// The text of all lines, joined by one space.
+    pub text: String,
+}
+
+impl Reply {
+    /// A reply from its code and its lines' texts.
+    #[must_use]
+    pub fn new(code: u16, mut text: String) -> Self {
+        if text.len() > REPLY_BYTES_MAX {
+            let end = (0..=REPLY_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            text.truncate(end);
+        }
+        Self { code, enhanced: EnhancedCode::leading(&text), text }
+    }
+
+    /// The relay's own queue id, from texts like `2.0.0 Ok: queued as 4F2…` (Postfix), `Message accepted for delivery`
+    /// with a leading id (Sendmail: `2.0.0 x1AB Message accepted…`), or `OK id=1abc-…` (Exim).
+    #[must_use]
+    pub fn queue_id(&self) -> Option<String> {
+        let words: Vec<&str> = self.text.split_whitespace().collect();
+        let after = |first: &str, second: &str| {
+            words
+                .windows(3)
+                .find(|w| w[0].eq_ignore_ascii_case(first) && w[1].eq_ignore_ascii_case(second))
+                .map(|w| w[2])
+        };
+        let sendmail = || match words.as_slice() {
+            [_, id, message, accepted, ..]
+                if message.eq_ignore_ascii_case("message") && accepted.eq_ignore_ascii_case("accepted") =>
+            {
+                Some(*id)
+            }
+            _ => None,
+        };
+        let id = after("queued", "as")
+            .or_else(|| words.iter().find_map(|word| word.strip_prefix("id=")))
+            .or_else(sendmail)?;
+        let id = id.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let plain =
+            !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        plain.then(|| id.to_owned())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text may hold the recipient.
+        write!(f, "Reply({}", self.code)?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, " {enhanced}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What a reply to MAIL, RCPT, DATA or the final dot means for the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// Taken; go on.
+    Accepted,
+    /// Not now: try again later.
+    Transient,
+    /// Never: the message ends.
+    Permanent,
+    /// The relay refuses *us* (authentication, TLS wanted): no message's fault, so none is spent or ended.
+    RelayRefusesUs,
+}
+
+/// What the answer to a command that wants 2yz (DATA: 354) means. Total; temporary unless certainly permanent.
+///
+/// A 5yz is permanent unless its enhanced code says 4.y.z; a 4yz is transient whatever its enhanced code says, since
+/// RFC 5321 section 4.2.1 gives the basic code the last word on trying again. Codes that speak of the dialogue rather
+/// than of the mail (RFC 5321 500–504, RFC 4954 530–538) never end a message.
+#[must_use]
+pub fn meaning(reply: &Reply, wanted: Wanted) -> Meaning {
+    match (reply.code, wanted) {
+        (250..=252, Wanted::Completion) | (354, Wanted::GoAhead) => Meaning::Accepted,
+        (432 | 454 | 530 | 534 | 535 | 538, _) => Meaning::RelayRefusesUs,
+        (500 | 502 | 503 | 504, _) => Meaning::Transient,
+        (500..=599, _) if reply.enhanced.is_none_or(|enhanced| enhanced.class != 4) => Meaning::Permanent,
+        // 4yz, 5yz with 4.y.z, and whatever no relay should say here (1yz, 2yz to DATA, 3yz to RCPT, 6yz …).
+        _ => Meaning::Transient,
+    }
+}
+
+/// Which reply the command asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// 250, 251 or 252: MAIL, RCPT, the final dot.
+    Completion,
+    /// 354: DATA.
+    GoAhead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(code: u16, text: &str) -> Reply {
+        Reply::new(code, text.to_owned())
+    }
+
+    #[test]
+    fn every_code_means_something_and_only_certain_refusals_are_permanent() {
+        for code in 0..=999 {
+            let meant = meaning(&reply(code, "x"), Wanted::Completion);
+            assert_eq!(
+                meant == Meaning::Permanent,
+                (500..600).contains(&code) && ![500, 502, 503, 504, 530, 534, 535, 538].contains(&code),
+                "{code}"
+            );
+            assert_eq!(meant == Meaning::Accepted, (250..=252).contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_enhanced_code_softens_but_never_hardens() {
+        assert_eq!(meaning(&reply(550, "4.2.2 full"), Wanted::Completion), Meaning::Transient);
+        assert_eq!(meaning(&reply(550, "5.1.1 no"), Wanted::Completion), Meaning::Permanent);
+        assert_eq!(meaning(&reply(450, "5.1.1 soft bounce"), Wanted::Completion), Meaning::Transient);
+        assert_eq!(
+            meaning(&reply(530, "5.7.0 Must issue a STARTTLS command first"), Wanted::Completion),
+            Meaning::RelayRefusesUs
+        );
+        assert_eq!(meaning(&reply(354, "go"), Wanted::Completion), Meaning::Transient);
+        assert_eq!(meaning(&reply(250, "ok"), Wanted::GoAhead), Meaning::Transient);
+        assert_eq!(meaning(&reply(354, "go"), Wanted::GoAhead), Meaning::Accepted);
+    }
+
+    #[test]
+    fn the_relays_queue_id_is_found_in_the_usual_texts() {
+        for (text, id) in [
+            ("2.0.0 Ok: queued as 4F2A91C2", Some("4F2A91C2")),
+            ("2.0.0 Ok: queued as 4bXyz1QrstzAbc", Some("4bXyz1QrstzAbc")),
+            ("OK id=1rXyZa-0001Ab-2c", Some("1rXyZa-0001Ab-2c")),
+            ("2.0.0 x1ABcd12 Message accepted for delivery", Some("x1ABcd12")),
+            ("2.6.0 <abc@x> [InternalId=123] Queued mail for delivery", None),
+            ("Ok", None),
+        ] {
+            assert_eq!(reply(250, text).queue_id().as_deref(), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_enhanced_code_is_read_only_from_the_beginning() {
+        assert_eq!(EnhancedCode::leading("5.1.1 x").map(|c| c.to_string()).as_deref(), Some("5.1.1"));
+        for text in ["3.1.1 x", "5.1 x", "5.1.1.1 x", "5.1111.1 x", "x 5.1.1", "5..1 x", ""] {
+            assert_eq!(EnhancedCode::leading(text), None, "{text}");
+        }
+    }
+}

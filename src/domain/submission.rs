@@ -1,0 +1,90 @@
+//! A submission: what a caller asked us to send, parsed but not yet decided upon.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::address::Mailbox;
+use super::lane::Lane;
+use super::quantity::HumanDuration;
+
+/// Subjects up to this many characters.
+pub const SUBJECT_CHARS_MAX: usize = 2_000;
+/// Tags at most, and characters in one.
+pub const TAGS_MAX: usize = 50;
+/// Characters in one tag.
+pub const TAG_CHARS_MAX: usize = 100;
+/// Metadata entries at most.
+pub const METADATA_MAX: usize = 50;
+/// Characters in a metadata key.
+pub const METADATA_KEY_CHARS_MAX: usize = 100;
+/// Characters in a metadata value.
+pub const METADATA_VALUE_CHARS_MAX: usize = 1_000;
+/// Caller's headers at most.
+pub const HEADERS_MAX: usize = 50;
+/// Characters in one header's value.
+pub const HEADER_VALUE_CHARS_MAX: usize = 4_000;
+/// Attached files at most.
+pub const ATTACHMENTS_MAX: usize = 50;
+/// Characters in a template's name.
+pub const TEMPLATE_CHARS_MAX: usize = 200;
+/// Characters in a file's name.
+pub const FILENAME_CHARS_MAX: usize = 255;
+
+/// One mail to one recipient, as asked for. Serialised canonically it is what an idempotency key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Submission {
+    /// The one recipient.
+    pub recipient: Mailbox,
+    /// The platform's template name.
+    pub template: Option<String>,
+    /// The subject.
+    pub subject: String,
+    /// The HTML part.
+    pub html: Option<String>,
+    /// The text part as given; made from the HTML when absent.
+    pub text: Option<String>,
+    /// Sender other than the tenant's default.
+    pub from: Option<Mailbox>,
+    /// Where answers go.
+    pub reply_to: Option<Mailbox>,
+    /// Further headers, names as given.
+    pub headers: Vec<(String, String)>,
+    /// Attached and inline files.
+    pub attachments: Vec<Attachment>,
+    /// Lane other than the one the tenant's patterns give.
+    pub lane: Option<Lane>,
+    /// Deadline other than the lane's.
+    pub deadline: Option<Deadline>,
+    /// Not before this.
+    pub send_at: Option<Timestamp>,
+    /// The caller's tags.
+    pub tags: Vec<String>,
+    /// The caller's metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// What the platform sent as the template's data, by key; only keys in the tenant's `data_kept` are kept.
+    pub data: BTreeMap<String, String>,
+}
+
+/// When a message is too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Deadline {
+    /// At this moment.
+    By(Timestamp),
+    /// So long after it was accepted, or after `sendAt`.
+    Within(HumanDuration),
+}
+
+/// A file in a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// Its name.
+    pub filename: String,
+    /// Its media type, `type/subtype` with optional parameters.
+    pub content_type: String,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Set for a file the HTML shows as `cid:…`, without angle brackets.
+    pub content_id: Option<String>,
+}

@@ -1,0 +1,105 @@
+//! A tenant: one brand, its senders, lanes and relays.
+
+use super::address::{EmailAddress, Mailbox};
+use super::ids::{RelayName, TenantId};
+use super::lane::Lane;
+
+/// A tenant's rules, as its file in `config/tenants` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name in URLs, rows and keys.
+    pub id: TenantId,
+    /// What people call it.
+    pub name: String,
+    /// The default sender.
+    pub from: Mailbox,
+    /// Domains (A-labels) a submission may use in From.
+    pub from_allowed: Vec<String>,
+    /// Relays in order of preference.
+    pub relays: Vec<RelayName>,
+    /// The culture used when none fits.
+    pub default_culture: String,
+    /// When not empty, only these domains and addresses are mailed.
+    pub recipients_allowed: Vec<RecipientRule>,
+    /// Template name patterns (`*` stands for any run of characters) and their lanes; the first match counts.
+    pub lanes: Vec<(String, Lane)>,
+    /// Keys of the platform's `data` that are kept as metadata.
+    pub data_kept: Vec<String>,
+}
+
+/// An entry of `recipients_allowed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecipientRule {
+    /// Everybody at this domain (A-labels).
+    Domain(String),
+    /// This address, normalised.
+    Address(String),
+}
+
+impl Tenant {
+    /// Whether this recipient may be mailed at all.
+    #[must_use]
+    pub fn allows_recipient(&self, recipient: &EmailAddress) -> bool {
+        self.recipients_allowed.is_empty()
+            || self.recipients_allowed.iter().any(|rule| match rule {
+                RecipientRule::Domain(domain) => domain == recipient.domain(),
+                RecipientRule::Address(address) => *address == recipient.normalized(),
+            })
+    }
+
+    /// Whether a submission may write this sender into From. The default sender always may.
+    #[must_use]
+    pub fn allows_sender(&self, from: &EmailAddress) -> bool {
+        *from == self.from.address || self.from_allowed.iter().any(|domain| domain == from.domain())
+    }
+
+    /// The lane of a template, by the first pattern that matches its name whatever the case.
+    #[must_use]
+    pub fn lane_of(&self, template: Option<&str>) -> Lane {
+        let Some(template) = template else { return Lane::Standard };
+        let template = template.to_lowercase();
+        let found = self.lanes.iter().find(|(pattern, _)| matches_pattern(&pattern.to_lowercase(), &template));
+        found.map_or(Lane::Standard, |(_, lane)| *lane)
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any run of characters. Linear in pattern × text, no recursion.
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    // Unwrap safety: split yields at least one part.
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut ended = !pattern.contains('*');
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+        ended = false;
+    }
+    ended && rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, text, fits) in [
+            ("*challenge*", "login-challenge-fr", true),
+            ("*challenge*", "challenge", true),
+            ("challenge", "challenge", true),
+            ("challenge", "challenge2", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+}

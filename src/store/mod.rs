@@ -1,0 +1,271 @@
+//! What is kept, durably: messages, their contents, attempts, idempotency keys, API keys and the audit.
+//!
+//! # Who is who
+//!
+//! * A **message** is one hot row (state, lane, due, attempts) beside one cold row (content, compressed).
+//! * An **attempt** row exists only between a commit point and its settlement. Whoever holds its token may settle.
+//!   After a crash the rows that are left say exactly which messages are `unknown`.
+//! * A **claim** promises a message to one dispatcher until it is given back. It is not durable: nothing was done yet.
+//! * A **leaf** is one audit entry, appended in the transaction of the change it tells of.
+//!
+//! # What is promised
+//!
+//! A method that writes returns `Ok` only after its transaction is on disk. One that fails has changed nothing. Writes
+//! are single calls here and batches inside: whatever waits when the writer is free shares one transaction and one
+//! sync, each in a savepoint of its own, and every caller waits for its own result.
+//!
+//! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
+//! One conformance suite (`tests/store`) runs every behaviour on every implementation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::audit::Actor;
+use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::key::ApiKey;
+use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
+use crate::domain::message::{
+    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+};
+
+/// What went wrong in the store. Messages never hold addresses or contents.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot write now (disk full, read-only, locked by another for too long). Nothing was changed.
+    #[error("the store cannot write: {doing}: {detail}")]
+    NotPersisted {
+        /// What this was for.
+        doing: &'static str,
+        /// What the database said.
+        detail: String,
+    },
+    /// The database cannot be read now.
+    #[error("the store cannot read: {doing}: {detail}")]
+    Unreadable {
+        /// What this was for.
+        doing: &'static str,
+        /// What the database said.
+        detail: String,
+    },
+    /// A stored row does not make sense.
+    #[error("corrupt row in {table}, column {column}, id {id}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's identifier as shown elsewhere.
+        id: String,
+    },
+    /// Another gateway serves this store.
+    #[error("another gateway serves this store ({0})")]
+    InUse(String),
+    /// The store cannot be opened or migrated.
+    #[error("cannot open the store: {0}")]
+    Open(String),
+    /// The store's thread has ended; the process is stopping.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Which messages may be claimed: the due ones of one lane and tenant, so many of each domain.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The lane.
+    pub lane: Lane,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Due at or before this, deadline after it.
+    pub now: Timestamp,
+    /// Recipient domains (A-labels) and how many messages of each at most.
+    pub domains: Vec<(String, usize)>,
+}
+
+/// A page of the domains that have due messages, in alphabetical order.
+#[derive(Debug, Clone)]
+pub struct DueDomains {
+    /// The lane.
+    pub lane: Lane,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Due at or before this.
+    pub now: Timestamp,
+    /// Only domains after this one; `None` from the start.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// One attempt asks whether it may send.
+#[derive(Debug, Clone)]
+pub struct CommitPoint {
+    /// The message.
+    pub id: MessageId,
+    /// Fresh random token; every later write of the attempt repeats it.
+    pub token: LeaseToken,
+    /// The relay whose RCPT was accepted.
+    pub relay: RelayName,
+    /// The present moment.
+    pub at: Timestamp,
+}
+
+/// Which messages a list shows, newest first. `None` and empty mean any.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Normalised recipient address.
+    pub recipient: Option<String>,
+    /// State.
+    pub status: Option<Status>,
+    /// Template name.
+    pub template: Option<String>,
+    /// Lane.
+    pub lane: Option<Lane>,
+    /// One tag.
+    pub tag: Option<String>,
+    /// Accepted at or after.
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    pub until: Option<Timestamp>,
+    /// Only messages older than this one (the cursor).
+    pub before: Option<MessageId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A stored audit leaf: its place and its canonical bytes (JSON).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its place in the log, from 0, without gaps.
+    pub seq: u64,
+    /// Its canonical bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A message's content, when somebody asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The whole mail (RFC 5322).
+    Present(Vec<u8>),
+    /// It was there and has been removed.
+    Purged,
+    /// There is no such message of this tenant.
+    NoMessage,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Messages that became `expired`.
+    pub expired: usize,
+    /// Messages past their deadline that may have been sent, now `held`: an operator must look.
+    pub held: usize,
+}
+
+/// The store, as work and doors see it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // --- the door ---
+
+    /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
+    ///
+    /// A known idempotency key of the tenant that has not expired at `accepted_at` answers with the first receipt
+    /// ([`Acceptance::Replayed`]) or, bound to another fingerprint, with [`Acceptance::IdempotencyMismatch`]; nothing
+    /// is kept then.
+    async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
+
+    // --- delivery ---
+
+    /// Domains with messages of this lane and tenant that are due and unclaimed or claimed alike.
+    async fn due_domains(&self, page: DueDomains) -> Result<Vec<String>, StoreError>;
+
+    /// Claims due messages (`queued`, `deferred`; without an attempt row) that nobody has claimed, oldest due first
+    /// within each domain. An unreadable row is logged, skipped and held (`reason` = `content-unreadable`) if it can be.
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Candidate>, StoreError>;
+
+    /// Gives claims back: nothing was done with these messages, or all is settled. Unknown ids are ignored.
+    fn give_back(&self, ids: &[MessageId]);
+
+    /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, or its content is gone.
+    async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError>;
+
+    /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
+    ///
+    /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
+    /// attempt row. Its leaf (`attempt-committed`) is appended with it.
+    async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
+
+    /// Writes how an attempt ended.
+    ///
+    /// With a token: the attempt row must still hold it; else [`Settled::Stale`], and a `resolved` leaf tells what was
+    /// known (on a relayed outcome also the relay's queue id). Without: the message must be `queued` or `deferred` and
+    /// have no attempt row; else [`Settled::Stale`] and nothing is written. Spends one attempt, except `Held`. `Unknown`
+    /// and anything after it keeps `may_have_been_sent`.
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
+
+    /// At start: every attempt row left by a dead process becomes `unknown` (reason `interrupted`), to be decided at
+    /// `decide_at` of its lane. Returns how many.
+    async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError>;
+
+    /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them; returns how many.
+    ///
+    /// `resend-once`, and never resent before, and before the deadline → `queued` (`unknown-resent`), due now.
+    /// Otherwise → `held` (`unknown-held`, or `deadline-passed`).
+    async fn decide_unknown(
+        &self,
+        at: Timestamp,
+        policy: PerLane<UnknownPolicy>,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
+    /// Ends messages past their deadline, at most `limit`: `expired`, or `held` when they may have been sent. Skips
+    /// messages with an attempt row. Also forgets idempotency keys that have expired, at most `limit`.
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError>;
+
+    /// The next moment at which something becomes due, is to be decided or expires; `None` when nothing waits.
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    // --- reading ---
+
+    /// One message of a tenant.
+    async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError>;
+
+    /// Messages of a tenant, newest first.
+    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError>;
+
+    /// The leaves of a message of a tenant, oldest first; `None` when there is no such message.
+    async fn leaves(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Vec<Leaf>>, StoreError>;
+
+    /// The content of a message of a tenant.
+    async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError>;
+
+    /// How many live messages there are, by lane and state.
+    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError>;
+
+    // --- keys ---
+
+    /// The store's own random key, made with the store, under which API secrets are kept as MACs.
+    async fn key_pepper(&self) -> Result<[u8; 32], StoreError>;
+
+    /// Keeps a new API key, with its leaf.
+    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError>;
+
+    /// All API keys, oldest first, revoked ones too.
+    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError>;
+
+    /// Revokes a key, with its leaf. `false` when there is no such key; revoking twice changes nothing.
+    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError>;
+
+    // --- health ---
+
+    /// Commits something small: `Ok` means the store can write.
+    async fn probe(&self, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns when the store can no longer serve (its thread died): the process must stop.
+    async fn failed(&self);
+
+    /// Finishes what is queued and closes; later calls answer [`StoreError::Closed`].
+    async fn close(&self);
+}
