@@ -20,6 +20,8 @@ pub mod domain;
 
 // Tools.
 pub mod clock;
+pub mod compose;
 pub mod courier;
 pub mod inbox;
+pub mod intake;
 pub mod store;

@@ -88,3 +88,20 @@ pub struct Attachment {
     /// Set for a file the HTML shows as `cid:…`, without angle brackets.
     pub content_id: Option<String>,
 }
+
+/// What is wrong with one field of a submission. The detail never repeats the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) to the field as documented, e.g. `/recipient`, `/attachments/0/content`.
+    pub pointer: String,
+    /// What is wrong and what is wanted.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error at `pointer`.
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
