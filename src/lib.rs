@@ -15,13 +15,24 @@
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
 //! is not in its table.
 
-// Words.
-pub mod domain;
+// The hall.
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
+
+// Doors.
+pub mod http;
+
+// Work.
+pub mod courier;
+pub mod delivery;
+pub mod intake;
 
 // Tools.
 pub mod clock;
 pub mod compose;
-pub mod courier;
 pub mod inbox;
-pub mod intake;
 pub mod store;
+
+// Words.
+pub mod domain;

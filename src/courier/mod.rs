@@ -17,6 +17,8 @@
 //!
 //! What a reply *means* for the message is not decided here but in `domain::reply`.
 
+pub mod settings;
+
 use std::fmt;
 use std::time::Duration;
 

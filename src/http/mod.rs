@@ -1,0 +1,3 @@
+//! The HTTP doors: how brands, scripts and operators ask.
+
+pub mod settings;
