@@ -16,6 +16,8 @@
 //! is not in its table.
 
 // The hall.
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod lifecycle;
 pub mod telemetry;

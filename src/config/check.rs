@@ -43,6 +43,7 @@ fn server(config: &Config, say: &mut impl FnMut(&str, String)) {
         say("server.request_body_max", "must be 1KiB to 256MiB".to_owned());
     }
     wait("server.request_timeout", server.request_timeout, say);
+    wait("server.keep_alive", server.keep_alive, say);
 }
 
 fn delivery(config: &Config, say: &mut impl FnMut(&str, String)) {

@@ -63,7 +63,8 @@ impl Environment {
         }
         let mut laid = Vec::new();
         for (variable, text) in &self.overrides {
-            let path: Vec<String> = variable[PREFIX.len()..].to_lowercase().split(SEPARATOR).map(str::to_owned).collect();
+            let path: Vec<String> =
+                variable[PREFIX.len()..].to_lowercase().split(SEPARATOR).map(str::to_owned).collect();
             match place(table, &path) {
                 Ok(slot) => {
                     // Text first: most keys are text. The reader asks for `typed` when text does not fit.

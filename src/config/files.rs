@@ -62,8 +62,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         );
     }
     table.remove("relays");
-    let written: PosternFile =
-        read(Origin { file: &file, within: "", overrides }, table, problems).unwrap_or_default();
+    let written: PosternFile = read(Origin { file: &file, within: "", overrides }, table, problems).unwrap_or_default();
     let relays = read_relays(relays_written, &file, problems);
     let tenants = read_tenants(&folder.join("tenants"), &relays.names, problems);
     Config {
@@ -113,15 +112,6 @@ fn read_relays(written: Option<Value>, file: &str, problems: &mut Problems) -> R
             // The rules about credentials would only repeat this.
             complain(key, detail);
             continue;
-        }
-        for (key, path) in [
-            ("ca_file", &relay.ca_file),
-            ("client_cert_file", &relay.client_cert_file),
-            ("client_key_file", &relay.client_key_file),
-        ] {
-            if let Some(Err(error)) = path.as_ref().map(File::open) {
-                complain(key, format!("cannot be read: {}", error.kind()));
-            }
         }
         for (key, detail) in relay.problems() {
             complain(key, detail);

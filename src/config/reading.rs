@@ -93,9 +93,15 @@ impl Reading<'_, '_> {
             // A stand-in that did not fit, or a second error at a path already reported.
             let number = Value::Integer(1);
             let fits_next = get(&mut self.tree, &path).is_some_and(|value| *value != number);
-            if fits_next && !self.complete { set(&mut self.tree, &path, number) } else { remove(&mut self.tree, &path) }
+            if fits_next && !self.complete {
+                set(&mut self.tree, &path, number)
+            } else {
+                remove(&mut self.tree, &path)
+            }
             return;
         }
+        // What a type that refuses unknown fields itself says of them.
+        let message = if message.starts_with("unknown field `") { "unknown key" } else { message };
         let named = self.as_in_file(&path);
         let secret = named.iter().any(|step| matches!(step, Step::Key(key) if SECRET_KEYS.contains(&key.as_str())));
         self.report(&named, if secret { "must be text" } else { message });

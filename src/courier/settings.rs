@@ -1,176 +1,216 @@
-//! `[[relays]]`: where a relay is, how it is spoken to, and how much it is asked.
+//! What an operator says about a relay: `[[relays]]`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::domain::ids::RelayName;
 use crate::domain::quantity::{HumanDuration, Rate};
 
-/// How the connection is encrypted.
+/// No relay is given more sessions than this.
+pub const SESSIONS_MAX: u32 = 1_000;
+
+/// One relay.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelaySettings {
+    /// What tenants call it.
+    pub name: RelayName,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port: 465 for implicit TLS and 587 for STARTTLS, by custom.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: TlsMode,
+    /// The name its certificate must carry, when that is not `host`.
+    #[serde(default)]
+    pub tls_server_name: Option<String>,
+    /// Certificates (PEM) that alone may vouch for the relay; without it those the operating system trusts.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain (PEM), for a relay that asks for one.
+    #[serde(default)]
+    pub client_cert_file: Option<PathBuf>,
+    /// The key (PEM) of `client_cert_file`.
+    #[serde(default)]
+    pub client_key_file: Option<PathBuf>,
+    /// Whether mail and credentials may go out unencrypted.
+    #[serde(default)]
+    pub allow_plaintext: bool,
+    /// The account at the relay; none: no AUTH.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Its password, or its access token for XOAUTH2.
+    #[serde(default)]
+    pub password: Option<SecretString>,
+    /// A file that holds the password; whoever reads the configuration puts its content into `password`.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The mechanism; default: PLAIN, or else LOGIN, whichever the relay offers.
+    #[serde(default)]
+    pub auth: Option<AuthMechanism>,
+    /// Most connections open at once.
+    #[serde(default = "default_sessions")]
+    pub sessions: u32,
+    /// Most mails sent over one connection.
+    #[serde(default = "default_messages_per_session")]
+    pub messages_per_session: u32,
+    /// No new mail goes over a connection older than this.
+    #[serde(default = "default_session_age_max")]
+    pub session_age_max: HumanDuration,
+    /// No new mail goes over a connection unused for longer than this.
+    #[serde(default = "default_idle_max")]
+    pub idle_max: HumanDuration,
+    /// Most attempts; default: no limit.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// What we call ourselves in EHLO; default: our address on that connection, `[192.0.2.1]` (RFC 5321 section 4.1.4).
+    #[serde(default)]
+    pub hello_name: Option<String>,
+    /// Longest look-up and connect.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: HumanDuration,
+    /// Longest wait for the greeting.
+    #[serde(default = "default_greeting_timeout")]
+    pub greeting_timeout: HumanDuration,
+    /// Longest wait for the answer to a command, for the TLS handshake, and for any progress while content is sent.
+    #[serde(default = "default_command_timeout")]
+    pub command_timeout: HumanDuration,
+    /// Longest time the content may take, and longest wait for the answer to its final dot (RFC 5321 section 4.5.3.2.6).
+    #[serde(default = "default_data_timeout")]
+    pub data_timeout: HumanDuration,
+}
+
+fn default_sessions() -> u32 {
+    20
+}
+
+fn default_messages_per_session() -> u32 {
+    200
+}
+
+fn default_session_age_max() -> HumanDuration {
+    HumanDuration::from_secs(300)
+}
+
+fn default_idle_max() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+fn default_connect_timeout() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}
+
+fn default_greeting_timeout() -> HumanDuration {
+    HumanDuration::from_secs(60)
+}
+
+fn default_command_timeout() -> HumanDuration {
+    HumanDuration::from_secs(60)
+}
+
+fn default_data_timeout() -> HumanDuration {
+    HumanDuration::from_secs(600)
+}
+
+/// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsMode {
-    /// TLS from the first byte.
+    /// TLS from the first byte (RFC 8314).
     Implicit,
-    /// STARTTLS, required.
+    /// TLS after STARTTLS (RFC 3207); never without.
     Starttls,
-    /// Plain text.
+    /// Not at all.
     None,
 }
 
-/// How we authenticate.
+/// How we prove who we are (RFC 4954).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMechanism {
     /// PLAIN (RFC 4616).
     Plain,
-    /// LOGIN.
+    /// LOGIN, never standardised, widely offered.
     Login,
-    /// XOAUTH2: the password is an access token.
+    /// XOAUTH2: an access token.
     Xoauth2,
 }
 
-/// One `[[relays]]` in `postern.toml`.
-#[derive(Clone, Deserialize)]
-#[serde(expecting = "a table")]
-pub struct RelaySettings {
-    /// Its name, unique.
-    pub name: RelayName,
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Encryption.
-    #[serde(default = "defaults::tls")]
-    pub tls: TlsMode,
-    /// Sessions open at once.
-    #[serde(default = "defaults::sessions")]
-    pub sessions: u32,
-    /// Mails carried before a session is closed.
-    #[serde(default = "defaults::messages_per_session")]
-    pub messages_per_session: u32,
-    /// Age at which a session is closed.
-    #[serde(default = "defaults::session_age_max")]
-    pub session_age_max: HumanDuration,
-    /// Idle time after which a session is closed.
-    #[serde(default = "defaults::idle_max")]
-    pub idle_max: HumanDuration,
-    /// Attempts at most; without it there is no limit.
-    #[serde(default)]
-    pub rate: Option<Rate>,
-    /// User name for AUTH.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// Password, or access token for XOAUTH2.
-    #[serde(default)]
-    pub password: Option<SecretString>,
-    /// File holding the password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// Mechanism; without it the best of what the relay offers.
-    #[serde(default)]
-    pub auth: Option<AuthMechanism>,
-    /// PEM file of certificate authorities to trust instead of the system's.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of our certificate.
-    #[serde(default)]
-    pub client_cert_file: Option<PathBuf>,
-    /// PEM file of its key.
-    #[serde(default)]
-    pub client_key_file: Option<PathBuf>,
-    /// The name in the relay's certificate, when it is not `host`.
-    #[serde(default)]
-    pub tls_server_name: Option<String>,
-    /// Agrees to credentials, or a host elsewhere, without encryption.
-    #[serde(default)]
-    pub allow_plaintext: bool,
-    /// The name said in EHLO; default the machine's.
-    #[serde(default)]
-    pub hello_name: Option<String>,
-    /// Time for the name look-up and the TCP connect.
-    #[serde(default = "defaults::connect_timeout")]
-    pub connect_timeout: HumanDuration,
-    /// Time for the greeting and the TLS handshake.
-    #[serde(default = "defaults::greeting_timeout")]
-    pub greeting_timeout: HumanDuration,
-    /// Time for one command's reply.
-    #[serde(default = "defaults::command_timeout")]
-    pub command_timeout: HumanDuration,
-    /// Time for the content and the reply to its final dot.
-    #[serde(default = "defaults::data_timeout")]
-    pub data_timeout: HumanDuration,
-}
-
-/// Defaults, one function each, as serde wants them.
-mod defaults {
-    use super::TlsMode;
-    use crate::domain::quantity::HumanDuration;
-
-    pub(super) fn tls() -> TlsMode {
-        TlsMode::Starttls
-    }
-    pub(super) fn sessions() -> u32 {
-        20
-    }
-    pub(super) fn messages_per_session() -> u32 {
-        200
-    }
-    pub(super) fn session_age_max() -> HumanDuration {
-        HumanDuration::from_secs(300)
-    }
-    pub(super) fn idle_max() -> HumanDuration {
-        HumanDuration::from_secs(30)
-    }
-    pub(super) fn connect_timeout() -> HumanDuration {
-        HumanDuration::from_secs(10)
-    }
-    pub(super) fn greeting_timeout() -> HumanDuration {
-        HumanDuration::from_secs(30)
-    }
-    pub(super) fn command_timeout() -> HumanDuration {
-        HumanDuration::from_secs(30)
-    }
-    pub(super) fn data_timeout() -> HumanDuration {
-        HumanDuration::from_secs(120)
-    }
-}
-
 impl RelaySettings {
-    /// What is wrong, as key and detail. Never holds a secret.
+    /// Every key whose value cannot work, with what is wrong; empty when the relay can be tried.
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut wrong = Vec::new();
-        let mut say = |key, detail: &str| wrong.push((key, detail.to_owned()));
-        if self.host.is_empty() || self.host.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            say("host", "not a host name or an IP address");
+        let mut problems = Vec::new();
+        let mut wrong = |is_wrong: bool, key, what: &str| {
+            if is_wrong {
+                problems.push((key, what.to_owned()));
+            }
+        };
+        wrong(self.host.is_empty() || !is_one_word(&self.host), "host", "write a host name or an address");
+        wrong(self.port == 0, "port", "write a port from 1 to 65535");
+        wrong(!(1..=SESSIONS_MAX).contains(&self.sessions), "sessions", "write 1 to 1000");
+        wrong(self.messages_per_session == 0, "messages_per_session", "write at least 1");
+        wrong(
+            self.hello_name.as_deref().is_some_and(|name| name.is_empty() || !is_one_word(name)),
+            "hello_name",
+            "write a host name, or an address in brackets",
+        );
+        for (key, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("greeting_timeout", self.greeting_timeout),
+            ("command_timeout", self.command_timeout),
+            ("data_timeout", self.data_timeout),
+        ] {
+            wrong(timeout.0.is_zero(), key, "a time-out is longer than nothing");
         }
-        if self.port == 0 {
-            say("port", "must not be 0");
-        }
-        if self.sessions == 0 || self.sessions > 1_000 {
-            say("sessions", "must be 1 to 1000");
-        }
-        if self.messages_per_session == 0 {
-            say("messages_per_session", "must be at least 1");
-        }
-        let secret = self.password.as_ref().map(|password| !password.expose_secret().is_empty());
-        if self.username.is_some() != secret.is_some() {
-            say("username", "user name and password come together");
-        }
-        if self.auth.is_some() && self.username.is_none() {
-            say("auth", "needs a username");
-        }
-        if self.client_cert_file.is_some() != self.client_key_file.is_some() {
-            say("client_cert_file", "certificate and key come together");
-        }
-        let here = self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if self.tls == TlsMode::None && !self.allow_plaintext && (self.username.is_some() || !here) {
-            say("tls", "none with credentials, or to another machine, needs allow_plaintext = true");
-        }
-        wrong
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        wrong(self.username.is_some() && !has_password, "username", "needs password or password_file");
+        wrong(self.username.is_none() && has_password, "password", "needs username");
+        wrong(self.auth.is_some() && self.username.is_none(), "auth", "needs username and password");
+        self.tls_problems(&mut wrong);
+        problems
     }
+
+    fn tls_problems(&self, wrong: &mut impl FnMut(bool, &'static str, &str)) {
+        let plain = self.tls == TlsMode::None;
+        wrong(
+            plain && self.username.is_some() && !self.allow_plaintext,
+            "tls",
+            "\"none\" would send the password unencrypted: use TLS, or set allow_plaintext = true",
+        );
+        wrong(
+            plain && !is_loopback(&self.host) && !self.allow_plaintext,
+            "tls",
+            "\"none\" would send mail unencrypted to another machine: use TLS, or set allow_plaintext = true",
+        );
+        wrong(
+            self.client_cert_file.is_some() && self.client_key_file.is_none(),
+            "client_cert_file",
+            "needs client_key_file",
+        );
+        wrong(
+            self.client_key_file.is_some() && self.client_cert_file.is_none(),
+            "client_key_file",
+            "needs client_cert_file",
+        );
+        for (key, is_set) in [
+            ("tls_server_name", self.tls_server_name.is_some()),
+            ("ca_file", self.ca_file.is_some()),
+            ("client_cert_file", self.client_cert_file.is_some()),
+        ] {
+            wrong(plain && is_set, key, "means nothing with tls = \"none\"");
+        }
+    }
+}
+
+/// Whether a text can stand in a command without becoming two.
+fn is_one_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
