@@ -85,10 +85,8 @@ fn retry(key: &str, delays: &[HumanDuration], say: &mut impl FnMut(&str, String)
     if delays.is_empty() || delays.len() > RETRIES_MAX {
         say(key, format!("must hold 1 to {RETRIES_MAX} delays"));
     }
-    for (index, delay) in delays.iter().enumerate() {
-        if delay.0.is_zero() {
-            say(&format!("{key}[{index}]"), "must be more than 0s".to_owned());
-        }
+    if delays.iter().any(|delay| delay.0.is_zero()) {
+        say(key, "every delay must be more than 0s".to_owned());
     }
 }
 
