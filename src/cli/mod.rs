@@ -31,8 +31,13 @@ const RUNTIME_GRACE: Duration = Duration::from_secs(2);
 #[derive(Parser)]
 #[command(name = "postern", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Arguments {
-    /// The configuration folder [default: config] [env: POSTERN_CONFIG]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The configuration folder
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "The configuration folder [env: POSTERN_CONFIG] [default: config]"
+    )]
     config: Option<PathBuf>,
     /// How the answer is written
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]

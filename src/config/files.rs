@@ -184,7 +184,7 @@ fn read_table(path: &Path, problems: &mut Problems) -> Option<Table> {
         Ok(table) => Some(table),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+            let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
             let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
             problems.add(path.display(), "", format!("line {line}: {message}"));
             None

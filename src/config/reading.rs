@@ -94,9 +94,9 @@ impl Reading<'_, '_> {
             let number = Value::Integer(1);
             let fits_next = get(&mut self.tree, &path).is_some_and(|value| *value != number);
             if fits_next && !self.complete {
-                set(&mut self.tree, &path, number)
+                set(&mut self.tree, &path, number);
             } else {
-                remove(&mut self.tree, &path)
+                remove(&mut self.tree, &path);
             }
             return;
         }
@@ -152,17 +152,15 @@ impl Reading<'_, '_> {
 
 /// `relays[0].port`; keys that are not bare are quoted as TOML does.
 fn key_text(within: &str, path: &[Step]) -> String {
-    let mut text = within.to_owned();
+    let mut parts = vec![within.to_owned()];
     for step in path {
         match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) => {
-                let dot = if text.is_empty() { "" } else { "." };
-                text.push_str(&format!("{dot}{}", Quoted(key)));
-            }
+            Step::Index(index) => parts.push(format!("[{index}]")),
+            Step::Key(key) if parts.len() == 1 && within.is_empty() => parts.push(Quoted(key).to_string()),
+            Step::Key(key) => parts.push(format!(".{}", Quoted(key))),
         }
     }
-    text
+    parts.concat()
 }
 
 struct Quoted<'a>(&'a str);
@@ -212,7 +210,7 @@ fn set(tree: &mut Value, path: &[Step], value: Value) {
     let Some((last, above)) = path.split_last() else { return };
     match (get(tree, above), last) {
         (Some(Value::Table(table)), Step::Key(key)) => _ = table.insert(key.clone(), value),
-        (Some(Value::Array(list)), Step::Index(index)) if *index < list.len() => list[*index] = value,
+        (Some(Value::Array(items)), Step::Index(index)) if *index < items.len() => items[*index] = value,
         _ => {}
     }
 }
@@ -221,7 +219,7 @@ fn remove(tree: &mut Value, path: &[Step]) {
     let Some((last, above)) = path.split_last() else { return };
     match (get(tree, above), last) {
         (Some(Value::Table(table)), Step::Key(key)) => _ = table.remove(key),
-        (Some(Value::Array(list)), Step::Index(index)) if *index < list.len() => _ = list.remove(*index),
+        (Some(Value::Array(items)), Step::Index(index)) if *index < items.len() => _ = items.remove(*index),
         _ => {}
     }
 }
