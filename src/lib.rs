@@ -22,6 +22,7 @@ pub mod domain;
 pub mod clock;
 pub mod compose;
 pub mod courier;
+pub mod delivery;
 pub mod inbox;
 pub mod intake;
 pub mod store;
