@@ -335,7 +335,6 @@ impl Dispatcher {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the dispatcher's own tasks; it watches each of them")]
     fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static) -> Id {
         self.tasks.spawn(task).id()
     }
