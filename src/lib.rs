@@ -21,3 +21,6 @@ pub mod domain;
 // Tools.
 pub mod clock;
 pub mod inbox;
+
+// Doors.
+pub mod http;
