@@ -21,8 +21,13 @@ pub mod domain;
 // Tools.
 pub mod clock;
 pub mod compose;
+pub mod inbox;
+pub mod store;
+
+// Work.
 pub mod courier;
 pub mod delivery;
-pub mod inbox;
 pub mod intake;
-pub mod store;
+
+// Doors.
+pub mod http;

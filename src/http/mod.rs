@@ -1,0 +1,3 @@
+//! The doors over HTTP.
+
+pub mod inbox;
