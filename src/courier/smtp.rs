@@ -129,6 +129,10 @@ impl Courier for SmtpCourier {
             Ok(leased) => {
                 let mut leased = fit(leased, envelope)?;
                 match leased.session.envelope(envelope).await {
+                    // Silence is not the end of a session: waiting once more would only double it.
+                    Err(trouble) if matches!(trouble.kind, TroubleKind::TimedOut(_)) => {
+                        return Err(NotOffered::Lost(trouble));
+                    }
                     // The session had come to its end, or out of step, before the relay decided on this mail.
                     Err(_) => leased.into_place(),
                     Ok(Answer::MailRefused(reply)) if reply.code == CLOSING => leased.into_place(),

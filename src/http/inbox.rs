@@ -62,6 +62,7 @@ struct Item {
     from: String,
     to: String,
     subject: String,
+    message_id: String,
     received_at: Timestamp,
     size: usize,
     envelope: Envelope,
@@ -107,6 +108,7 @@ impl Item {
             from: summary.from,
             to: summary.to,
             subject: summary.subject,
+            message_id: summary.message_id,
             received_at: mail.received_at,
             size: mail.raw.len(),
             envelope: Envelope {

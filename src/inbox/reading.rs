@@ -14,6 +14,8 @@ pub struct Summary {
     pub to: String,
     /// The decoded subject.
     pub subject: String,
+    /// The Message-ID with its angle brackets; empty when there is none.
+    pub message_id: String,
 }
 
 /// A mail taken apart.
@@ -110,6 +112,7 @@ fn summary(message: &Message<'_>) -> Summary {
         from: message.from().map(addresses).unwrap_or_default(),
         to: message.to().map(addresses).unwrap_or_default(),
         subject: message.subject().unwrap_or_default().to_owned(),
+        message_id: message.message_id().map(|id| format!("<{id}>")).unwrap_or_default(),
     }
 }
 

@@ -126,7 +126,7 @@ fn urgent_passes_a_backlog_for_one_blocked_domain_in_under_a_second() {
     let gateway = House::new(inbox.smtp, "[delivery]\nwindow = 200\n").serve_keeping();
     let waiting = send_many(&gateway, 5_000, &json!({}), |n| format!("silent+{n}@blocked.example"));
     assert_eq!(waiting.len(), 5_000);
-    wait_for("the blocked domain to hold sessions", || (inbox.counters()["sessionsNow"].as_u64()? > 3).then_some(()));
+    wait_for("the blocked domain to hold sessions", || (inbox.counters()["sessionsOpen"].as_u64()? > 3).then_some(()));
     let sent = Instant::now();
     let urgent = gateway.send_as("code@customer.example", &json!({"lane": "urgent"}));
     gateway.wait_for_status(&urgent, "relayed");

@@ -170,7 +170,7 @@ fn odd_addresses_are_mailed_or_refused_never_bent() {
         let message = gateway.wait_for_status(&id, "relayed");
         let captured = inbox.messages(1);
         assert_eq!(captured[0]["messageId"], message["messageId"]);
-        assert_eq!(captured[0]["recipients"], json!([envelope]), "{given}");
+        assert_eq!(captured[0]["envelope"]["recipients"], json!([envelope]), "{given}");
     }
     for given in [
         "",
