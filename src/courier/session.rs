@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Quit, Rset};
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::capabilities::Capabilities;
@@ -96,32 +95,33 @@ impl Session {
             };
         }
         let limit = self.command_timeout;
-        let said = timeout(limit, async { self.connection.command(command).await.ok() }).await;
-        self.reply(stage, limit, &said.map(drop))
+        // Whether lettre liked the reply does not matter: the wire knows whether there is one.
+        let said = timeout(limit, self.connection.command(command)).await.map(drop);
+        self.reply(stage, said.map_err(|_| limit))
     }
 
     /// Hears the reply to a command that was said together with an earlier one (RFC 2920).
     async fn next_reply(&mut self, stage: Stage) -> Result<RawReply, Trouble> {
         let limit = self.command_timeout;
-        let heard = timeout(limit, async { self.connection.read_response().await.ok() }).await;
-        self.reply(stage, limit, &heard.map(drop))
+        let heard = timeout(limit, self.connection.read_response()).await.map(drop);
+        self.reply(stage, heard.map_err(|_| limit))
     }
 
-    /// What lettre's call brought. Whether lettre liked the reply does not matter: the wire knows whether there is one.
-    fn reply(&mut self, stage: Stage, limit: Duration, done: &Result<(), Elapsed>) -> Result<RawReply, Trouble> {
+    /// The reply that lettre's call brought; `done` is an error when it ran into a limit.
+    fn reply(&mut self, stage: Stage, done: Result<(), Duration>) -> Result<RawReply, Trouble> {
         if let Some(reply) = self.wire.take_reply() {
             return Ok(self.heard(reply));
         }
-        if done.is_err() {
-            return Err(self.broken(stage, TroubleKind::TimedOut(limit)));
-        }
-        // The relay may have refused and closed before it heard all of what we said.
+        // The relay may have refused before it heard, or while it did not want to hear, all of what we said.
         if let Some(reply) = self.wire.last_words().filter(|reply| reply.code >= 400) {
             self.condition = Condition::Broken;
             return Ok(reply);
         }
-        let fault = self.wire.fault().unwrap_or(TroubleKind::Garbled);
-        Err(self.broken(stage, fault))
+        let kind = match done {
+            Ok(()) => self.wire.fault().unwrap_or(TroubleKind::Garbled),
+            Err(limit) => TroubleKind::TimedOut(limit),
+        };
+        Err(self.broken(stage, kind))
     }
 
     fn heard(&mut self, reply: RawReply) -> RawReply {
@@ -218,14 +218,7 @@ impl Session {
         let done = limits.run(&wire, message).await;
         // Sound because the count never falls behind what left us, and the last of `wire_bytes` ends the final dot.
         let may_be_complete = wire.sent() - start >= content.wire_bytes();
-        let outcome = match done {
-            Ok(()) => self.reply(Stage::Data, Duration::ZERO, &Ok(())),
-            Err(limit) => match self.wire.take_reply() {
-                Some(reply) => Ok(self.heard(reply)),
-                None => Err(self.broken(Stage::Data, TroubleKind::TimedOut(limit))),
-            },
-        };
-        match outcome {
+        match self.reply(Stage::Data, done) {
             Ok(reply) => Carried::Answered(reply.into()),
             Err(trouble) if may_be_complete => Carried::Unknown(trouble),
             Err(trouble) => Carried::Lost(trouble),

@@ -90,10 +90,13 @@ async fn any_answer_to_the_final_dot_is_definite() {
 
 #[tokio::test]
 async fn a_refusal_in_the_middle_of_the_content_is_definite() {
-    let relay = relay_after_data(vec![Step::Take(1_000), say("552 5.3.4 too big"), Step::Close]).await;
-    let courier = courier_to(&relay, json!({}));
-    assert_eq!(reply_of(offered(&courier).await.carry(big_mail()).await).code, 552);
-    assert_eq!(courier.only_pool().idle_count(), 0);
+    for then in [Step::Close, Step::Stall] {
+        let relay = relay_after_data(vec![Step::Take(1_000), say("552 5.3.4 too big"), then]).await;
+        let courier = courier_to(&relay, json!({"command_timeout": "500ms"}));
+        assert_eq!(reply_of(offered(&courier).await.carry(big_mail()).await).code, 552);
+        assert_eq!(courier.only_pool().idle_count(), 0);
+        relay.heard().await;
+    }
 }
 
 #[tokio::test]
@@ -106,10 +109,7 @@ async fn data_refused_is_definite_and_nothing_is_sent() {
         assert_eq!(carried(&courier).await, Carried::DataRefused(Reply::new(code, "no".into())));
         assert_eq!(courier.only_pool().idle_count(), usize::from([451, 554].contains(&code)));
         drop(courier);
-        assert_eq!(
-            relay.heard().await[0].lines.last().map(String::as_str),
-            Some(if code > 421 { "DATA" } else { "DATA" })
-        );
+        assert_eq!(relay.heard().await[0].lines.last().map(String::as_str), Some("DATA"));
     }
 }
 
@@ -176,7 +176,7 @@ async fn no_bare_line_end_smuggles_a_second_mail() {
     let mails = ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"]
         .map(|end| format!("a{end}{smuggled}").into_bytes());
     let heard = arrived(&mails).await;
-    assert_eq!(heard.contents, [format!("a\r\n.\r\n{smuggled}").into_bytes(); 6]);
+    assert_eq!(heard.contents, vec![format!("a\r\n.\r\n{smuggled}").into_bytes(); 6]);
     assert!(heard.lines.iter().all(|line| !line.contains("x@y.example")));
 }
 
@@ -184,7 +184,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn any_mail_arrives_byte_for_byte(mails in proptest::collection::vec(
-        proptest::collection::vec(prop_oneof![Just(&b"\r\n"[..]), Just(b"."), Just(b"a"), Just(b"\xff")], 0..30), 1..20,
+        proptest::collection::vec(prop_oneof![Just(&b"\r\n"[..]), Just(&b"."[..]), Just(&b"a"[..]), Just(&b"\xff"[..])], 0..30), 1..20,
     )) {
         let mails: Vec<Vec<u8>> = mails.into_iter().map(|parts| [parts.concat(), b"\r\n".to_vec()].concat()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,7 +11,7 @@ mod sessions;
 use serde_json::{Value, json};
 
 use self::fake_relay::FakeRelay;
-use super::settings::RelaySettings;
+use super::settings::{AuthMechanism, RelaySettings};
 use super::*;
 
 /// A courier to one relay named `r` at this port; `more` adds or replaces keys.

@@ -107,22 +107,3 @@ async fn after_the_end_no_session_is_kept() {
     assert_eq!(courier.only_pool().idle_count(), 0);
     assert_eq!(relay.heard().await[0].lines.last().map(String::as_str), Some("QUIT"));
 }
-
-#[tokio::test]
-#[ignore = "a measurement, not a promise"]
-async fn messages_a_second_over_one_session() {
-    const COUNT: u32 = 20_000;
-    for extensions in [&["PIPELINING"][..], &[]] {
-        let relay = FakeRelay::follows(vec![[welcome(extensions), vec![Step::Serve]].concat()]).await;
-        let more = json!({"messages_per_session": 1_000_000, "session_age_max": "1h"});
-        let courier = courier_to(&relay, more);
-        let mail = b"Subject: x\r\n\r\n".iter().copied().chain(b"0123456789abcdef\r\n".repeat(570)).collect::<Vec<_>>();
-        let began = std::time::Instant::now();
-        for _ in 0..COUNT {
-            reply_of(offered(&courier).await.carry(mail.clone()).await);
-        }
-        tracing::info!("{extensions:?}");
-        let rate = f64::from(COUNT) / began.elapsed().as_secs_f64();
-        assert!(rate < 0.0, "{extensions:?} {rate:.0} messages/s of {} bytes", mail.len());
-    }
-}
