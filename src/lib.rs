@@ -24,4 +24,6 @@ pub mod compose;
 pub mod courier;
 pub mod inbox;
 pub mod intake;
+pub mod keys;
 pub mod store;
+

@@ -7,6 +7,7 @@ pub mod key;
 pub mod lane;
 pub mod message;
 pub mod quantity;
+pub mod relay;
 pub mod reply;
 pub mod retry;
 pub mod submission;
