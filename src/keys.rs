@@ -272,7 +272,8 @@ mod tests {
         let good = write_secret(new_id(at(0)), [7; 32]);
         let upper = format!("pst_{}{}", good[4..36].to_uppercase().replace('0', "A"), &good[36..]);
         let cut = good[..78].to_owned();
-        for wrong in ["", "pst_", "key_", &good[4..], &cut, &format!("{good}A"), &format!("{cut}="), &upper, "pst_ééé"] {
+        for wrong in ["", "pst_", "key_", &good[4..], &cut, &format!("{good}A"), &format!("{cut}="), &upper, "pst_ééé"]
+        {
             assert_eq!(id_of(wrong), None, "{wrong}");
         }
     }

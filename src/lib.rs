@@ -27,3 +27,5 @@ pub mod intake;
 pub mod keys;
 pub mod store;
 
+// Doors.
+pub mod http;
