@@ -28,6 +28,7 @@ pub mod store;
 pub mod courier;
 pub mod delivery;
 pub mod intake;
+pub mod keys;
 
 // Doors.
 pub mod http;

@@ -1,0 +1,42 @@
+//! `[server]`: where we listen and what a request may cost.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::quantity::{ByteSize, HumanDuration};
+
+/// The section `[server]` of `postern.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// What stands before the path in links.
+    pub public_url: String,
+    /// The largest request body, before and after decompression.
+    pub request_body_max: ByteSize,
+    /// A request's head must arrive within this, and its body within this again.
+    pub request_timeout: HumanDuration,
+    /// How long an idle connection is kept open.
+    pub keep_alive: HumanDuration,
+    /// Connections open at once; more wait to be accepted.
+    pub connections_max: NonZeroU16,
+    /// Threads that answer.
+    pub workers: NonZeroU16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: "http://127.0.0.1:8080".into(),
+            request_body_max: ByteSize(5 << 20),
+            request_timeout: HumanDuration::from_secs(30),
+            keep_alive: HumanDuration::from_secs(75),
+            connections_max: NonZeroU16::MIN.saturating_add(999),
+            workers: NonZeroU16::MIN.saturating_add(1),
+        }
+    }
+}
