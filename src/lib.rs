@@ -15,14 +15,15 @@
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
 //! is not in its table.
 
-// Words.
-pub mod domain;
+// The hall.
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
 
-// Tools.
-pub mod clock;
-pub mod compose;
-pub mod inbox;
-pub mod store;
+// Doors.
+pub mod http;
 
 // Work.
 pub mod courier;
@@ -30,5 +31,11 @@ pub mod delivery;
 pub mod intake;
 pub mod keys;
 
-// Doors.
-pub mod http;
+// Tools.
+pub mod clock;
+pub mod compose;
+pub mod inbox;
+pub mod store;
+
+// Words.
+pub mod domain;

@@ -28,7 +28,7 @@ mod attempt;
 mod breaker;
 mod desk;
 mod dispatcher;
-mod settings;
+pub mod settings;
 mod window;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use crate::domain::quantity::{HumanDuration, Share};
 
 /// `[delivery]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, expecting = "a table")]
 pub struct DeliverySettings {
     /// Delays between attempts; then the last again, ±20 % jitter, until the deadline.
     pub retry: Vec<HumanDuration>,

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod ids;
 pub mod key;
 pub mod lane;
+pub mod masked;
 pub mod media_type;
 pub mod message;
 pub mod quantity;

@@ -15,7 +15,7 @@ mod frame;
 pub mod health;
 pub mod inbox;
 pub mod problem;
-mod settings;
+pub mod settings;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use crate::keys::Keyring;
 use crate::store::Store;
 
 pub use self::door::Door;
-pub use self::settings::Settings;
+use self::settings::ServerSettings;
 
 /// A client that was told to go away has this long to go.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ pub fn serve(
     listener: TcpListener,
     app: AppState,
     clock: Arc<dyn Clock>,
-    settings: &Settings,
+    settings: &ServerSettings,
     shutdown_grace: Duration,
 ) -> std::io::Result<(ServerHandle, Server)> {
     let app = web::Data::new(app);
@@ -91,7 +91,7 @@ pub fn serve_table(
     listener: TcpListener,
     table: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     clock: Arc<dyn Clock>,
-    settings: &Settings,
+    settings: &ServerSettings,
     shutdown_grace: Duration,
 ) -> std::io::Result<(ServerHandle, Server)> {
     let workers = usize::from(settings.workers.get());

@@ -9,8 +9,8 @@ use crate::domain::quantity::{ByteSize, HumanDuration};
 
 /// The section `[server]` of `postern.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
+#[serde(default, expecting = "a table")]
+pub struct ServerSettings {
     /// The address to listen on.
     pub listen: SocketAddr,
     /// What stands before the path in links.
@@ -27,7 +27,7 @@ pub struct Settings {
     pub workers: NonZeroU16,
 }
 
-impl Default for Settings {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),

@@ -17,6 +17,7 @@
 //! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
+pub mod settings;
 pub mod sqlite;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,79 @@
+//! The wiring: from a configuration to a running gateway and back to a closed store.
+//!
+//! ```text
+//! config ─▶ parts (store, courier) ─▶ App::wire ─▶ App::start: delivery, doors, watchers ─▶ … ─▶ App::close
+//! ```
+//!
+//! Nothing about mail is decided here. How each part is made is in [`parts`]; the order of starting and stopping is
+//! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
+
+pub mod parts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::courier::Courier;
+use crate::intake::Intake;
+use crate::lifecycle::{Kind, Tasks};
+use crate::store::Store;
+
+/// A gateway, wired.
+pub struct App {
+    /// What it was told.
+    pub config: Config,
+    /// Where its time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The way to the relays.
+    pub courier: Arc<dyn Courier>,
+    /// Where every mail enters.
+    pub intake: Arc<Intake>,
+    /// Notified after every acceptance.
+    pub wake: Arc<Notify>,
+}
+
+impl App {
+    /// Wires the parts; nothing runs yet.
+    #[must_use]
+    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<dyn Courier>) -> Self {
+        let wake = Arc::new(Notify::new());
+        let intake = Arc::new(intake(&config, &clock, &store, &wake));
+        Self { config, clock, store, courier, intake, wake }
+    }
+
+    /// Starts delivery, then the doors; returns where they listen. The store is watched: without it the process stops.
+    pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+        watch_store(Arc::clone(&self.store), tasks);
+        parts::start_delivery(self, tasks).await?;
+        parts::start_doors(self, tasks).await
+    }
+
+    /// Ends what outlives the tasks: idle sessions, then the store.
+    pub async fn close(self) {
+        self.courier.close().await;
+        self.store.close().await;
+    }
+}
+
+/// The intake of a configuration: for the gateway and for `send`.
+#[must_use]
+pub fn intake(config: &Config, clock: &Arc<dyn Clock>, store: &Arc<dyn Store>, wake: &Arc<Notify>) -> Intake {
+    let (tenants, lanes) = (config.tenants.clone(), config.lanes.clone());
+    Intake::new(Arc::clone(store), Arc::clone(clock), tenants, lanes, Arc::clone(wake))
+}
+
+fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {
+    let soft = tasks.soft();
+    tasks.spawn("store.watch", Kind::Essential, async move {
+        tokio::select! {
+            // Returning before the soft stop is what ends the process.
+            () = store.failed() => {}
+            () = soft.cancelled() => {}
+        }
+    });
+}

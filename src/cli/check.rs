@@ -1,0 +1,89 @@
+//! `postern check`: every problem in one run, before the gateway meets it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Context, Done, Failure, output};
+use crate::app::parts::{self, Opener};
+use crate::config::{Config, Problems};
+use crate::courier::settings::RelaySettings;
+use crate::telemetry::Chain;
+
+/// How long a name look-up may take.
+const LOOKUP_MAX: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  postern check
+  postern check --relay --dns
+  postern check --config /etc/postern --format json
+
+Exit code 0 when all is well, 2 when not.")]
+pub(super) struct Arguments {
+    /// Also greet each relay (TLS, AUTH) without sending
+    #[arg(long)]
+    relay: bool,
+    /// Also look up each relay's host
+    #[arg(long)]
+    dns: bool,
+}
+
+pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
+    let (config, mut problems) = Config::read(&context.folder, &context.environment);
+    let mut found = Vec::new();
+    check_store(&context, &config, &mut problems, &mut found).await;
+    let file = context.folder.join("postern.toml").display().to_string();
+    for relay in &config.relays {
+        let key = |key: &str| format!("relays.{}.{key}", relay.name);
+        if arguments.dns {
+            match look_up(relay).await {
+                Ok(addresses) => found.push(format!("relay {}: {} is {addresses}", relay.name, relay.host)),
+                Err(what) => problems.add(&file, key("host"), what),
+            }
+        }
+        // A relay with a problem of its own would only repeat it.
+        if arguments.relay && relay.problems().is_empty() {
+            match parts::inspect_relay(vec![relay.clone()], &relay.name).await {
+                Ok(facts) => found.push(format!("relay {}: {facts}", relay.name)),
+                Err(error) => problems.add(&file, key("host"), Chain(error.as_ref()).to_string()),
+            }
+        }
+    }
+    found.push(format!("{} relays, {} tenants", config.relays.len(), config.tenants.len()));
+    let ok = problems.is_empty();
+    let answer = json!({ "ok": ok, "problems": problems, "found": found });
+    context.output.answer(&answer, |_| found.join("\n"))?;
+    if ok {
+        return Ok(());
+    }
+    output::complain(&problems.to_string());
+    Err(Failure::Said(2))
+}
+
+async fn check_store(context: &Context, config: &Config, problems: &mut Problems, found: &mut Vec<String>) {
+    let Ok(path) = config.store.sqlite_path() else { return };
+    let file = context.folder.join("postern.toml").display().to_string();
+    match parts::open_store(&config.store, Opener::Command) {
+        Ok(store) => {
+            match store.probe(context.clock.now()).await {
+                Ok(()) => found.push(format!("store {}: can be written", path.display())),
+                Err(error) => problems.add(file, "store.url", Chain(&error).to_string()),
+            }
+            store.close().await;
+        }
+        Err(error) => problems.add(file, "store.url", Chain(error.as_ref()).to_string()),
+    }
+}
+
+async fn look_up(relay: &RelaySettings) -> Result<String, String> {
+    let asked = tokio::net::lookup_host((relay.host.as_str(), relay.port));
+    let found =
+        tokio::time::timeout(LOOKUP_MAX, asked).await.map_err(|_| "the name look-up takes too long".to_owned())?;
+    let addresses: Vec<_> = found.map_err(|error| format!("the name look-up failed: {error}"))?.collect();
+    if addresses.is_empty() {
+        return Err("the name has no address".to_owned());
+    }
+    Ok(addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,177 @@
+//! `postern demo`: the whole product on one machine, in a temporary folder, with a mail already sent.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::{Context, Done, send};
+use crate::app::App;
+use crate::app::parts::{self, InboxAt, KeyWanted, NewKey, Opener};
+use crate::config::{Config, Environment};
+use crate::domain::audit::Actor;
+use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::key::Scope;
+use crate::domain::message::{Acceptance, Status};
+use crate::domain::submission::Submission;
+use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+
+/// How long the sample mail may take to the inbox.
+const SAMPLE_MAX: Duration = Duration::from_secs(15);
+/// How often we look whether it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+const TENANT: &str = "demo";
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  postern demo
+  postern demo --listen 127.0.0.1:8080
+  postern demo --format json          one line of JSON once it is ready
+
+Everything lives in a temporary folder that is removed at the end; config/ is not read. Ctrl-C ends it.")]
+pub(super) struct Arguments {
+    /// Where the gateway listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+/// What a script needs to go on.
+#[derive(Serialize)]
+struct Ready {
+    listen: String,
+    console: String,
+    inbox: String,
+    tenant: &'static str,
+    key: String,
+    #[serde(skip)]
+    sample: MessageId,
+}
+
+pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
+    let signals = stop_signals().context("listening for signals")?;
+    let folder = tempfile::Builder::new().prefix("postern-demo-").tempdir().context("making a temporary folder")?;
+    let life = Lifecycle::new(Config::defaults().delivery.shutdown_grace.0);
+    let (app, ready) = start(&context, &life, arguments.listen, folder.path()).await?;
+    context.output.answer(&ready, for_people)?;
+    let ending = life.run(&*context.clock, signals).await;
+    app.close().await;
+    folder.close().context("removing the temporary folder")?;
+    match ending {
+        Ending::Asked => Ok(()),
+        Ending::Failed => Err(anyhow::anyhow!("stopped because of a failure; see the log").into()),
+    }
+}
+
+/// Everything up, the sample mail in the inbox.
+async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: &Path) -> anyhow::Result<(App, Ready)> {
+    let (tasks, clock) = (life.tasks(), &context.clock);
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let inbox = parts::start_inbox(InboxAt { smtp: free, http: free }, clock, tasks).await?;
+    let config = config(folder, listen, inbox.smtp)?;
+    let store = parts::open_store(&config.store, Opener::Gateway)?;
+    let courier = parts::courier(config.relays.clone())?;
+    let app = App::wire(config, Arc::clone(clock), store, courier);
+    let listen = app.start(tasks).await?;
+    let tenant: TenantId = TENANT.parse().map_err(anyhow::Error::msg)?;
+    let key = make_key(&app, &tenant).await?;
+    let sample = send_sample(&app, &tenant).await?;
+    wait_until_relayed(&app, &tenant, sample).await?;
+    let inbox = format!("http://{}", inbox.http);
+    let ready = Ready {
+        listen: format!("http://{listen}"),
+        console: inbox.clone(),
+        inbox,
+        tenant: TENANT,
+        key: key.secret.expose_secret().to_owned(),
+        sample,
+    };
+    Ok((app, ready))
+}
+
+/// A configuration folder like any other, written and read back: the demo shows the product, not a special case.
+fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Result<Config> {
+    let database = folder.join("postern.db");
+    let postern = format!(
+        "[server]\nlisten = \"{listen}\"\n[store]\nurl = {:?}\n\
+         [[relays]]\nname = \"inbox\"\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
+        format!("sqlite:{}", database.display()),
+        relay.ip(),
+        relay.port(),
+    );
+    let tenant = "name = \"Demo Brand\"\nfrom = \"Demo Brand <wallet@demo.example>\"\n\
+                  from_allowed = [\"demo.example\"]\nrelays = [\"inbox\"]\n\
+                  [lanes]\n\"*challenge*\" = \"urgent\"\n\"*verification*\" = \"urgent\"\n";
+    let tenants = folder.join("tenants");
+    std::fs::create_dir(&tenants).context("writing the demo's configuration")?;
+    std::fs::write(folder.join("postern.toml"), postern).context("writing the demo's configuration")?;
+    let file = tenants.join(TENANT).with_extension("toml");
+    std::fs::write(file, tenant).context("writing the demo's configuration")?;
+    Config::load(folder, &Environment::default()).context("reading the demo's configuration")
+}
+
+async fn make_key(app: &App, tenant: &TenantId) -> anyhow::Result<NewKey> {
+    let wanted = KeyWanted { tenant: tenant.clone(), name: "demo".to_owned(), scopes: Scope::ALL.to_vec() };
+    parts::create_key(&app.store, &app.clock, wanted, Actor::Command("demo")).await
+}
+
+async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> {
+    let to = "Ann Example <ann@example.com>".parse()?;
+    let submission = Submission {
+        template: Some("wallet-welcome".to_owned()),
+        html: Some(
+            "<h1>Welcome</h1><p>Your card is ready. This mail went in by Postern's door, onto disk, and out \
+             through its relay.</p>"
+                .to_owned(),
+        ),
+        ..send::plain(to, "Your card is ready".to_owned())
+    };
+    let accepted = app.intake.accept(tenant, Actor::Command("demo"), submission, None).await;
+    match accepted.context("sending the sample mail")? {
+        Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt) => Ok(receipt.id),
+        Acceptance::IdempotencyMismatch => bail!("the sample mail was not accepted"),
+    }
+}
+
+/// Relayed means that the inbox has answered 250: the mail is there.
+async fn wait_until_relayed(app: &App, tenant: &TenantId, sample: MessageId) -> anyhow::Result<()> {
+    let until = app.clock.now().checked_add(SAMPLE_MAX)?;
+    loop {
+        let message = app.store.message(tenant, sample).await.context("following the sample mail")?;
+        if message.is_some_and(|message| message.status == Status::Relayed) {
+            return Ok(());
+        }
+        let now = app.clock.now();
+        if now >= until {
+            bail!("the sample mail did not reach the inbox within {SAMPLE_MAX:?}");
+        }
+        app.clock.sleep_until(now.checked_add(LOOK_EVERY)?).await;
+    }
+}
+
+fn for_people(ready: &Ready) -> String {
+    let Ready { listen, console, inbox, tenant, key, sample } = ready;
+    format!(
+        r#"Postern is running.
+
+  Gateway  {listen}
+  Console  {console}
+  Inbox    {inbox}
+  Tenant   {tenant}
+  Key      {key}
+
+A sample mail has been sent; look at it in the inbox. Then try:
+
+curl -sS {listen}/v1/emails -H 'X-API-KEY: {key}' -H 'Content-Type: application/json' -d '{{"recipient":"ann@example.com","Subject":"Hello","Body":"<p>Hello, Ann</p>"}}'
+
+curl -sS '{listen}/v1/emails?limit=5' -H 'X-API-KEY: {key}'
+
+curl -sS {listen}/v1/emails/{sample}/events -H 'X-API-KEY: {key}'
+
+Ctrl-C ends it and removes everything."#
+    )
+}

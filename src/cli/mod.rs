@@ -1,0 +1,206 @@
+//! The command line: one file per command; arguments in, one readable answer out, an exit code at the end.
+//!
+//! Standard output carries the answer only: a table for people, or with `--format json` exactly one object or array.
+//! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
+
+mod check;
+mod demo;
+mod inbox;
+mod keys;
+mod output;
+mod send;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Environment, Problems};
+use crate::telemetry::{self, LogFormat, LogLevel, LogSettings};
+
+use output::{Format, Output};
+
+/// What threads that block may take at the very end.
+const RUNTIME_GRACE: Duration = Duration::from_secs(2);
+
+/// A private email gateway for brands that use The Wallet Crew.
+#[derive(Parser)]
+#[command(name = "postern", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    /// The configuration folder [default: config] [env: POSTERN_CONFIG]
+    #[arg(long, global = true, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// How the answer is written
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  postern demo                                   see it work, with nothing else installed
+  postern check --relay                          look at the configuration and greet the relays
+  postern keys create --tenant demo --name shop --scope send --scope read
+  postern serve                                  run the gateway
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Serve(serve::Arguments),
+    /// Run everything at once in a temporary folder, with a capture inbox as relay
+    Demo(demo::Arguments),
+    /// Find every problem in the configuration, the store and, if asked, the relays
+    Check(check::Arguments),
+    /// Make, list and revoke API keys
+    Keys(keys::Arguments),
+    /// Send one mail through the same door as every other
+    Send(send::Arguments),
+    /// Run the capture SMTP server alone
+    Inbox(inbox::Arguments),
+}
+
+/// Why a command did not do what it was asked to.
+enum Failure {
+    /// The configuration is wrong: exit code 2.
+    Configuration(Problems),
+    /// The command was used wrongly: exit code 2.
+    Usage(String),
+    /// It did not work: exit code 1.
+    Failed(anyhow::Error),
+    /// All was said already: exit code 1 or 2.
+    Said(u8),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// What every command is given.
+struct Context {
+    environment: Environment,
+    folder: PathBuf,
+    output: Output,
+    clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// The configuration; wrong ones end the command.
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(&self.folder, &self.environment).map_err(Failure::Configuration)
+    }
+}
+
+/// Logs of a command that answers and ends: only what somebody should look at.
+const QUIET: LogSettings = LogSettings { level: LogLevel::Warn, format: LogFormat::Auto };
+
+/// Runs the command of this process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A reader that went away is no failure of ours.
+            _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // An error means that there is one already.
+    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("postern").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Failed(anyhow::Error::new(error).context("starting the runtime"))),
+    };
+    let done = runtime.block_on(run(arguments));
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+async fn run(arguments: Arguments) -> Done {
+    let environment = Environment::of_process();
+    let folder = environment.folder(arguments.config);
+    let output = Output::new(arguments.format);
+    let context = Context { environment, folder, output, clock: Arc::new(SystemClock) };
+    match arguments.command {
+        // Each of these starts its logs as its configuration says.
+        Command::Serve(_) => return serve::run(context).await,
+        Command::Demo(demo) => {
+            telemetry::start(LogSettings::default());
+            return demo::run(context, demo).await;
+        }
+        Command::Inbox(inbox) => {
+            telemetry::start(LogSettings::default());
+            return inbox::run(context, inbox).await;
+        }
+        Command::Check(_) | Command::Keys(_) | Command::Send(_) => telemetry::start(QUIET),
+    }
+    match arguments.command {
+        Command::Check(check) => check::run(context, check).await,
+        Command::Keys(keys) => keys::run(context, keys).await,
+        Command::Send(send) => send::run(context, send).await,
+        Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let (text, code) = match failure {
+        Failure::Configuration(problems) => (problems.to_string(), 2),
+        Failure::Usage(what) => (format!("error: {what}"), 2),
+        Failure::Failed(error) => (format!("error: {}", telemetry::Chain(error.as_ref())), 1),
+        Failure::Said(code) => return ExitCode::from(*code),
+    };
+    output::complain(&text);
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent_and_every_command_has_examples() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        command.build();
+        let mut open: Vec<&clap::Command> = command.get_subcommands().collect();
+        while let Some(sub) = open.pop() {
+            if sub.get_name() == "help" {
+                continue;
+            }
+            let examples = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                examples.contains(&format!("postern {}", sub.get_bin_name().unwrap().replacen("postern ", "", 1))),
+                "{}",
+                sub.get_name()
+            );
+            open.extend(sub.get_subcommands());
+        }
+    }
+
+    #[test]
+    fn global_options_may_stand_on_either_side_of_the_command() {
+        for line in [
+            ["postern", "--config", "x", "--format", "json", "serve"],
+            ["postern", "serve", "--config", "x", "--format", "json"],
+        ] {
+            let arguments = Arguments::try_parse_from(line).map_err(|error| error.to_string()).unwrap();
+            assert!(arguments.format == Format::Json && arguments.config == Some(PathBuf::from("x")));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Standard output: one answer, as a table or as JSON; a reader that goes away ends it quietly.
+
+use std::io::{self, ErrorKind, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Table,
+    /// One JSON object or array
+    Json,
+}
+
+/// Where answers go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(super) const fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Writes `answer` as one line of JSON, or what `table` makes for people.
+    pub(super) fn answer<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
+        let text = match self.format {
+            Format::Json => serde_json::to_string(answer)?,
+            Format::Table => table(answer),
+        };
+        write_out(&text)
+    }
+}
+
+/// Writes a text and its newline to standard output, and flushes: scripts wait for it.
+fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    match written {
+        // `postern keys list | head -1` is no failure.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes to standard error. Nobody is left to tell when that fails.
+pub(super) fn complain(text: &str) {
+    _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Rows under headings, columns as wide as they need.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = headings.map(|heading| heading.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(headings)];
+    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["1".to_owned(), "é".to_owned()], ["long".to_owned(), String::new()]];
+        assert_eq!(table(["A", "NAME"], &rows), "A     NAME\n1     é\nlong");
+    }
+}

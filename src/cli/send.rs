@@ -1,0 +1,118 @@
+//! `postern send`: one mail through the same intake as every other; a running gateway sends it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::keys::unknown_tenant;
+use super::{Context, Done, Failure};
+use crate::app::intake;
+use crate::app::parts::{self, Opener};
+use crate::domain::address::Mailbox;
+use crate::domain::audit::Actor;
+use crate::domain::ids::TenantId;
+use crate::domain::message::{Acceptance, Receipt};
+use crate::domain::submission::{SUBJECT_CHARS_MAX, Submission};
+use crate::intake::Refusal;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  postern send --tenant demo --to ann@example.com --subject Hello --text hello.txt
+  postern send --tenant demo --to 'Ann <ann@example.com>' --subject Hello --html hello.html --text hello.txt")]
+pub(super) struct Arguments {
+    /// Whose mail: a file in tenants/ without .toml
+    #[arg(long, value_name = "T")]
+    tenant: TenantId,
+    /// The one recipient: a@b or 'Name <a@b>'
+    #[arg(long, value_name = "A")]
+    to: Mailbox,
+    /// The subject
+    #[arg(long, value_name = "S")]
+    subject: String,
+    /// The HTML part
+    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    html: Option<PathBuf>,
+    /// The text part; made from the HTML when not given
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
+    let config = context.config()?;
+    if !config.tenants.contains_key(&arguments.tenant) {
+        return Err(unknown_tenant(&arguments.tenant, &config));
+    }
+    let submission = submission(&arguments, config.server.request_body_max.0)?;
+    let store = parts::open_store(&config.store, Opener::Command)?;
+    // Nobody waits in this process: the gateway looks for itself.
+    let intake = intake(&config, &context.clock, &store, &Arc::new(Notify::new()));
+    let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;
+    store.close().await;
+    let receipt = receipt(accepted)?;
+    context.output.answer(&receipt, |receipt| {
+        let Receipt { id, status, lane, deliver_by, message_id } = receipt;
+        format!("Id          {id}\nStatus      {status}\nLane        {lane}\nDeliver by  {deliver_by:.0}\nMessage-ID  {message_id}")
+    })?;
+    Ok(())
+}
+
+/// What intake answered, for a person at a terminal.
+pub(super) fn receipt(accepted: Result<Acceptance, Refusal>) -> Result<Receipt, Failure> {
+    match accepted {
+        Ok(Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt)) => Ok(receipt),
+        Ok(Acceptance::IdempotencyMismatch) => Err(anyhow::anyhow!("the idempotency key is taken").into()),
+        Err(Refusal::Invalid(errors)) => {
+            let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();
+            Err(Failure::Usage(errors.join("; ")))
+        }
+        Err(refusal) => Err(anyhow::Error::new(refusal).context("the mail was not accepted").into()),
+    }
+}
+
+fn submission(arguments: &Arguments, bytes_max: u64) -> Result<Submission, Failure> {
+    let subject = &arguments.subject;
+    if subject.chars().any(char::is_control) || subject.chars().count() > SUBJECT_CHARS_MAX {
+        let what = format!("--subject: at most {SUBJECT_CHARS_MAX} characters, without control characters");
+        return Err(Failure::Usage(what));
+    }
+    let part = |path: &Option<PathBuf>| path.as_deref().map(|path| read(path, bytes_max)).transpose();
+    let (html, text) = (part(&arguments.html)?, part(&arguments.text)?);
+    Ok(Submission { html, text, ..plain(arguments.to.clone(), subject.clone()) })
+}
+
+/// A submission with a recipient and a subject and nothing else.
+pub(super) fn plain(recipient: Mailbox, subject: String) -> Submission {
+    Submission {
+        recipient,
+        template: None,
+        subject,
+        html: None,
+        text: None,
+        from: None,
+        reply_to: None,
+        headers: Vec::new(),
+        attachments: Vec::new(),
+        lane: None,
+        deadline: None,
+        send_at: None,
+        tags: Vec::new(),
+        metadata: BTreeMap::new(),
+        data: BTreeMap::new(),
+    }
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<String, Failure> {
+    let unreadable = |what: String| Failure::Usage(format!("{}: {what}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    if text.len() as u64 > bytes_max {
+        return Err(unreadable(format!("larger than server.request_body_max ({bytes_max} bytes)")));
+    }
+    Ok(text)
+}

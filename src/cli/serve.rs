@@ -1,0 +1,55 @@
+//! `postern serve`: the gateway, from its configuration to a closed store.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::{Context, Done, Failure};
+use crate::app::App;
+use crate::app::parts::{self, Opener};
+use crate::config::Config;
+use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+use crate::telemetry;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  postern serve
+  postern serve --config /etc/postern
+  POSTERN__SERVER__LISTEN=0.0.0.0:8080 postern serve
+
+The first SIGTERM or SIGINT stops softly: what is under way is finished within delivery.shutdown_grace.
+A second one cuts it off. Nothing accepted is lost either way.")]
+pub(super) struct Arguments {}
+
+pub(super) async fn run(context: Context) -> Done {
+    let (config, mut problems) = Config::read(&context.folder, &context.environment);
+    problems.append(config.missing_for_serving());
+    if !problems.is_empty() {
+        return Err(Failure::Configuration(problems));
+    }
+    telemetry::start(config.log);
+    // Before anything is begun: a signal that comes early is not lost.
+    let signals = stop_signals().context("listening for signals")?;
+    let life = Lifecycle::new(config.delivery.shutdown_grace.0);
+    let store = parts::open_store(&config.store, Opener::Gateway)?;
+    let courier = parts::courier(config.relays.clone())?;
+    let clock = Arc::clone(&context.clock);
+    let app = App::wire(config, Arc::clone(&clock), store, courier);
+    let started = app.start(life.tasks()).await;
+    match &started {
+        Ok(listen) => tracing::info!(%listen, version = env!("CARGO_PKG_VERSION"), "serving"),
+        // What did start is stopped in order.
+        Err(_) => life.tasks().fail("the gateway could not start"),
+    }
+    let ending = life.run(&*clock, signals).await;
+    app.close().await;
+    started?;
+    match ending {
+        Ending::Asked => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Ending::Failed => Err(anyhow::anyhow!("stopped because of a failure; see the log").into()),
+    }
+}

@@ -1,0 +1,204 @@
+//! The folder itself: which files there are, what they say, and the secrets they point at.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use secrecy::{SecretString, zeroize::Zeroize as _};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::environment::Environment;
+use super::lanes::LanesFile;
+use super::reading::{Origin, read};
+use super::tenants::TenantFile;
+use super::{Config, Problems};
+use crate::courier::settings::RelaySettings;
+use crate::delivery::settings::DeliverySettings;
+use crate::domain::ids::TenantId;
+use crate::domain::tenant::Tenant;
+use crate::http::settings::ServerSettings;
+use crate::store::settings::StoreSettings;
+use crate::telemetry::LogSettings;
+
+/// No file of the configuration is larger.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// No secret is larger.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Tenants at most.
+const TENANTS_MAX: usize = 10_000;
+
+/// `postern.toml` without its relays, which are read one by one.
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "a table")]
+pub(super) struct PosternFile {
+    server: ServerSettings,
+    store: StoreSettings,
+    delivery: DeliverySettings,
+    lanes: LanesFile,
+    log: LogSettings,
+}
+
+pub(super) fn postern_file(folder: &Path) -> String {
+    folder.join("postern.toml").display().to_string()
+}
+
+pub(super) fn tenants_folder(folder: &Path) -> String {
+    folder.join("tenants").display().to_string()
+}
+
+/// Reads the whole folder.
+pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &mut Problems) -> Config {
+    let file = postern_file(folder);
+    let mut table = read_table(Path::new(&file), problems).unwrap_or_default();
+    let relays_written = table.remove("relays");
+    let overrides = environment.lay_over(&mut table, problems);
+    for laid in overrides.iter().filter(|laid| laid.path[0] == "relays") {
+        problems.add(
+            super::environment::FILE,
+            laid.variable.as_str(),
+            "a list of tables cannot be overridden from the environment",
+        );
+    }
+    table.remove("relays");
+    let written: PosternFile = read(Origin { file: &file, within: "", overrides }, table, problems).unwrap_or_default();
+    let relays = read_relays(relays_written, &file, problems);
+    let tenants = read_tenants(&folder.join("tenants"), &relays.names, problems);
+    Config {
+        folder: folder.to_owned(),
+        server: written.server,
+        store: written.store,
+        delivery: written.delivery,
+        lanes: written.lanes.into_rules(),
+        relays: relays.usable,
+        log: written.log,
+        tenants,
+    }
+}
+
+/// The relays that could be read, and the names of all, so that one mistake is not reported twice.
+struct Relays {
+    usable: Vec<RelaySettings>,
+    names: Vec<String>,
+}
+
+fn read_relays(written: Option<Value>, file: &str, problems: &mut Problems) -> Relays {
+    let mut relays = Relays { usable: Vec::new(), names: Vec::new() };
+    let list = match written {
+        None => return relays,
+        Some(Value::Array(list)) => list,
+        Some(_) => {
+            problems.add(file, "relays", "must be written as [[relays]]");
+            return relays;
+        }
+    };
+    for (index, relay) in list.into_iter().enumerate() {
+        let within = format!("relays[{index}]");
+        let Value::Table(table) = relay else {
+            problems.add(file, within, "must be written as [[relays]]");
+            continue;
+        };
+        if let Some(name) = table.get("name").and_then(Value::as_str) {
+            if relays.names.iter().any(|known| known == name) {
+                problems.add(file, format!("{within}.name"), "there is another relay of this name");
+            }
+            relays.names.push(name.to_owned());
+        }
+        let origin = Origin { file, within: &within, overrides: Vec::new() };
+        let Some(mut relay) = read::<RelaySettings>(origin, table, problems) else { continue };
+        let mut complain = |key: &str, detail: String| problems.add(file, format!("{within}.{key}"), detail);
+        if let Err((key, detail)) = resolve_password(&mut relay) {
+            // The rules about credentials would only repeat this.
+            complain(key, detail);
+            continue;
+        }
+        for (key, detail) in relay.problems() {
+            complain(key, detail);
+        }
+        relays.usable.push(relay);
+    }
+    relays
+}
+
+/// `password_file` becomes `password`.
+fn resolve_password(relay: &mut RelaySettings) -> Result<(), (&'static str, String)> {
+    let Some(path) = relay.password_file.as_deref() else { return Ok(()) };
+    if relay.password.is_some() {
+        return Err(("password_file", "give password or password_file, not both".to_owned()));
+    }
+    relay.password = Some(read_secret(path).map_err(|detail| ("password_file", detail))?);
+    Ok(())
+}
+
+/// A secret from its file, without the newline editors leave at the end.
+fn read_secret(path: &Path) -> Result<SecretString, String> {
+    let mut text = read_text(path, SECRET_BYTES_MAX)?;
+    let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    let secret = SecretString::from(trimmed);
+    let empty = trimmed.is_empty();
+    text.zeroize();
+    if empty { Err("the file is empty".to_owned()) } else { Ok(secret) }
+}
+
+fn read_tenants(folder: &Path, relays: &[String], problems: &mut Problems) -> BTreeMap<TenantId, Tenant> {
+    let mut tenants = BTreeMap::new();
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
+        // No folder, no tenants: whoever needs one says so.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return tenants,
+        Err(error) => {
+            problems.add(folder.display(), "", format!("cannot be read: {}", error.kind()));
+            return tenants;
+        }
+    };
+    let visible = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && visible(path));
+    files.sort();
+    if files.len() > TENANTS_MAX {
+        problems.add(folder.display(), "", format!("holds more than {TENANTS_MAX} tenants"));
+    }
+    for path in files.into_iter().take(TENANTS_MAX) {
+        let file = path.display().to_string();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let id: Option<TenantId> = stem
+            .parse()
+            .map_err(|detail: String| problems.add(&file, "", format!("the file's name is not a tenant's: {detail}")))
+            .ok();
+        let Some(table) = read_table(&path, problems) else { continue };
+        let origin = Origin { file: &file, within: "", overrides: Vec::new() };
+        let Some(written) = read::<TenantFile>(origin, table, problems) else { continue };
+        let Some(id) = id else { continue };
+        if let Some(tenant) = written.into_tenant(id.clone(), relays, &file, problems) {
+            tenants.insert(id, tenant);
+        }
+    }
+    tenants
+}
+
+/// A file's TOML. A syntax error names the line but never shows it: it may hold a secret.
+fn read_table(path: &Path, problems: &mut Problems) -> Option<Table> {
+    let file = path.display();
+    let text = read_text(path, FILE_BYTES_MAX).map_err(|detail| problems.add(file, "", detail)).ok()?;
+    match text.parse::<Table>() {
+        Ok(table) => Some(table),
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            problems.add(path.display(), "", format!("line {line}: {message}"));
+            None
+        }
+    }
+}
+
+fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(bytes_max + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > bytes_max {
+        return Err(format!("is larger than {bytes_max} bytes"));
+    }
+    Ok(text)
+}

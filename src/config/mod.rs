@@ -1,0 +1,172 @@
+//! The configuration: a folder of files and the environment become each room's `Settings`, or a list of problems.
+//!
+//! `postern.toml` holds what is one per gateway, `tenants/<id>.toml` what is one per brand. `POSTERN__SECTION__KEY`
+//! overrides `postern.toml`. This is the only room that reads the environment.
+//!
+//! # What is promised
+//!
+//! * Every problem is found in one run and names its file (or variable) and key: unknown keys, wrong types, and values
+//!   that contradict each other. A key that cannot be used is left out and the reading goes on, see [`reading`].
+//! * No problem ever repeats the value of a secret. A secret `x` may be given as `x_file` instead.
+//!
+//! What a room's values mean is not known here; each room owns its `Settings` and their defaults.
+
+mod check;
+mod environment;
+mod files;
+mod lanes;
+mod reading;
+mod tenants;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use environment::Environment;
+
+use crate::courier::settings::RelaySettings;
+use crate::delivery::settings::DeliverySettings;
+use crate::domain::ids::TenantId;
+use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::tenant::Tenant;
+use crate::http::settings::ServerSettings;
+use crate::store::settings::StoreSettings;
+use crate::telemetry::LogSettings;
+
+/// Problems listed at most; after so many the rest is probably one mistake.
+const PROBLEMS_MAX: usize = 200;
+
+/// Everything the files and the environment say.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it was read from.
+    pub folder: PathBuf,
+    /// `[server]`.
+    pub server: ServerSettings,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[delivery]`.
+    pub delivery: DeliverySettings,
+    /// `[lanes.*]`.
+    pub lanes: PerLane<LaneRules>,
+    /// `[[relays]]`, secrets read from their files.
+    pub relays: Vec<RelaySettings>,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `tenants/*.toml`.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+}
+
+impl Config {
+    /// What holds when nothing is configured: no relays, no tenants.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            server: ServerSettings::default(),
+            store: StoreSettings::default(),
+            delivery: DeliverySettings::default(),
+            lanes: PerLane::from_fn(lanes::default_rules),
+            relays: Vec::new(),
+            log: LogSettings::default(),
+            tenants: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the folder; what could not be used has its default and a problem.
+    #[must_use]
+    pub fn read(folder: &Path, environment: &Environment) -> (Self, Problems) {
+        let mut problems = Problems::default();
+        let config = files::read_folder(folder, environment, &mut problems);
+        check::check(&config, &mut problems);
+        (config, problems)
+    }
+
+    /// Reads the folder; any problem refuses it.
+    pub fn load(folder: &Path, environment: &Environment) -> Result<Self, Problems> {
+        let (config, problems) = Self::read(folder, environment);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// What `serve` needs beyond a correct configuration: a relay and a tenant.
+    #[must_use]
+    pub fn missing_for_serving(&self) -> Problems {
+        let mut problems = Problems::default();
+        if self.relays.is_empty() {
+            problems.add(files::postern_file(&self.folder), "relays", "at least one [[relays]] is needed");
+        }
+        if self.tenants.is_empty() {
+            problems.add(files::tenants_folder(&self.folder), "", "at least one tenant is needed: tenants/<id>.toml");
+        }
+        problems
+    }
+}
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file, or `environment`.
+    pub file: String,
+    /// The key as a path (`relays[0].port`) or the variable's name; empty when the whole file is meant.
+    pub key: String,
+    /// What is wrong and what is wanted.
+    pub detail: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.file, self.detail),
+            key => write!(f, "{}: {key}: {}", self.file, self.detail),
+        }
+    }
+}
+
+/// Everything wrong with the configuration, in the order found, each thing once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds a problem, unless it is known or there are far too many.
+    pub fn add(&mut self, file: impl fmt::Display, key: impl Into<String>, detail: impl Into<String>) {
+        let problem = Problem { file: file.to_string(), key: key.into(), detail: detail.into() };
+        if self.0.len() < PROBLEMS_MAX && !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+
+    /// Adds all problems of another list.
+    pub fn append(&mut self, others: Self) {
+        for other in others.0 {
+            self.add(other.file, other.key, other.detail);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The problems, in the order found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

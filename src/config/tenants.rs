@@ -1,0 +1,147 @@
+//! `tenants/<id>.toml`: one brand as written, and the tenant it describes.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+
+use super::Problems;
+use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
+use crate::domain::ids::{RelayName, TenantId};
+use crate::domain::lane::Lane;
+use crate::domain::tenant::{RecipientRule, Tenant};
+
+/// A tenant as written.
+#[derive(Deserialize)]
+#[serde(expecting = "a table")]
+pub(super) struct TenantFile {
+    #[serde(default)]
+    name: Option<String>,
+    from: String,
+    #[serde(default)]
+    from_allowed: Vec<String>,
+    relays: Vec<String>,
+    #[serde(default = "default_culture")]
+    default_culture: String,
+    #[serde(default)]
+    recipients_allowed: Vec<String>,
+    #[serde(default)]
+    lanes: Patterns,
+    #[serde(default)]
+    data_kept: Vec<String>,
+}
+
+fn default_culture() -> String {
+    "en".to_owned()
+}
+
+/// `[lanes]` in the order written: the first pattern that matches counts.
+#[derive(Default)]
+struct Patterns(Vec<(String, Lane)>);
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Patterns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of template name patterns and lanes")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Patterns, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    patterns.push(entry);
+                }
+                Ok(Patterns(patterns))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl TenantFile {
+    /// The tenant, when every value makes sense. Problems never hold an address.
+    pub(super) fn into_tenant(
+        self,
+        id: TenantId,
+        relays_known: &[String],
+        file: &str,
+        problems: &mut Problems,
+    ) -> Option<Tenant> {
+        let from: Option<Mailbox> = self.from.parse().map_err(|error| say(problems, file, "from", error)).ok();
+        let from_allowed = each(&self.from_allowed, "from_allowed", file, problems, |domain| {
+            domain_to_ascii(domain).map_err(|_| "not a domain".to_owned())
+        });
+        let recipients_allowed = each(&self.recipients_allowed, "recipients_allowed", file, problems, recipient_rule);
+        let relays = each(&self.relays, "relays", file, problems, |name| {
+            let name: RelayName = name.parse()?;
+            if relays_known.iter().any(|known| known == name.as_str()) {
+                Ok(name)
+            } else {
+                Err(format!("there is no relay {name} in postern.toml"))
+            }
+        });
+        if self.relays.is_empty() {
+            say(problems, file, "relays", "at least one relay is needed");
+        }
+        if !is_culture(&self.default_culture) {
+            say(problems, file, "default_culture", "not a culture: write en, fr-CA …");
+        }
+        let name = self.name.unwrap_or_else(|| id.to_string());
+        if name.is_empty() || name.chars().any(char::is_control) {
+            say(problems, file, "name", "must be text without control characters");
+        }
+        Some(Tenant {
+            id,
+            name,
+            from: from?,
+            from_allowed,
+            relays,
+            default_culture: self.default_culture,
+            recipients_allowed,
+            lanes: self.lanes.0,
+            data_kept: self.data_kept,
+        })
+    }
+}
+
+/// A domain, or an address.
+fn recipient_rule(text: &str) -> Result<RecipientRule, String> {
+    if text.contains('@') {
+        let address: EmailAddress = text.parse().map_err(|error| format!("not an address: {error}"))?;
+        return Ok(RecipientRule::Address(address.normalized()));
+    }
+    domain_to_ascii(text).map(RecipientRule::Domain).map_err(|_| "neither a domain nor an address".to_owned())
+}
+
+/// Language, then optionally script and region, as in `fr`, `fr-CA`, `zh-Hant-TW`.
+fn is_culture(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let language = parts.next().unwrap_or_default();
+    (2..=3).contains(&language.len())
+        && language.bytes().all(|b| b.is_ascii_alphabetic())
+        && parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+fn each<T>(
+    texts: &[String],
+    key: &str,
+    file: &str,
+    problems: &mut Problems,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
+    let mut parsed = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match parse(text) {
+            Ok(value) => parsed.push(value),
+            Err(detail) => problems.add(file, format!("{key}[{index}]"), detail),
+        }
+    }
+    parsed
+}
+
+fn say(problems: &mut Problems, file: &str, key: &str, detail: impl fmt::Display) {
+    problems.add(file, key, detail.to_string());
+}

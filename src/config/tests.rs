@@ -1,0 +1,354 @@
+//! The configuration as an operator meets it: shipped files, mistakes, secrets, the environment.
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::fs;
+
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::ids::RelayName;
+use crate::domain::lane::Lane;
+
+const RELAY: &str = "[[relays]]\nname = \"primary\"\nhost = \"127.0.0.1\"\nport = 2525\ntls = \"none\"\n";
+const TENANT: &str = "from = \"Demo <wallet@demo.example>\"\nrelays = [\"primary\"]\n";
+
+fn folder(postern: &str, tenants: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("postern.toml"), postern).unwrap();
+    fs::create_dir(folder.path().join("tenants")).unwrap();
+    for (name, text) in tenants {
+        fs::write(folder.path().join("tenants").join(name), text).unwrap();
+    }
+    folder
+}
+
+/// `key: detail` of every problem, without the folder's name.
+fn problems(folder: &TempDir, environment: &Environment) -> Vec<String> {
+    let (_, problems) = Config::read(folder.path(), environment);
+    let inside = format!("{}/", folder.path().display());
+    problems.iter().map(|problem| problem.to_string().replace(&inside, "")).collect()
+}
+
+fn problems_of(postern: &str) -> Vec<String> {
+    problems(&folder(postern, &[]), &Environment::default())
+}
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+/// Every `#key = …` line becomes active; one that stands again after a default takes its place.
+fn with_examples(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let example = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        let Some(example) = example else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        let key = format!("{} =", example.split(" =").next().unwrap());
+        if lines.last().is_some_and(|last| last.starts_with(&key)) {
+            lines.pop();
+        }
+        lines.push(example.to_owned());
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_shipped_files_say_the_defaults() {
+    let config = Config::load(&shipped(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let defaults = Config::defaults();
+    assert!(config.server == defaults.server);
+    assert!(config.store == defaults.store);
+    assert!(config.delivery == defaults.delivery);
+    assert!(config.lanes == defaults.lanes);
+    assert!(config.log == defaults.log);
+    assert!(config.missing_for_serving().is_empty());
+    assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
+}
+
+#[test]
+fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
+    let shortest = folder(RELAY, &[("demo.toml", TENANT)]);
+    let short = Config::load(shortest.path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let long = Config::load(&shipped(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let (short_relay, long_relay) = (&short.relays[0], &long.relays[0]);
+    assert_eq!(short_relay.sessions, long_relay.sessions);
+    assert_eq!(short_relay.messages_per_session, long_relay.messages_per_session);
+    assert_eq!(short_relay.session_age_max, long_relay.session_age_max);
+    assert_eq!(short_relay.idle_max, long_relay.idle_max);
+    assert_eq!(short_relay.connect_timeout, long_relay.connect_timeout);
+    assert_eq!(short_relay.greeting_timeout, long_relay.greeting_timeout);
+    assert_eq!(short_relay.command_timeout, long_relay.command_timeout);
+    assert_eq!(short_relay.data_timeout, long_relay.data_timeout);
+    let demo: TenantId = "demo".parse().unwrap();
+    let (short, long) = (&short.tenants[&demo], &long.tenants[&demo]);
+    assert_eq!(short.name, "demo");
+    assert_eq!(short.default_culture, long.default_culture);
+    assert_eq!(short.recipients_allowed, long.recipients_allowed);
+    assert_eq!(short.data_kept, long.data_kept);
+}
+
+#[test]
+fn every_commented_example_is_a_known_key_of_the_right_type() {
+    let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
+    let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
+    let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
+    assert_eq!(found, ["postern.toml: relays[0].password_file: give password or password_file, not both"]);
+}
+
+#[test]
+fn every_key_is_documented() {
+    let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
+    let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
+    let postern: toml::Table = postern.parse().unwrap();
+    let tenant: toml::Table = tenant.parse().unwrap();
+    let keys = |table: &toml::Value| table.as_table().unwrap().keys().cloned().collect::<Vec<_>>();
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let fields_of_file = fields::of::<files::PosternFile>();
+    assert_eq!(sorted(postern.keys().filter(|key| *key != "relays").cloned().collect()), fields_of_file);
+    assert_eq!(sorted(keys(&postern["server"])), fields::of::<ServerSettings>());
+    assert_eq!(sorted(keys(&postern["store"])), fields::of::<StoreSettings>());
+    assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
+    assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
+    assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
+    for lane in Lane::ALL {
+        assert_eq!(sorted(keys(&postern["lanes"][lane.as_str()])), fields::of::<lanes::LaneFile>());
+    }
+    assert_eq!(sorted(tenant.keys().cloned().collect()), fields::of::<tenants::TenantFile>());
+}
+
+#[test]
+fn every_problem_is_found_in_one_run_and_named_as_in_the_file() {
+    let postern = r#"
+surprise = 1
+[server]
+listen = "nowhere"
+lisen = "127.0.0.1:1"
+[delivery]
+window = "many"
+retry = ["1s", "soon", "2s", "later", "0s"]
+[lanes.urgent]
+reserved = 1.5
+[lanes.fast]
+reserved = 0.1
+[[relays]]
+name = "a"
+port = 99999
+colour = "red"
+[[relays]]
+name = "b"
+host = "127.0.0.1"
+port = 25
+tls = "maybe"
+[[relays]]
+name = "b"
+host = "relay.example"
+port = 25
+tls = "none"
+"#;
+    let tenant = "from = \"nobody\"\nfrom_allowed = [\"demo.example\", \"a b\"]\nrelays = [\"a\", \"c\"]\nform = 1\n\
+                  recipients_allowed = [\"x y\", \"a@b@c\"]\n[lanes]\n\"*code*\" = \"fast\"\n";
+    let found = problems(&folder(postern, &[("demo.toml", tenant), ("Up.toml", TENANT)]), &Environment::default());
+    for (at, expected) in [
+        "postern.toml: surprise: unknown key",
+        "postern.toml: server.listen: invalid socket address",
+        "postern.toml: server.lisen: unknown key",
+        "postern.toml: delivery.window: invalid type: string \"many\"",
+        "postern.toml: delivery.retry[1]: \"soon\" is not a duration",
+        "postern.toml: delivery.retry[3]: \"later\" is not a duration",
+        "postern.toml: lanes.urgent.reserved: 1.5 is not a share",
+        "postern.toml: lanes.fast: unknown key",
+        "postern.toml: relays[0].port: invalid value: integer `99999`",
+        "postern.toml: relays[0].host: is missing",
+        "postern.toml: relays[0].colour: unknown key",
+        "postern.toml: relays[1].tls: unknown variant `maybe`",
+        "postern.toml: relays[2].name: there is another relay of this name",
+        "postern.toml: relays[2].tls: none",
+        "tenants/Up.toml: the file's name is not a tenant's",
+        "tenants/demo.toml: form: unknown key",
+        "tenants/demo.toml: lanes.\"*code*\": unknown variant `fast`",
+        "tenants/demo.toml: from: not an address",
+        "tenants/demo.toml: from_allowed[1]: not a domain",
+        "tenants/demo.toml: recipients_allowed[0]: neither a domain nor an address",
+        "tenants/demo.toml: recipients_allowed[1]: not an address",
+        "tenants/demo.toml: relays[1]: there is no relay c",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{at}: {expected}\nin {found:#?}");
+    }
+    // With the "0s" that the semantic rules refuse, and nothing said twice or made up.
+    assert_eq!(found.len(), 23, "{found:#?}");
+}
+
+#[test]
+fn keys_of_later_versions_are_refused_as_unknown() {
+    let tenant = format!("{TENANT}return_path_domain = \"\"\nidentifiers = []\nwebhook_secret_file = []\n");
+    let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found.iter().all(|problem| problem.ends_with("unknown key")));
+}
+
+#[test]
+fn a_syntax_error_names_the_line_and_never_shows_it() {
+    let found = problems_of("[server]\nlisten = \"127.0.0.1:1\"\npassword = hunter2\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("postern.toml: line 3: ") && !found[0].contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn no_problem_repeats_a_secret() {
+    for password in ["password = 4242", "password = [\"4242\"]", "password = { x = 4242 }", "password = \"4242"] {
+        let found = problems_of(&format!("{RELAY}username = \"u\"\n{password}\n"));
+        assert!(!found.is_empty() && found.iter().all(|problem| !problem.contains("4242")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_without_its_last_newline() {
+    let secrets = TempDir::new().unwrap();
+    let path = secrets.path().join("password");
+    fs::write(&path, "hunter2 \n").unwrap();
+    let postern = format!("{RELAY}username = \"u\"\nallow_plaintext = true\npassword_file = {path:?}\n");
+    let folder = folder(&postern, &[]);
+    let config = Config::load(folder.path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    assert_eq!(config.relays[0].password.as_ref().unwrap().expose_secret(), "hunter2 ");
+
+    fs::write(&path, "\n").unwrap();
+    assert_eq!(problems_of(&postern), ["postern.toml: relays[0].password_file: the file is empty"]);
+    fs::remove_file(&path).unwrap();
+    assert!(problems_of(&postern)[0].starts_with("postern.toml: relays[0].password_file: cannot be read"));
+}
+
+#[test]
+fn the_environment_overrides_a_key_in_its_own_type() {
+    let environment = Environment::of([
+        ("POSTERN__SERVER__LISTEN", "0.0.0.0:9000"),
+        ("POSTERN__DELIVERY__WINDOW", "200"),
+        ("POSTERN__DELIVERY__DOMAIN_SHARE", "0.5"),
+        ("POSTERN__DELIVERY__RETRY", "[\"1s\", \"2s\"]"),
+        ("POSTERN__LANES__URGENT__DELIVER_WITHIN", "1m"),
+        ("POSTERN__STORE__URL", "sqlite:true"),
+    ]);
+    let folder = folder("[delivery]\nwindow = 100\n", &[]);
+    let config = Config::load(folder.path(), &environment).map_err(|p| p.to_string()).unwrap();
+    assert_eq!(config.server.listen.port(), 9000);
+    assert_eq!(config.delivery.window, 200);
+    assert_eq!(config.delivery.retry.len(), 2);
+    assert_eq!(config.lanes.urgent.deliver_within.to_string(), "1m");
+    assert_eq!(config.store.url, "sqlite:true");
+}
+
+#[test]
+fn a_problem_with_an_override_names_the_variable() {
+    let environment = Environment::of([
+        ("POSTERN__SERVER__LISTNE", "127.0.0.1:1"),
+        ("POSTERN__DELIVERY__WINDOW", "many"),
+        ("POSTERN__DELIVERY__RETRY", "[\"1s\", \"soon\"]"),
+        ("POSTERN__RELAYS__0__PORT", "25"),
+        ("POSTERN__", "x"),
+        ("POSTERN__LOG__LEVEL__DEEP", "x"),
+        ("POSTERN__STORE__URL", "postgres://user:hunter2@db/postern"),
+    ]);
+    let found = problems(&folder("[log]\nlevel = \"info\"\n", &[]), &environment);
+    for expected in [
+        "environment: POSTERN__SERVER__LISTNE: unknown key",
+        "environment: POSTERN__DELIVERY__WINDOW: invalid type",
+        "environment: POSTERN__DELIVERY__RETRY: \"soon\" is not a duration",
+        "environment: POSTERN__RELAYS__0__PORT: a list of tables",
+        "environment: POSTERN__: names no key",
+        "environment: POSTERN__LOG__LEVEL__DEEP: there is a value",
+        "postern.toml: store.url: PostgreSQL comes in a later version",
+    ] {
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}\nin {found:#?}");
+    }
+    assert_eq!(found.len(), 7, "{found:#?}");
+}
+
+#[test]
+fn the_order_of_lane_patterns_is_kept() {
+    let lanes = "\"*z*\" = \"urgent\"\n\"*a*\" = \"journey\"\n\"*\" = \"standard\"\n\"*b*\" = \"urgent\"\n";
+    let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}[lanes]\n{lanes}"))]);
+    let config = Config::load(folder.path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let tenant = config.tenants.values().next().unwrap();
+    let patterns: Vec<_> = tenant.lanes.iter().map(|(pattern, _)| pattern.as_str()).collect();
+    assert_eq!(patterns, ["*z*", "*a*", "*", "*b*"]);
+    assert_eq!(tenant.lane_of(Some("az")), Lane::Urgent);
+    assert_eq!(tenant.relays, ["primary".parse::<RelayName>().unwrap()]);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_a_problem_and_serving_needs_a_relay_and_a_tenant() {
+    let nowhere = TempDir::new().unwrap();
+    let (config, problems) = Config::read(&nowhere.path().join("none"), &Environment::default());
+    assert_eq!(problems.iter().count(), 1);
+    assert_eq!(config.missing_for_serving().iter().count(), 2);
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    for (text, key) in [
+        ("[server]\npublic_url = \"ftp://x\"", "server.public_url"),
+        ("[server]\npublic_url = \"http://x/?q\"", "server.public_url"),
+        ("[server]\nrequest_body_max = \"1B\"", "server.request_body_max"),
+        ("[server]\nrequest_timeout = \"0s\"", "server.request_timeout"),
+        ("[delivery]\nretry = []", "delivery.retry"),
+        ("[delivery]\nwindow = 1", "delivery.window"),
+        ("[delivery]\nbreaker_failures = 0", "delivery.breaker_failures"),
+        ("[delivery]\ndomain_share = 0.0", "delivery.domain_share"),
+        ("[lanes.standard]\ndeliver_within = \"0s\"", "lanes.standard.deliver_within"),
+        ("[lanes.standard]\nreserved = 0.8", "lanes: the lanes reserve"),
+        ("relays = \"primary\"", "relays"),
+        ("relays = [\"primary\"]", "relays[0]"),
+        ("server = \"x\"", "server"),
+        ("[delivery.window]", "delivery.window"),
+    ] {
+        let found = problems_of(text);
+        assert!(found.len() == 1 && found[0].starts_with(&format!("postern.toml: {key}")), "{text}: {found:?}");
+    }
+}
+
+/// The field names a type asks its deserializer for.
+mod fields {
+    use serde::de::{self, Deserialize, Visitor};
+    use serde::forward_to_deserialize_any;
+
+    pub(super) fn of<'de, T: Deserialize<'de>>() -> Vec<String> {
+        let mut fields = Vec::new();
+        drop(T::deserialize(Asked(&mut fields)));
+        fields.sort();
+        fields
+    }
+
+    struct Asked<'a>(&'a mut Vec<String>);
+
+    impl<'de> serde::Deserializer<'de> for Asked<'_> {
+        type Error = de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(de::Error::custom("not a struct"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.0.extend(fields.iter().map(ToString::to_string));
+            Err(de::Error::custom("enough"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+}
