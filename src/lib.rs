@@ -18,6 +18,9 @@
 // Words.
 pub mod domain;
 
+// Doors.
+pub mod http;
+
 // Tools.
 pub mod clock;
 pub mod compose;

@@ -1,0 +1,3 @@
+//! The routes of the API, one file per kind of thing.
+
+pub mod submission;

@@ -1,0 +1,3 @@
+//! The HTTP doors: how the world asks.
+
+pub mod api;
