@@ -5,7 +5,7 @@
 //! [`Intake::accept`] returns `Ok`, the message is on disk and delivery has been woken. Nothing is sent from here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hmac::digest::Digest;
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     tenants: BTreeMap<TenantId, Tenant>,
     lanes: PerLane<LaneRules>,
-    ids: ContextV7,
+    ids: Mutex<ContextV7>,
     wake: Arc<Notify>,
 }
 
@@ -70,7 +70,7 @@ impl Intake {
         lanes: PerLane<LaneRules>,
         wake: Arc<Notify>,
     ) -> Self {
-        Self { store, clock, tenants, lanes, ids: ContextV7::new(), wake }
+        Self { store, clock, tenants, lanes, ids: Mutex::new(ContextV7::new()), wake }
     }
 
     /// Accepts one submission of `tenant`: durable when this returns [`Acceptance::Accepted`].

@@ -29,6 +29,7 @@ pub mod http;
 pub mod courier;
 pub mod delivery;
 pub mod intake;
+pub mod keys;
 
 // Tools.
 pub mod clock;

@@ -17,13 +17,26 @@
 //!
 //! What a reply *means* for the message is not decided here but in `domain::reply`.
 
+mod capabilities;
+mod content;
+mod open;
+mod pool;
+mod replies;
+mod session;
 pub mod settings;
+mod smtp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::capabilities::Capabilities;
+pub use self::smtp::{CourierError, RelayFacts, SmtpCourier, TlsFacts};
 use crate::domain::address::EmailAddress;
 use crate::domain::ids::RelayName;
 use crate::domain::reply::Reply;

@@ -139,6 +139,23 @@ pub enum AuthMechanism {
     Xoauth2,
 }
 
+impl AuthMechanism {
+    /// The mechanism of this name, in any case.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Plain, Self::Login, Self::Xoauth2].into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+
+    /// As in AUTH.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::Xoauth2 => "XOAUTH2",
+        }
+    }
+}
+
 impl RelaySettings {
     /// Every key whose value cannot work, with what is wrong; empty when the relay can be tried.
     #[must_use]
@@ -202,6 +219,9 @@ impl RelaySettings {
             ("client_cert_file", self.client_cert_file.is_some()),
         ] {
             wrong(plain && is_set, key, "means nothing with tls = \"none\"");
+        }
+        if !plain && let Err((key, what)) = super::tls::client(self) {
+            wrong(true, key, &what);
         }
     }
 }

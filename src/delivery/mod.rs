@@ -1,3 +1,177 @@
-//! Delivery: takes what is due from the store to the relays.
+//! Delivery: from the rows of the queue to the relay, and back into the rows.
+//!
+//! # Who is who
+//!
+//! * The **window** holds the few messages that are considered now, shared out by lane, tenant and domain.
+//! * A **desk** stands before each relay and says who may take a session: its **breaker**, rate, lanes and domains.
+//! * The **dispatcher** is one task that owns both, starts an **attempt** whenever a message and a session meet, and
+//!   learns from how it ended.
+//! * An **attempt** offers the envelope, passes the commit point, carries the content and settles.
+//! * **Housekeeping** ends what passed its deadline and decides what is unknown.
+//!
+//! # What is promised
+//!
+//! * Nothing is sent whose commit point is not on disk, and nothing whose state at that moment forbids it.
+//! * What was not the mail's fault costs it nothing: a relay that is down, a throttle, a store that cannot write, a
+//!   shutdown give the attempt back unspent.
+//! * After a crash every attempt that was past its commit point is `unknown`; every other message is where it was.
+//! * Memory does not grow with the backlog: the window and the sessions bound it.
+//!
+//! # For correctness and for economy
+//!
+//! The commit point and the token make it correct: it would be so with two dispatchers on the same rows. Claims, the
+//! window and the wake-ups are economy: they may be forgotten or repeated at any time.
+//!
+//! Not here: what a reply means (`domain::reply`), how SMTP is spoken (`courier`), evidence for unknowns (later).
 
+mod attempt;
+mod breaker;
+mod desk;
+mod dispatcher;
 pub mod settings;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use desk::RelayPlan;
+pub use settings::DeliverySettings;
+
+use crate::clock::Clock;
+use crate::courier::Courier;
+use crate::domain::ids::TenantId;
+use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::relay::RelayHealth;
+use crate::domain::tenant::Tenant;
+use crate::store::{Store, StoreError};
+
+/// Deadlines and unknowns are looked at this often.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// And so many at once at most.
+const HOUSEKEEPING_BATCH: usize = 500;
+
+/// What delivery works with.
+pub struct Parts {
+    /// Where messages are kept.
+    pub store: Arc<dyn Store>,
+    /// The way to the relays.
+    pub courier: Arc<dyn Courier>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// `[delivery]`.
+    pub settings: DeliverySettings,
+    /// `[lanes.*]`.
+    pub lanes: PerLane<LaneRules>,
+    /// The relays there are.
+    pub relays: Vec<RelayPlan>,
+    /// The tenants there are.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// Notified when something was accepted: a hint.
+    pub wake: Arc<Notify>,
+    /// Spreads retries.
+    pub random: fastrand::Rng,
+}
+
+/// Delivery, ready to run.
+pub struct Delivery {
+    parts: Parts,
+    retry: PerLane<Vec<Duration>>,
+    health: watch::Sender<Vec<RelayHealth>>,
+}
+
+impl Delivery {
+    /// Puts delivery together; nothing runs yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let common: Vec<Duration> = parts.settings.retry.iter().map(|delay| delay.0).collect();
+        let retry = PerLane::from_fn(|lane| match &parts.lanes.get(lane).retry {
+            Some(own) => own.iter().map(|delay| delay.0).collect(),
+            None => common.clone(),
+        });
+        let (health, _) = watch::channel(Vec::new());
+        Self { parts, retry, health }
+    }
+
+    /// How the relays stand, kept up to date while delivery runs.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Vec<RelayHealth>> {
+        self.health.subscribe()
+    }
+
+    /// What a dead process left past its commit point becomes `unknown`. Before anything else runs.
+    pub async fn recover(&self) -> Result<usize, StoreError> {
+        let wait = PerLane::from_fn(|lane| self.retry.get(lane).first().copied().unwrap_or(HOUSEKEEPING));
+        self.parts.store.recover(self.parts.clock.now(), wait).await
+    }
+
+    /// Delivers until `soft` is cancelled, then lets attempts past their commit point end, until `hard` is cancelled.
+    pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
+        let Self { parts, retry, health } = self;
+        let rules = desk::DeskRules {
+            reserved: PerLane::from_fn(|lane| parts.lanes.get(lane).reserved),
+            domain_share: parts.settings.domain_share,
+            breaker_failures: parts.settings.breaker_failures,
+            breaker_open_max: parts.settings.breaker_open_max.0,
+        };
+        let desks: BTreeMap<_, _> =
+            parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules))).collect();
+        health.send_replace(desks.values().map(desk::Desk::health).collect());
+        let ground = Arc::new(attempt::Ground {
+            store: Arc::clone(&parts.store),
+            courier: Arc::clone(&parts.courier),
+            clock: Arc::clone(&parts.clock),
+            retry,
+            soft: soft.clone(),
+            unsettled: AtomicUsize::new(0),
+        });
+        let window = window::Window::new(parts.settings.window, parts.tenants.keys().cloned());
+        let tenants = parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect();
+        let dispatcher = dispatcher::Dispatcher::new(ground, parts.wake, window, desks, tenants, parts.random, health);
+        let housekeeping = keep_house(parts.store, parts.clock, parts.lanes, soft);
+        tokio::join!(dispatcher.run(hard), housekeeping);
+        parts.courier.close().await;
+    }
+}
+
+/// Ends what passed its deadline and decides unknowns, until `soft` is cancelled.
+async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lanes: PerLane<LaneRules>, soft: CancellationToken) {
+    let policy = PerLane::from_fn(|lane| lanes.get(lane).on_unknown);
+    loop {
+        let now = clock.now();
+        let more = match round(store.as_ref(), now, policy).await {
+            Ok(handled) => handled >= HOUSEKEEPING_BATCH,
+            Err(error) => {
+                tracing::warn!(%error, "housekeeping has to wait");
+                false
+            }
+        };
+        let next = if more { now } else { now.checked_add(HOUSEKEEPING).unwrap_or(Timestamp::MAX) };
+        tokio::select! {
+            () = soft.cancelled() => return,
+            () = clock.sleep_until(next) => {}
+        }
+    }
+}
+
+async fn round(
+    store: &dyn Store,
+    now: Timestamp,
+    policy: PerLane<crate::domain::lane::UnknownPolicy>,
+) -> Result<usize, StoreError> {
+    let swept = store.sweep(now, HOUSEKEEPING_BATCH).await?;
+    if swept.held > 0 {
+        // The alarm: these may have been sent, nobody knows, and it is too late to try again.
+        tracing::error!(messages = swept.held, "past their deadline and possibly sent: held for an operator");
+    }
+    if swept.expired > 0 {
+        tracing::warn!(messages = swept.expired, "expired, not sent");
+    }
+    let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
+    Ok(decided.max(swept.expired + swept.held))
+}

@@ -1,37 +1,40 @@
-//! `[delivery]`: how messages are considered, retried and let go at the end.
+//! `[delivery]`: how mails are tried, and how much of everything at once.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::quantity::{HumanDuration, Share};
 
-/// `[delivery]` in `postern.toml`.
+/// `[delivery]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, expecting = "a table")]
 pub struct DeliverySettings {
-    /// Delays between attempts; then the last again, until the deadline.
+    /// Delays between attempts; then the last again, ±20 % jitter, until the deadline.
     pub retry: Vec<HumanDuration>,
-    /// Messages considered at once, shared out by lane, then by domain.
+    /// Messages considered at once, shared out by lane, tenant and domain.
     pub window: usize,
-    /// How long attempts in progress may go on after the first stop signal.
+    /// How long attempts past their commit point may take to end when the gateway stops.
     pub shutdown_grace: HumanDuration,
-    /// Failures of a relay in a row after which its breaker opens.
+    /// Failures of a relay in a row that open its breaker.
     pub breaker_failures: u32,
-    /// The longest an open breaker waits before it tries the relay again.
+    /// The longest time between two looks at a relay whose breaker is open.
     pub breaker_open_max: HumanDuration,
-    /// The share of a lane's sessions that one recipient domain may hold.
+    /// Share of the sessions open to a lane that one recipient domain may take; at least one session.
     pub domain_share: Share,
 }
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        let retry = [30, 120, 600, 1_800, 3_600, 7_200, 14_400].map(HumanDuration::from_secs).to_vec();
+        let minute = 60;
+        let hour = 60 * minute;
         Self {
-            retry,
+            retry: [30, 2 * minute, 10 * minute, 30 * minute, hour, 2 * hour, 4 * hour]
+                .map(HumanDuration::from_secs)
+                .into(),
             window: 20_000,
             shutdown_grace: HumanDuration::from_secs(30),
             breaker_failures: 3,
             breaker_open_max: HumanDuration::from_secs(4),
-            domain_share: Share::new(0.75).unwrap_or(Share::NONE),
+            domain_share: Share::THREE_QUARTERS,
         }
     }
 }

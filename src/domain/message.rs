@@ -14,7 +14,7 @@ use super::lane::Lane;
 use super::reply::Reply;
 
 /// Where a message stands. There is no "sending": an attempt row says who is on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waiting for its first attempt.

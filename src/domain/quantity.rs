@@ -169,6 +169,10 @@ pub struct Share(f64);
 impl Share {
     /// Nothing.
     pub const NONE: Self = Self(0.0);
+    /// A quarter.
+    pub const QUARTER: Self = Self(0.25);
+    /// Three quarters.
+    pub const THREE_QUARTERS: Self = Self(0.75);
 
     /// A share of `part`, which must lie in `0.0..=1.0`.
     pub fn new(part: f64) -> Result<Self, String> {
@@ -184,6 +188,14 @@ impl Share {
     pub fn of(self, whole: u32) -> u32 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ share × whole ≤ u32::MAX")]
         let part = (self.0 * f64::from(whole)).ceil() as u32;
+        part
+    }
+
+    /// This share of `whole`, rounded down.
+    #[must_use]
+    pub fn of_rounded_down(self, whole: u32) -> u32 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 ≤ share × whole ≤ u32::MAX")]
+        let part = (self.0 * f64::from(whole)).floor() as u32;
         part
     }
 }

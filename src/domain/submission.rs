@@ -105,3 +105,33 @@ impl FieldError {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
+
+/// Characters in a header's value between two spaces, where it cannot be folded.
+pub const HEADER_WORD_CHARS_MAX: usize = 900;
+/// Characters in the name of a caller's header.
+pub const HEADER_NAME_CHARS_MAX: usize = 70;
+
+/// How a caller's header is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderKind {
+    /// `X-*`: any text; encoded-words (RFC 2047) where it is needed.
+    Text,
+    /// `List-*`, `References`, `In-Reply-To`, `Auto-Submitted`: ASCII, written as given and folded at spaces.
+    Structured,
+}
+
+/// How a header that a caller may give is written; `None` when callers may not give it.
+#[must_use]
+pub fn header_kind(name: &str) -> Option<HeaderKind> {
+    let is_name =
+        name.len() <= HEADER_NAME_CHARS_MAX && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let lower = name.to_ascii_lowercase();
+    let begins = |prefix: &str| lower.len() > prefix.len() && lower.starts_with(prefix);
+    match lower.as_str() {
+        _ if !is_name => None,
+        "references" | "in-reply-to" | "auto-submitted" => Some(HeaderKind::Structured),
+        _ if begins("list-") => Some(HeaderKind::Structured),
+        _ if begins("x-") => Some(HeaderKind::Text),
+        _ => None,
+    }
+}

@@ -1,3 +1,126 @@
-//! The HTTP doors: how brands, scripts and operators ask.
+//! How the world asks over HTTP: the route table, and the server around it.
+//!
+//! Every request passes `frame` (its id, the access line, errors as problems), then its door. A handler authenticates
+//! ([`auth::Caller`]), reads ([`body`]), calls work or the store, and answers. Status codes of errors are in
+//! [`problem`] only.
+//!
+//! Each worker is a runtime of its own: whatever outlives a request (the store, delivery) stays on the main one and is
+//! reached over channels. A client that goes away cancels its handler; what the store was already asked is done anyway.
 
+pub mod api;
+pub mod auth;
+pub mod body;
+mod door;
+mod frame;
+pub mod health;
+pub mod inbox;
+pub mod problem;
 pub mod settings;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::web::ServiceConfig;
+use actix_web::{App, Error, HttpServer, web};
+
+use self::api::emails;
+use self::body::BodyLimits;
+use self::health::Health;
+use self::problem::{Kind, Problem};
+use crate::clock::Clock;
+use crate::intake::Intake;
+use crate::keys::Keyring;
+use crate::store::Store;
+
+pub use self::door::Door;
+use self::settings::ServerSettings;
+
+/// A client that was told to go away has this long to go.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Threads of one worker for what must not hold up its requests (decompression).
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// What the handlers are given.
+pub struct AppState {
+    /// Where mails go in.
+    pub intake: Arc<Intake>,
+    /// Where everything else is read.
+    pub store: Arc<dyn Store>,
+    /// Who may come in.
+    pub keys: Arc<Keyring>,
+    /// How we are.
+    pub health: Arc<Health>,
+    /// What a request's body may cost.
+    pub body_limits: BodyLimits,
+}
+
+/// The route table.
+pub fn routes(table: &mut ServiceConfig) {
+    table
+        .service(Door::at("/v1/emails").post(emails::submit).get(emails::list))
+        .service(Door::at("/v1/emails/{id}").get(emails::show))
+        .service(Door::at("/v1/emails/{id}/events").get(emails::events))
+        .service(Door::at("/v1/emails/{id}/content").get(emails::content))
+        .service(Door::at("/livez").get(health::live))
+        .service(Door::at("/readyz").get(health::ready));
+}
+
+/// Serves the route table on `listener`. See [`serve_table`].
+pub fn serve(
+    listener: TcpListener,
+    app: AppState,
+    clock: Arc<dyn Clock>,
+    settings: &ServerSettings,
+    shutdown_grace: Duration,
+) -> std::io::Result<(ServerHandle, Server)> {
+    let app = web::Data::new(app);
+    let table = move |table: &mut ServiceConfig| {
+        table.app_data(app.clone());
+        routes(table);
+    };
+    serve_table(listener, table, clock, settings, shutdown_grace)
+}
+
+/// Serves any table of doors within our frame: the server runs while the future is awaited (on the main runtime), until
+/// the handle's `stop`. A graceful stop lets running requests finish for `shutdown_grace`. Signals are not its affair.
+pub fn serve_table(
+    listener: TcpListener,
+    table: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    clock: Arc<dyn Clock>,
+    settings: &ServerSettings,
+    shutdown_grace: Duration,
+) -> std::io::Result<(ServerHandle, Server)> {
+    let workers = usize::from(settings.workers.get());
+    let server = HttpServer::new(move || framed(Arc::clone(&clock), table.clone()))
+        .workers(workers)
+        .max_connections(usize::from(settings.connections_max.get()).div_ceil(workers))
+        .worker_max_blocking_threads(BLOCKING_THREADS_MAX)
+        .keep_alive(settings.keep_alive.0)
+        .client_request_timeout(settings.request_timeout.0)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .shutdown_timeout(shutdown_grace.as_secs())
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok((server.handle(), server))
+}
+
+/// A table of doors, a wall around it, and the frame around both.
+fn framed(
+    clock: Arc<dyn Clock>,
+    table: impl FnOnce(&mut ServiceConfig),
+) -> App<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
+> {
+    App::new()
+        .configure(table)
+        .default_service(web::to(async || Err::<String, _>(Problem::new(Kind::NotFound))))
+        .wrap(from_fn(move |request, next| frame::frame(Arc::clone(&clock), request, next)))
+}
+
+#[cfg(test)]
+mod tests;

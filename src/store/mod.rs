@@ -18,6 +18,7 @@
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
 pub mod settings;
+pub mod sqlite;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

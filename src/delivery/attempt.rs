@@ -1,0 +1,310 @@
+//! One attempt: offer the envelope, pass the commit point, carry the content, settle.
+//!
+//! Whatever happens, the attempt ends in one of two ways. **Settled**: what became of it is durable. **Given back**:
+//! nothing was written and no attempt is spent, because it was not the mail's fault (relay down, store not writing,
+//! shutdown). An attempt that is cut between its commit point and its settlement leaves its attempt row behind, and
+//! the next start calls the message `unknown`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::courier::{Carried, Courier, Envelope, NotOffered, Offered, Trouble, Unfit};
+use crate::domain::ids::{LeaseToken, RelayName};
+use crate::domain::lane::PerLane;
+use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settlement, Verdict};
+use crate::domain::reply::{Meaning, Reply, Wanted, meaning};
+use crate::domain::retry;
+use crate::store::{CommitPoint, Store, StoreError};
+
+/// How long a settlement that could not be written waits before it is tried again.
+const SETTLE_AGAIN: Duration = Duration::from_millis(250);
+
+/// What every attempt needs; shared by all.
+pub struct Ground {
+    /// Where messages are kept.
+    pub store: Arc<dyn Store>,
+    /// The way to the relays.
+    pub courier: Arc<dyn Courier>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Delays between attempts, by lane.
+    pub retry: PerLane<Vec<Duration>>,
+    /// No new attempts; those before their commit point give back.
+    pub soft: CancellationToken,
+    /// Settlements that are waiting for the store to write again.
+    pub unsettled: AtomicUsize,
+}
+
+/// One attempt's own facts.
+pub struct Attempt {
+    /// The message.
+    pub candidate: Candidate,
+    /// The relay to ask.
+    pub relay: RelayName,
+    /// The token of its commit point.
+    pub token: LeaseToken,
+    /// Uniform in `0.0..1.0`: spreads the next try.
+    pub random: f64,
+}
+
+/// How an attempt ended, for the dispatcher.
+#[derive(Debug)]
+pub enum End {
+    /// Durable, and what it says of the relay.
+    Settled(Word),
+    /// Nothing written, nothing spent.
+    GivenBack(GiveBack),
+}
+
+/// What an attempt says of the relay.
+#[derive(Debug)]
+pub enum Word {
+    /// It answered as a relay should.
+    Well,
+    /// It failed.
+    Failed(Trouble),
+    /// It was not asked, or what happened was not its doing.
+    Nothing,
+}
+
+/// Why an attempt was given back.
+#[derive(Debug)]
+pub enum GiveBack {
+    /// The relay cannot be reached, or refuses us rather than the mail.
+    RelayDown(String),
+    /// The store cannot read or write.
+    StoreUnwell,
+    /// The gateway stops.
+    Stopping,
+}
+
+/// The way one step of an attempt ends it early.
+enum Early {
+    Outcome(Outcome, Word),
+    GiveBack(GiveBack),
+    /// The store said Stop: the message is no longer ours to send.
+    NotAnyMore,
+}
+
+/// Runs one attempt to its end.
+pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
+    let (offered, mime, spent) = match approach(&ground, &attempt).await {
+        Ok(ready) => ready,
+        Err(early) => return end_early(&ground, &attempt, early).await,
+    };
+    let commit = CommitPoint {
+        id: attempt.candidate.id,
+        token: attempt.token,
+        relay: attempt.relay.clone(),
+        at: ground.clock.now(),
+    };
+    match ground.store.commit_point(commit).await {
+        Ok(Verdict::Go) => {}
+        Ok(Verdict::Stop) => {
+            offered.withdraw().await;
+            return End::Settled(Word::Well);
+        }
+        Err(error) => {
+            offered.withdraw().await;
+            tracing::warn!(delivery.id = %attempt.candidate.id, %error, "no commit point: the mail waits");
+            return End::GivenBack(GiveBack::StoreUnwell);
+        }
+    }
+    let (outcome, word) = judge(&ground, &attempt, offered.carry(mime).await, spent);
+    settle(&ground, &attempt, Some(attempt.token), outcome).await;
+    End::Settled(word)
+}
+
+type Ready = (Box<dyn Offered>, Vec<u8>, u32);
+
+/// As far as RCPT: nothing is written yet, and everything may be given back.
+async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
+    let Outgoing { envelope_sender, recipient, attempts, mime } = load(ground, attempt).await?;
+    let envelope = Envelope {
+        sender: envelope_sender,
+        recipient,
+        size: u64::try_from(mime.len()).unwrap_or(u64::MAX),
+        eight_bit: !mime.is_ascii(),
+    };
+    let offer = ground.courier.offer(&attempt.relay, &envelope);
+    let offered = tokio::select! {
+        biased;
+        // The unfinished offer is dropped, and its socket with it.
+        () = ground.soft.cancelled() => return Err(Early::GiveBack(GiveBack::Stopping)),
+        offered = offer => offered,
+    };
+    match offered {
+        Ok(offered) => Ok((offered, mime, attempts)),
+        Err(refusal) => Err(not_offered(ground, attempt, refusal, attempts)),
+    }
+}
+
+async fn load(ground: &Ground, attempt: &Attempt) -> Result<Outgoing, Early> {
+    let id = attempt.candidate.id;
+    match ground.store.outgoing(id).await {
+        Ok(Some(outgoing)) => Ok(outgoing),
+        Ok(None) => Err(Early::NotAnyMore),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(delivery.id = %id, %error, "a stored mail cannot be read back; it is held");
+            Err(Early::Outcome(Outcome::Held { reason: Reason::ContentUnreadable }, Word::Nothing))
+        }
+        Err(error) => {
+            tracing::warn!(delivery.id = %id, %error, "the mail cannot be read now; it waits");
+            Err(Early::GiveBack(GiveBack::StoreUnwell))
+        }
+    }
+}
+
+fn not_offered(ground: &Ground, attempt: &Attempt, refusal: NotOffered, spent: u32) -> Early {
+    match refusal {
+        NotOffered::Unreachable(trouble) => Early::GiveBack(GiveBack::RelayDown(trouble.to_string())),
+        NotOffered::Lost(trouble) => {
+            let outcome = deferred(ground, attempt, Reason::ConnectionLost, None, spent);
+            Early::Outcome(outcome, Word::Failed(trouble))
+        }
+        NotOffered::Refused(reply) => match meaning(&reply, Wanted::Completion) {
+            Meaning::RelayRefusesUs => {
+                Early::GiveBack(GiveBack::RelayDown(format!("the relay refuses us: {}", reply.code)))
+            }
+            Meaning::Permanent => Early::Outcome(bounced(reply), Word::Well),
+            Meaning::Accepted | Meaning::Transient => {
+                Early::Outcome(deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
+            }
+        },
+        NotOffered::Unfit(unfit) => {
+            let reason = match unfit {
+                Unfit::Smtputf8 => Reason::Smtputf8Needed,
+                Unfit::EightBitMime => Reason::EightBitMimeNeeded,
+                Unfit::Size => Reason::TooLarge,
+            };
+            Early::Outcome(Outcome::Bounced { reason, reply: None }, Word::Nothing)
+        }
+    }
+}
+
+/// What the content's journey means for the message. A reply is definite; only a lost one is unknown.
+fn judge(ground: &Ground, attempt: &Attempt, carried: Carried, spent: u32) -> (Outcome, Word) {
+    match carried {
+        Carried::Answered(reply) => match meaning(&reply, Wanted::Completion) {
+            Meaning::Accepted => (Outcome::Relayed { reply }, Word::Well),
+            Meaning::Permanent => (bounced(reply), Word::Well),
+            Meaning::Transient | Meaning::RelayRefusesUs => {
+                (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
+            }
+        },
+        Carried::DataRefused(reply) => match meaning(&reply, Wanted::GoAhead) {
+            Meaning::Permanent => (bounced(reply), Word::Well),
+            Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs => {
+                (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
+            }
+        },
+        Carried::Lost(trouble) => {
+            (deferred(ground, attempt, Reason::ConnectionLost, None, spent), Word::Failed(trouble))
+        }
+        Carried::Unknown(trouble) => {
+            let decide_at = next_at(ground, attempt, spent);
+            tracing::warn!(delivery.id = %attempt.candidate.id, %trouble, "the reply to the final dot was lost: unknown");
+            (Outcome::Unknown { reason: Reason::ReplyLost, decide_at }, Word::Failed(trouble))
+        }
+    }
+}
+
+fn bounced(reply: Reply) -> Outcome {
+    Outcome::Bounced { reason: Reason::RelayRefused, reply: Some(reply) }
+}
+
+fn deferred(ground: &Ground, attempt: &Attempt, reason: Reason, reply: Option<Reply>, spent: u32) -> Outcome {
+    Outcome::Deferred { reason, reply, next_at: next_at(ground, attempt, spent) }
+}
+
+fn next_at(ground: &Ground, attempt: &Attempt, spent: u32) -> Timestamp {
+    let table: &[Duration] = ground.retry.get(attempt.candidate.lane);
+    let delay = retry::delay_after(table, spent + 1, attempt.random);
+    ground.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX)
+}
+
+async fn end_early(ground: &Ground, attempt: &Attempt, early: Early) -> End {
+    match early {
+        Early::Outcome(outcome, word) => {
+            settle(ground, attempt, None, outcome).await;
+            End::Settled(word)
+        }
+        Early::GiveBack(why) => End::GivenBack(why),
+        Early::NotAnyMore => End::Settled(Word::Nothing),
+    }
+}
+
+/// Writes the outcome, again and again until the store takes it. Meanwhile the dispatcher starts nothing new.
+async fn settle(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, outcome: Outcome) {
+    log(attempt, &outcome);
+    let settlement = Settlement {
+        id: attempt.candidate.id,
+        token,
+        relay: Some(attempt.relay.clone()),
+        at: ground.clock.now(),
+        outcome,
+    };
+    write_settlement(ground, settlement).await;
+}
+
+/// The one loop that insists on a settlement.
+pub async fn write_settlement(ground: &Ground, settlement: Settlement) {
+    let mut waiting = None;
+    loop {
+        match ground.store.settle(settlement.clone()).await {
+            Ok(_) => return,
+            Err(StoreError::Closed) => {
+                tracing::error!(delivery.id = %settlement.id, "the store closed before an outcome was written");
+                return;
+            }
+            Err(error) => {
+                if waiting.is_none() {
+                    tracing::error!(delivery.id = %settlement.id, %error, "an outcome cannot be written; trying until it can");
+                }
+                waiting.get_or_insert_with(|| Unsettled::new(&ground.unsettled));
+                let again = ground.clock.now().checked_add(SETTLE_AGAIN).unwrap_or(Timestamp::MAX);
+                ground.clock.sleep_until(again).await;
+            }
+        }
+    }
+}
+
+/// Counts one settlement that waits, for as long as it waits.
+struct Unsettled<'a>(&'a AtomicUsize);
+
+impl<'a> Unsettled<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn log(attempt: &Attempt, outcome: &Outcome) {
+    let id = attempt.candidate.id;
+    let relay = &attempt.relay;
+    let code = |reply: &Option<Reply>| reply.as_ref().map_or(0, |reply| reply.code);
+    match outcome {
+        Outcome::Relayed { .. } => tracing::debug!(delivery.id = %id, %relay, "relayed"),
+        Outcome::Deferred { reason, reply, .. } => {
+            tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "deferred");
+        }
+        Outcome::Bounced { reason, reply } => {
+            tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "bounced");
+        }
+        Outcome::Unknown { reason, .. } => {
+            tracing::warn!(delivery.id = %id, %relay, reason = reason.as_str(), "unknown");
+        }
+        Outcome::Held { reason } => tracing::warn!(delivery.id = %id, %relay, reason = reason.as_str(), "held"),
+    }
+}

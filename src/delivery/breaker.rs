@@ -1,0 +1,187 @@
+//! One relay's breaker: pure rules for when a relay that failed us may be tried again, and how gently.
+//!
+//! ```text
+//! closed ──failures in a row──▶ open ──time──▶ (greet) ──ok──▶ half-open ──a mail goes through──▶ closed, ramping up
+//!                                ▲                │failed            │failed
+//!                                └────────────────┴──────────────────┘   (longer each time, up to a bound)
+//! ```
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::relay::BreakerState;
+
+/// How long the breaker stays open the first time.
+const OPEN_FIRST: Duration = Duration::from_millis(500);
+/// In half-open, one more mail may be tried for each of these that pass, so that one mail that hangs blocks nobody.
+const HALF_OPEN_STEP: Duration = Duration::from_secs(1);
+
+/// What the breaker allows now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// At most this many sessions at once.
+    Pass(u32),
+    /// The time has come to greet the relay, without a mail.
+    Greet,
+    /// Nothing before this moment.
+    Shut(Timestamp),
+    /// A greeting is under way.
+    Waiting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open { until: Timestamp },
+    Greeting,
+    HalfOpen { since: Timestamp },
+}
+
+/// The breaker of one relay.
+#[derive(Debug)]
+pub struct Breaker {
+    state: State,
+    failures_max: u32,
+    open_max: Duration,
+    open_next: Duration,
+    sessions: u32,
+    /// Sessions allowed while ramping up: doubles with every round of successes.
+    ramp: u32,
+}
+
+impl Breaker {
+    /// A closed breaker that begins gently.
+    #[must_use]
+    pub fn new(sessions: u32, failures_max: u32, open_max: Duration) -> Self {
+        let state = State::Closed { failures: 0 };
+        Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions, ramp: 1 }
+    }
+
+    /// What is allowed at `now`.
+    #[must_use]
+    pub fn gate(&self, now: Timestamp) -> Gate {
+        match self.state {
+            State::Closed { .. } => Gate::Pass(self.ramp.min(self.sessions)),
+            State::Open { until } if now < until => Gate::Shut(until),
+            State::Open { .. } => Gate::Greet,
+            State::Greeting => Gate::Waiting,
+            State::HalfOpen { since } => {
+                let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+                let steps = u32::try_from(waited.as_millis() / HALF_OPEN_STEP.as_millis()).unwrap_or(u32::MAX);
+                Gate::Pass(steps.saturating_add(1).min(self.sessions))
+            }
+        }
+    }
+
+    /// The caller greets the relay now.
+    pub fn greeting(&mut self) {
+        self.state = State::Greeting;
+    }
+
+    /// The relay greeted us.
+    pub fn greeted(&mut self, now: Timestamp) {
+        if self.state == State::Greeting {
+            self.state = State::HalfOpen { since: now };
+        }
+    }
+
+    /// The relay answered as a relay should: it took or refused a mail.
+    pub fn success(&mut self) {
+        match self.state {
+            State::Closed { .. } => {
+                self.state = State::Closed { failures: 0 };
+                self.ramp = self.ramp.saturating_add(1).min(self.sessions);
+            }
+            State::HalfOpen { .. } => {
+                self.state = State::Closed { failures: 0 };
+                self.open_next = OPEN_FIRST;
+                self.ramp = 1;
+            }
+            // An answer to an attempt that began before the breaker opened: good, but the greeting decides.
+            State::Open { .. } | State::Greeting => {}
+        }
+    }
+
+    /// The relay failed us. `random` in `0.0..1.0` spreads the waiting.
+    pub fn failure(&mut self, now: Timestamp, random: f64) {
+        match self.state {
+            State::Closed { failures } if failures + 1 < self.failures_max => {
+                self.state = State::Closed { failures: failures + 1 };
+            }
+            State::Closed { .. } | State::Greeting | State::HalfOpen { .. } => {
+                let wait = self.open_next.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0));
+                self.state = State::Open { until: now.checked_add(wait).unwrap_or(Timestamp::MAX) };
+                self.open_next = (self.open_next * 2).min(self.open_max);
+                self.ramp = 1;
+            }
+            // Attempts that were under way when the breaker opened fail late; they say nothing new.
+            State::Open { .. } => {}
+        }
+    }
+
+    /// For operators.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { .. } | State::Greeting => BreakerState::Open,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_a_success_in_between_does_not_count() {
+        let mut breaker = Breaker::new(20, 3, Duration::from_secs(4));
+        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), 0.0);
+        breaker.success();
+        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), 0.0);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        breaker.failure(at(0), 0.0);
+        assert_eq!(breaker.gate(at(0)), Gate::Shut(at(500)));
+        assert_eq!(breaker.gate(at(500)), Gate::Greet);
+    }
+
+    #[test]
+    fn an_open_breaker_greets_before_it_risks_one_mail_and_then_ramps_up() {
+        let mut breaker = Breaker::new(20, 1, Duration::from_secs(4));
+        breaker.failure(at(0), 0.0);
+        breaker.greeting();
+        assert_eq!(breaker.gate(at(600)), Gate::Waiting);
+        breaker.greeted(at(600));
+        assert_eq!(breaker.gate(at(600)), Gate::Pass(1));
+        assert_eq!(breaker.gate(at(2_600)), Gate::Pass(3), "a mail that hangs blocks nobody");
+        breaker.success();
+        assert_eq!(breaker.gate(at(2_600)), Gate::Pass(1));
+        for _ in 0..5 {
+            breaker.success();
+        }
+        assert_eq!(breaker.gate(at(2_600)), Gate::Pass(6));
+    }
+
+    #[test]
+    fn the_waiting_grows_but_never_past_its_bound() {
+        let mut breaker = Breaker::new(20, 1, Duration::from_secs(4));
+        let mut now = 0;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            breaker.failure(at(now), 0.0);
+            let Gate::Shut(until) = breaker.gate(at(now)) else { unreachable!("just opened") };
+            waits.push(until.as_millisecond() - now);
+            now = until.as_millisecond();
+            breaker.greeting();
+        }
+        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 4_000, 4_000]);
+    }
+}

@@ -1,0 +1,206 @@
+//! `/v1/emails`: hand in a mail, and follow what became of it.
+
+use actix_web::http::header::{CONTENT_DISPOSITION, HeaderMap, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::emails_query::{self, Cursor};
+use super::submission;
+use crate::domain::ids::MessageId;
+use crate::domain::key::Scope;
+use crate::domain::message::{Acceptance, MessageView, Receipt};
+use crate::domain::submission::FieldError;
+use crate::http::AppState;
+use crate::http::auth::Caller;
+use crate::http::body;
+use crate::http::problem::{Kind, Problem};
+use crate::intake::IDEMPOTENCY_KEY_CHARS_MAX;
+use crate::store::{Content, Leaf, StoreError};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENT_REPLAYED: &str = "Idempotent-Replayed";
+
+// --- POST /v1/emails ---
+
+/// Takes one mail: 202 means that it is on disk.
+pub async fn submit(
+    app: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Send)?;
+    let idempotency_key = idempotency_key(request.headers())?;
+    let (media, body) = body::read(&request, payload, app.body_limits).await?;
+    let submission = submission::parse(media, &body)?;
+    let acceptance = app.intake.accept(caller.tenant(), caller.actor(), submission, idempotency_key).await?;
+    accepted(&acceptance)
+}
+
+/// The key of the header, 1 to 255 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let wrong = |detail| Problem::invalid(vec![FieldError::new("/Idempotency-Key", detail)]);
+    let mut given = headers.get_all(IDEMPOTENCY_KEY);
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(wrong("given twice"));
+    }
+    let key = value.as_bytes();
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_CHARS_MAX || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(wrong("1 to 255 visible ASCII characters"));
+    }
+    Ok(Some(String::from_utf8_lossy(key).into_owned()))
+}
+
+fn accepted(acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
+    let answer = |receipt: &Receipt| {
+        let mut answer = HttpResponse::Accepted();
+        answer.insert_header((LOCATION, format!("/v1/emails/{}", receipt.id)));
+        answer
+    };
+    match acceptance {
+        Acceptance::Accepted(receipt) => Ok(answer(receipt).json(receipt)),
+        Acceptance::Replayed(receipt) => Ok(answer(receipt).insert_header((IDEMPOTENT_REPLAYED, "true")).json(receipt)),
+        Acceptance::IdempotencyMismatch => Err(Problem::new(Kind::IdempotencyMismatch)),
+    }
+}
+
+// --- GET /v1/emails ---
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    items: Vec<MessageView>,
+    next_cursor: Option<Cursor>,
+}
+
+/// The caller's messages, newest first.
+pub async fn list(app: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Read)?;
+    let mut filter = emails_query::parse(request.query_string()).map_err(Problem::invalid)?;
+    let limit = filter.limit;
+    filter.limit = limit + 1; // One more than is shown tells whether there is a next page.
+    let mut items = app.store.messages(caller.tenant(), filter).await?;
+    let is_last = items.len() <= limit;
+    items.truncate(limit);
+    let next_cursor = if is_last { None } else { items.last().map(|item| Cursor(item.id)) };
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+}
+
+// --- GET /v1/emails/{id} ---
+
+/// One message.
+pub async fn show(app: web::Data<AppState>, caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Read)?;
+    let id = message_id(&path)?;
+    let message = app.store.message(caller.tenant(), id).await?.ok_or_else(no_message)?;
+    Ok(HttpResponse::Ok().json(message))
+}
+
+/// What is not a message's id names no message.
+fn message_id(text: &str) -> Result<MessageId, Problem> {
+    text.parse().map_err(|_| no_message())
+}
+
+fn no_message() -> Problem {
+    Problem::saying(Kind::NotFound, "there is no such message")
+}
+
+// --- GET /v1/emails/{id}/events ---
+
+#[derive(Serialize)]
+struct Events {
+    items: Vec<Value>,
+}
+
+/// The message's audit leaves, oldest first.
+pub async fn events(
+    app: web::Data<AppState>,
+    caller: Caller,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Read)?;
+    let id = message_id(&path)?;
+    let leaves = app.store.leaves(caller.tenant(), id).await?.ok_or_else(no_message)?;
+    let items = leaves.iter().map(event).collect::<Result<_, _>>()?;
+    Ok(HttpResponse::Ok().json(Events { items }))
+}
+
+fn event(leaf: &Leaf) -> Result<Value, StoreError> {
+    let corrupt = |_| StoreError::Corrupt { table: "audit_leaf", column: "bytes", id: leaf.seq.to_string() };
+    serde_json::from_slice(&leaf.bytes).map_err(corrupt)
+}
+
+// --- GET /v1/emails/{id}/content ---
+
+/// The whole mail as it was, or will be, sent.
+pub async fn content(
+    app: web::Data<AppState>,
+    caller: Caller,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Content)?;
+    let id = message_id(&path)?;
+    match app.store.content(caller.tenant(), id).await? {
+        Content::Present(bytes) => {
+            // Never shown in place: it is somebody's HTML.
+            let disposition = (CONTENT_DISPOSITION, format!("attachment; filename=\"{id}.eml\""));
+            Ok(HttpResponse::Ok().content_type("message/rfc822").insert_header(disposition).body(bytes))
+        }
+        Content::Purged => Err(Problem::saying(Kind::Gone, "the content is no longer kept")),
+        Content::NoMessage => Err(no_message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+    use crate::domain::lane::Lane;
+    use crate::domain::message::Status;
+    use actix_web::ResponseError as _;
+    use actix_web::test::TestRequest;
+
+    fn key_of(values: &[&str]) -> Result<Option<String>, u16> {
+        let request =
+            values.iter().fold(TestRequest::post(), |request, v| request.append_header((IDEMPOTENCY_KEY, *v)));
+        let request = request.to_http_request();
+        idempotency_key(request.headers()).map_err(|problem| problem.status_code().as_u16())
+    }
+
+    #[test]
+    fn an_idempotency_key_is_1_to_255_visible_characters_given_once() {
+        let (longest, longer) = ("k".repeat(255), "k".repeat(256));
+        assert_eq!(key_of(&[]), Ok(None));
+        assert_eq!(key_of(&["\"8e03978e-40d5\""]), Ok(Some("\"8e03978e-40d5\"".into())));
+        assert_eq!(key_of(&[&longest]), Ok(Some(longest.clone())));
+        for wrong in [&[""][..], &["a b"], &["clé"], &[&longer], &["a", "a"]] {
+            assert_eq!(key_of(wrong), Err(422), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_says_so_and_a_mismatch_is_refused() {
+        let receipt = Receipt {
+            id: MessageId::from_uuid(uuid::Uuid::from_u128(1)),
+            status: Status::Queued,
+            lane: Lane::Standard,
+            deliver_by: jiff::Timestamp::UNIX_EPOCH,
+            message_id: "<1@demo.example>".into(),
+        };
+        let first = accepted(&Acceptance::Accepted(receipt.clone())).unwrap();
+        assert_eq!(first.status().as_u16(), 202);
+        assert_eq!(first.headers().get(LOCATION).unwrap(), "/v1/emails/msg_00000000000000000000000000000001");
+        assert!(!first.headers().contains_key(IDEMPOTENT_REPLAYED));
+        let again = accepted(&Acceptance::Replayed(receipt)).unwrap();
+        assert_eq!(again.headers().get(IDEMPOTENT_REPLAYED).unwrap(), "true");
+        let mismatch = accepted(&Acceptance::IdempotencyMismatch).unwrap_err();
+        assert_eq!(mismatch.status_code().as_u16(), 422);
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_not_found() {
+        assert_eq!(message_id("msg_1").unwrap_err().status_code().as_u16(), 404);
+    }
+}

@@ -1,0 +1,5 @@
+//! The doors for programs: JSON in, JSON out, one file per thing.
+
+pub mod emails;
+mod emails_query;
+pub mod submission;

@@ -1,0 +1,201 @@
+//! Reading one object's fields: names in any case, every problem noted, no value ever repeated.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::tree::Node;
+use crate::domain::submission::FieldError;
+
+/// Problems listed at most in one answer.
+const ERRORS_MAX: usize = 100;
+/// What a script engine writes for an object it could not put into a form.
+const LOST_OBJECT: &str = "[object Object]";
+
+/// All problems of one submission.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<FieldError>);
+
+impl Problems {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        if self.0.len() < ERRORS_MAX {
+            self.0.push(FieldError::new(pointer, detail));
+        }
+    }
+
+    pub(super) fn into_result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(self.0),
+        }
+    }
+}
+
+/// A value and where it stood.
+#[derive(Debug, Clone)]
+pub(super) struct Field<'a> {
+    pub(super) pointer: String,
+    pub(super) node: Cow<'a, Node>,
+}
+
+/// The fields of one object by their names in lower case.
+pub(super) struct Fields<'a> {
+    base: String,
+    by_name: BTreeMap<String, Vec<&'a Node>>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(base: impl Into<String>, object: &'a BTreeMap<String, Vec<Node>>) -> Self {
+        let mut by_name: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
+        for (key, values) in object {
+            by_name.entry(key.to_lowercase()).or_default().extend(values);
+        }
+        Self { base: base.into(), by_name }
+    }
+
+    /// All values given for `name`, the absent ones left out.
+    pub(super) fn given(&self, name: &str) -> Vec<Field<'a>> {
+        let values = self.by_name.get(&name.to_lowercase());
+        let present = values.into_iter().flatten().filter(|node| !node.is_absent());
+        let pointer = format!("{}/{name}", self.base);
+        present.map(|node| Field { pointer: pointer.clone(), node: Cow::Borrowed(*node) }).collect()
+    }
+
+    /// The one value given for `name`.
+    pub(super) fn one(&self, name: &str, problems: &mut Problems) -> Option<Field<'a>> {
+        only(self.given(name), problems)
+    }
+
+    /// A value even when it is an empty text: what may be empty.
+    pub(super) fn even_empty(&self, name: &str, problems: &mut Problems) -> Option<Field<'a>> {
+        let found = self.one(name, problems);
+        let empty =
+            self.by_name.get(&name.to_lowercase()).and_then(|values| values.iter().find(|n| ***n != Node::Null));
+        found.or_else(|| {
+            empty.map(|node| Field { pointer: format!("{}/{name}", self.base), node: Cow::Borrowed(*node) })
+        })
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &str, problems: &mut Problems) -> Option<(String, String)> {
+        let field = self.one(name, problems)?;
+        let text = text(&field, problems)?;
+        Some((field.pointer, text))
+    }
+
+    /// A text that ends up in a header or a name: no control characters, not too long.
+    pub(super) fn line(&self, name: &str, chars_max: usize, problems: &mut Problems) -> Option<String> {
+        let (pointer, text) = self.text(name, problems)?;
+        is_line(&pointer, &text, chars_max, problems).then_some(text)
+    }
+
+    /// A text that is parsed into something.
+    pub(super) fn parsed<T>(
+        &self,
+        name: &str,
+        problems: &mut Problems,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (pointer, text) = self.text(name, problems)?;
+        parse(&text).map_err(|detail| problems.add(pointer, detail)).ok()
+    }
+}
+
+/// One of several equal values; different ones are a problem, since nobody knows which was meant.
+pub(super) fn only<'a>(mut given: Vec<Field<'a>>, problems: &mut Problems) -> Option<Field<'a>> {
+    let last = given.pop()?;
+    if given.iter().any(|other| other.node != last.node) {
+        problems.add(last.pointer, "given more than once with different values");
+        return None;
+    }
+    Some(last)
+}
+
+pub(super) fn text(field: &Field<'_>, problems: &mut Problems) -> Option<String> {
+    match &*field.node {
+        Node::Text(lost) if lost == LOST_OBJECT => problems.add(&field.pointer, LOST_DETAIL),
+        Node::Text(text) => return Some(text.clone()),
+        _ => problems.add(&field.pointer, "must be text"),
+    }
+    None
+}
+
+const LOST_DETAIL: &str =
+    "the script lost the value and sent \"[object Object]\": send JSON.stringify(value), or the whole body as JSON";
+
+/// Whether a text may stand in a header; notes why not.
+pub(super) fn is_line(pointer: &str, text: &str, chars_max: usize, problems: &mut Problems) -> bool {
+    let controls = text.chars().any(char::is_control);
+    if controls {
+        problems.add(pointer, "control characters (CR, LF, NUL, …) are not allowed");
+    }
+    let long = text.chars().count() > chars_max;
+    if long {
+        problems.add(pointer, format!("longer than {chars_max} characters"));
+    }
+    !controls && !long
+}
+
+/// An object or list that may be written as JSON text.
+pub(super) fn unfolded<'a>(field: Field<'a>, wanted: &str, problems: &mut Problems) -> Option<Field<'a>> {
+    let Node::Text(text) = &*field.node else { return Some(field) };
+    if text.contains(LOST_OBJECT) {
+        problems.add(field.pointer, LOST_DETAIL);
+        return None;
+    }
+    match Node::from_json(text) {
+        Ok(node @ (Node::Object(_) | Node::List(_))) => Some(Field { pointer: field.pointer, node: Cow::Owned(node) }),
+        Ok(Node::Null) => None,
+        Ok(_) | Err(_) => {
+            problems.add(field.pointer, format!("must be {wanted}, or its JSON text"));
+            None
+        }
+    }
+}
+
+/// The entries of an object, each under its own key; `[]` is what some languages write for an empty one.
+pub(super) fn entries<'f>(field: &'f Field<'_>, problems: &mut Problems) -> Vec<(&'f String, &'f Node)> {
+    match &*field.node {
+        Node::Object(object) => {
+            if object.values().any(|values| values.windows(2).any(|pair| pair[0] != pair[1])) {
+                problems.add(&field.pointer, "holds a key more than once with different values");
+            }
+            object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node))).collect()
+        }
+        Node::List(items) if items.is_empty() => Vec::new(),
+        _ => {
+            problems.add(&field.pointer, "must be an object");
+            Vec::new()
+        }
+    }
+}
+
+/// The items of a list.
+pub(super) fn items<'f>(field: &'f Field<'_>, problems: &mut Problems) -> Vec<&'f Node> {
+    match &*field.node {
+        Node::List(items) => items.iter().collect(),
+        Node::Object(object) if is_listed(&field.node) => {
+            let mut numbered: Vec<_> = object.iter().collect();
+            numbered.sort_by_key(|(key, _)| (key.len(), *key));
+            numbered.into_iter().flat_map(|(_, values)| values).collect()
+        }
+        _ => {
+            problems.add(&field.pointer, "must be a list");
+            Vec::new()
+        }
+    }
+}
+
+/// Whether a value is a list; what a form wrote as `a[0]`, `a[1]` or `a[]` is one too.
+pub(super) fn is_listed(node: &Node) -> bool {
+    match node {
+        Node::List(_) => true,
+        Node::Object(object) => !object.is_empty() && object.keys().all(|key| key.bytes().all(|b| b.is_ascii_digit())),
+        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => false,
+    }
+}
+
+/// A JSON pointer to a caller's own key below `base`; to `base` when the key is not fit to be shown.
+pub(super) fn below(base: &str, key: &str) -> String {
+    let plain = key.len() <= 100 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if plain { format!("{base}/{key}") } else { base.to_owned() }
+}

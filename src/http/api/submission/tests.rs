@@ -1,0 +1,233 @@
+//! What the door takes, and everything it says about what it does not take.
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read(body: &Value) -> Result<Submission, ParseError> {
+    parse(Media::Json, body.to_string().as_bytes())
+}
+
+fn form(body: &str) -> Result<Submission, ParseError> {
+    parse(Media::Form, body.as_bytes())
+}
+
+fn pointers(result: Result<Submission, ParseError>) -> Vec<String> {
+    match result {
+        Err(ParseError::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A submission that is fine but for what `more` adds.
+fn with(more: &Value) -> Value {
+    let mut body = json!({"recipient": "a@b.example", "Subject": "s", "Body": "<p>b</p>"});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+#[test]
+fn the_same_mail_is_read_however_it_is_written() {
+    let wanted = read(&json!({
+        "recipient": "Zoë <zoe@b.example>", "emailTemplate": "welcome", "Subject": "é & è", "Body": "<p>x</p>",
+        "tags": ["a", "b"], "metadata": {"k.1": "1"}, "headers": {"X-A": "1"}, "data": {"n": "1"},
+    }))
+    .unwrap();
+    let nested = json!({
+        "RECIPIENT": "Zoë <zoe@b.example>", "emailtemplate": "welcome", "email": {"subject": "é & è", "BODY": "<p>x</p>"},
+        "tags": "[\"a\",\"b\"]", "metadata": "{\"k.1\":1}", "headers": [{"Name": "X-A", "value": "1"}], "data": {"n": 1},
+        "cultures": ["fr-FR", "en"], "culture": "fr_FR", "unknown": {"deep": [1]}, "from": null, "replyTo": "",
+    });
+    assert_eq!(read(&nested).unwrap(), wanted);
+    let string = Value::String(nested.to_string());
+    assert_eq!(read(&string).unwrap(), wanted);
+    assert_eq!(read(&Value::String(string.to_string())).unwrap(), wanted);
+    assert_eq!(parse(Media::Json, format!("\u{feff}{nested}").as_bytes()).unwrap(), wanted);
+    for body in [
+        "recipient=Zo%C3%AB+<zoe@b.example>&emailTemplate=welcome&Subject=%C3%A9+%26+%C3%A8&Body=<p>x</p>&tags=a&tags=b\
+         &metadata[k.1]=1&headers[X-A]=1&data[n]=1&cultures=fr-FR&cultures=en&from=&replyTo=null",
+        "recipient=Zoë+<zoe@b.example>&EMAILTEMPLATE=welcome&email[Subject]=é+%26+è&email.Body=<p>x</p>&tags[0]=a&tags[1]=b\
+         &metadata.k.1=1&headers={\"X-A\":\"1\"}&data={\"n\":1}",
+        "recipient=Zoë+<zoe@b.example>&emailTemplate=welcome&email={\"Subject\":\"é+%26+è\",\"Body\":\"<p>x</p>\"}\
+         &tags[]=a&tags[]=b&metadata={\"k.1\":\"1\"}&headers[0][name]=X-A&headers[0][value]=1&data.n=1",
+    ] {
+        assert_eq!(form(body).map_err(|error| format!("{error:?}")), Ok(wanted.clone()), "{body}");
+    }
+}
+
+#[test]
+fn everything_optional_is_read() {
+    let submission = read(&with(&json!({
+        "text": "plain", "from": "F <f@b.example>", "replyTo": "r@b.example", "lane": "Urgent",
+        "deliverBy": "2030-01-31T09:00:00+01:00", "sendAt": "2030-01-30T09:00:00Z",
+        "headers": {"references": "<a@b>", "List-Id": "<l.example>", "X-Ü": null, "x-b": " v "},
+        "attachments": [
+            {"filename": "é.pdf", "contentType": "application/pdf", "content": "AA E=\n"},
+            {"FileName": "e", "content": ""},
+            {"filename": "l.png", "contentType": "image/png", "content": "AAE", "contentId": "logo@1"},
+        ],
+        "metadata": {"n": 1.5, "b": true, "z": null}, "data": {"o": {"a": [1, null]}, "l": [], "z": null},
+    })))
+    .unwrap();
+    assert_eq!(submission.html.as_deref(), Some("<p>b</p>"));
+    assert_eq!(submission.text.as_deref(), Some("plain"));
+    assert_eq!(submission.lane, Some(Lane::Urgent));
+    assert_eq!(submission.deadline, Some(Deadline::By("2030-01-31T08:00:00Z".parse().unwrap())));
+    let headers: Vec<_> = submission.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers, [("List-Id", "<l.example>"), ("references", "<a@b>"), ("x-b", "v")]);
+    let files: Vec<_> =
+        submission.attachments.iter().map(|file| (file.content_type.as_str(), file.content.as_slice())).collect();
+    assert_eq!(
+        files,
+        [("application/pdf", [0, 1].as_slice()), ("application/octet-stream", &[]), ("image/png", &[0, 1]),]
+    );
+    assert_eq!(submission.metadata, BTreeMap::from([("b".into(), "true".into()), ("n".into(), "1.5".into())]));
+    assert_eq!(submission.data, BTreeMap::from([("l".into(), "[]".into()), ("o".into(), "{\"a\":[1,null]}".into())]));
+    let within = read(&with(&json!({"deliverWithin": "15m"}))).unwrap();
+    assert_eq!(within.deadline, Some(Deadline::Within(HumanDuration::from_secs(900))));
+}
+
+#[test]
+fn a_body_without_a_tag_is_text() {
+    for (body, is_html) in [
+        ("<p>x", true),
+        ("<!DOCTYPE html>x", true),
+        ("x<br/>", true),
+        ("x</b>", true),
+        ("<A HREF='x'>", true),
+        ("<!-- x -->", true),
+        ("a < b > c <3 &amp;", false),
+        ("write to <a@b.example> or <https://x.example/>", false),
+        ("<", false),
+        ("a<b", false),
+    ] {
+        let read = read(&json!({"recipient": "a@b.example", "Subject": "s", "Body": body})).unwrap();
+        assert_eq!((read.html.is_some(), read.text.is_some()), (is_html, !is_html), "{body}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let all = read(&json!({
+        "recipient": 7, "Subject": "a\r\nBcc: x@y.example", "Body": ["x"], "from": "a@b.example, c@d.example", "replyTo": "x",
+        "headers": {"Bcc": "x", "X-A": "a\nb", "x-b": "1", "X-B": "2"}, "lane": "fast", "deliverBy": "2030-01-01T00:00:00",
+        "deliverWithin": "soon", "sendAt": "tomorrow", "tags": ["a,b", 1], "metadata": {"k": {}}, "data": "x",
+        "attachments": [{}, {"filename": "a\0", "contentType": "message/rfc822", "content": "%%", "contentId": "<x>"}],
+        "emailTemplate": "a\u{7}", "cultures": 3, "dedupe": {"fact": "x"}, "unless": {},
+    }));
+    let mut found = pointers(all);
+    found.sort();
+    found.dedup();
+    assert_eq!(
+        found,
+        [
+            "/Body",
+            "/Subject",
+            "/attachments/0/content",
+            "/attachments/0/filename",
+            "/attachments/1/content",
+            "/attachments/1/contentId",
+            "/attachments/1/contentType",
+            "/attachments/1/filename",
+            "/cultures",
+            "/data",
+            "/dedupe",
+            "/deliverBy",
+            "/deliverWithin",
+            "/emailTemplate",
+            "/from",
+            "/headers/Bcc",
+            "/headers/X-A",
+            "/headers/x-b",
+            "/lane",
+            "/metadata/k",
+            "/recipient",
+            "/replyTo",
+            "/sendAt",
+            "/tags/0",
+            "/tags/1",
+            "/unless",
+        ]
+    );
+    assert_eq!(pointers(read(&json!({}))), ["/recipient", "/Subject", "/Body"]);
+    assert_eq!(pointers(read(&json!({"recipient": "a@b.example", "email": {"Subject": "s"}}))), ["/Body"]);
+    assert_eq!(pointers(form("recipient=a@b.example&Subject=null&Body=<p>")), ["/Subject"]);
+}
+
+#[test]
+fn one_field_with_two_values_is_refused_and_with_one_value_twice_is_not() {
+    let twice =
+        br#"{"recipient":"a@b.example","Recipient":"c@b.example","Subject":"s","email":{"subject":"t","Body":"x"}}"#;
+    assert_eq!(pointers(parse(Media::Json, twice)), ["/recipient", "/Subject"]);
+    let same =
+        br#"{"recipient":"a@b.example","recipient":"a@b.example","Subject":"s","email":{"subject":"s","Body":"x"}}"#;
+    assert!(parse(Media::Json, same).is_ok());
+    assert_eq!(pointers(form("recipient=a@b.example&recipient=b@b.example&Subject=s&Body=b")), ["/recipient"]);
+    let headers = json!({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "1"}]});
+    assert_eq!(pointers(read(&with(&headers))), ["/headers/1"]);
+}
+
+#[test]
+fn a_lost_object_is_named_with_its_remedy() {
+    for field in ["email", "data", "headers", "attachments", "metadata", "recipient", "Body"] {
+        let body = format!("recipient=a@b.example&Subject=s&Body=b&{field}=%5Bobject+Object%5D");
+        let Err(ParseError::Invalid(errors)) = form(&body) else { panic!("{field}") };
+        let found = errors.iter().any(|error| error.pointer == format!("/{field}"));
+        assert!(found, "{field}: {errors:?}");
+    }
+    let Err(ParseError::Invalid(errors)) = form("recipient=a@b.example&email=[object Object]") else { panic!() };
+    assert!(errors[0].detail.contains("JSON.stringify"), "{errors:?}");
+}
+
+#[test]
+fn limits_hold_and_details_never_repeat_a_value() {
+    let long = "secret".repeat(2_000);
+    let many: Vec<Value> = (0..60).map(|n| json!(format!("t{n}"))).collect();
+    let Err(ParseError::Invalid(errors)) = read(&json!({
+        "recipient": long, "Subject": long, "Body": "b", "emailTemplate": long, "tags": many, "from": "secret",
+        "metadata": {long.clone(): "v", "v": long}, "headers": {long.clone(): "v", "X-V": long},
+        "attachments": [{"filename": long, "content": "secret!"}], "lane": "secret", "sendAt": "secret", "deliverWithin": "secret",
+    })) else {
+        panic!()
+    };
+    assert!(errors.len() >= 12, "{errors:?}");
+    assert!(errors.iter().all(|e| !e.detail.contains("secret") && !e.pointer.contains("secret")), "{errors:?}");
+    assert!(read(&with(&json!({"Subject": "é".repeat(2_000)}))).is_ok());
+    assert_eq!(pointers(read(&with(&json!({"Subject": "é".repeat(2_001)})))), ["/Subject"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_malformed() {
+    for body in
+        [b"".as_slice(), b"{", b"[]", b"7", b"\"x\"", b"{\"a\":\"\xff\"}", b"nul", b"{\"a\":\"\\ud800\"}", b"null"]
+    {
+        assert!(matches!(parse(Media::Json, body), Err(ParseError::Malformed(_))), "{body:?}");
+    }
+    let deep = format!("{{\"data\":{}", "[".repeat(1_000_000));
+    assert!(matches!(parse(Media::Json, deep.as_bytes()), Err(ParseError::Malformed(_))));
+    let deep_inside = with(&json!({"data": "[".repeat(100_000)}));
+    assert_eq!(pointers(read(&deep_inside)), ["/data"]);
+    assert!(matches!(parse(Media::Form, b"a=%ff"), Err(ParseError::Malformed(_))));
+}
+
+proptest! {
+    #[test]
+    fn no_body_crashes_the_door(body in proptest::collection::vec(any::<u8>(), 0..300), text in "\\PC{0,200}") {
+        for media in [Media::Json, Media::Form] {
+            let _ = parse(media, &body);
+            let _ = parse(media, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn no_control_character_passes_in_a_field_of_the_header(control in "[\\x00-\\x1f\\x7f\u{80}-\u{9f}]", field in 0..6_usize) {
+        let bad = format!("a{control}b");
+        let more = [
+            json!({"Subject": bad}), json!({"emailTemplate": bad}), json!({"tags": [bad]}), json!({"headers": {"X-A": bad}}),
+            json!({"from": format!("{bad} <a@b.example>")}), json!({"attachments": [{"filename": bad, "content": ""}]}),
+        ];
+        prop_assert!(read(&with(&more[field])).is_err());
+    }
+}

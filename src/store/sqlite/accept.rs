@@ -1,0 +1,187 @@
+//! Acceptance: message, content, tags, idempotency key and leaf in one transaction, or nothing.
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+use sha2::Sha256;
+
+use super::audit;
+use super::content::{self, Packed};
+use super::fault::{Cells, Fault};
+use crate::domain::audit::accepted;
+use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Receipt, Status};
+
+/// A time as stored. What is finer than a millisecond is cut, which makes no deadline later.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// Keeps a message; `packed` is its content and `secret` the key under which subjects are found.
+pub(super) fn accept(
+    connection: &Connection,
+    secret: &[u8; 32],
+    message: &NewMessage,
+    packed: &Packed,
+) -> Result<Acceptance, Fault> {
+    if let Some(idempotency) = &message.idempotency
+        && let Some(answer) = first_answer(connection, message, idempotency)?
+    {
+        return Ok(answer);
+    }
+    let receipt = Receipt {
+        id: message.id,
+        status: match message.entry {
+            Entry::Queued => Status::Queued,
+            Entry::Suppressed(_) => Status::Suppressed,
+        },
+        lane: message.lane,
+        // The first answer and its replays are the same to the last digit: as stored.
+        deliver_by: Timestamp::from_millisecond(millis(message.deliver_by)).unwrap_or(message.deliver_by),
+        message_id: message.message_id.clone(),
+    };
+    insert_message(connection, message, receipt.status)?;
+    content::insert(connection, message.id, packed)?;
+    insert_tags(connection, message)?;
+    if let Some(idempotency) = &message.idempotency {
+        insert_idempotency(connection, message, idempotency, &receipt)?;
+    }
+    let key = subject_key(connection, secret, message)?;
+    let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
+    audit::append(connection, &accepted(message, &recipient))?;
+    Ok(Acceptance::Accepted(receipt))
+}
+
+/// What an idempotency key that is still remembered was answered.
+fn first_answer(
+    connection: &Connection,
+    message: &NewMessage,
+    idempotency: &Idempotency,
+) -> Result<Option<Acceptance>, Fault> {
+    let sql = r"-- first_answer
+        SELECT message, fingerprint, status, lane, deliver_by, message_id
+        FROM idempotency
+        WHERE tenant = :tenant AND key = :key AND expires_at > :accepted_at";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":tenant": message.tenant.as_str(),
+        ":key": idempotency.key,
+        ":accepted_at": millis(message.accepted_at),
+    })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let cells = Cells::new(row, "idempotency");
+    if cells.plain::<Vec<u8>>("fingerprint")? != idempotency.fingerprint {
+        return Ok(Some(Acceptance::IdempotencyMismatch));
+    }
+    Ok(Some(Acceptance::Replayed(Receipt {
+        id: cells.message_id("message")?,
+        status: cells.word("status")?,
+        lane: cells.word("lane")?,
+        deliver_by: cells.time("deliver_by")?,
+        message_id: cells.plain("message_id")?,
+    })))
+}
+
+fn insert_message(connection: &Connection, message: &NewMessage, status: Status) -> Result<(), Fault> {
+    let sql = r"-- insert_message
+        INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
+            domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id)
+        VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
+            :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id)";
+    let (reason, waits) = match message.entry {
+        Entry::Queued => (None, true),
+        Entry::Suppressed(reason) => (Some(reason.as_str()), false),
+    };
+    let address = &message.recipient.address;
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": message.id.as_bytes(),
+        ":tenant": message.tenant.as_str(),
+        ":lane": message.lane.as_str(),
+        ":status": status.as_str(),
+        ":reason": reason,
+        ":due_at": waits.then(|| millis(message.due_at)),
+        ":expires_at": waits.then(|| millis(message.deliver_by)),
+        ":deliver_by": millis(message.deliver_by),
+        ":accepted_at": millis(message.accepted_at),
+        ":ended_at": (!waits).then(|| millis(message.accepted_at)),
+        ":domain": address.domain(),
+        ":recipient": address.normalized(),
+        ":mailbox": message.recipient.to_string(),
+        ":envelope_sender": message.envelope_sender.as_str(),
+        ":template": message.template,
+        ":subject": message.subject,
+        ":tags": serde_json::json!(message.tags).to_string(),
+        ":metadata": serde_json::json!(message.metadata).to_string(),
+        ":message_id": message.message_id,
+    })?;
+    Ok(())
+}
+
+fn insert_tags(connection: &Connection, message: &NewMessage) -> Result<(), Fault> {
+    let sql = r"-- insert_tag
+        INSERT INTO message_tag (tenant, tag, accepted_at, message) VALUES (:tenant, :tag, :accepted_at, :message)
+        ON CONFLICT DO NOTHING";
+    for tag in &message.tags {
+        connection.prepare_cached(sql)?.execute(named_params! {
+            ":tenant": message.tenant.as_str(),
+            ":tag": tag,
+            ":accepted_at": millis(message.accepted_at),
+            ":message": message.id.as_bytes(),
+        })?;
+    }
+    Ok(())
+}
+
+fn insert_idempotency(
+    connection: &Connection,
+    message: &NewMessage,
+    idempotency: &Idempotency,
+    receipt: &Receipt,
+) -> Result<(), Fault> {
+    // Replaced is only what has expired: a key still remembered was answered before.
+    let sql = r"-- insert_idempotency
+        INSERT OR REPLACE INTO idempotency
+            (tenant, key, fingerprint, message, status, lane, deliver_by, message_id, expires_at)
+        VALUES (:tenant, :key, :fingerprint, :message, :status, :lane, :deliver_by, :message_id, :expires_at)";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":tenant": message.tenant.as_str(),
+        ":key": idempotency.key,
+        ":fingerprint": idempotency.fingerprint,
+        ":message": receipt.id.as_bytes(),
+        ":status": receipt.status.as_str(),
+        ":lane": receipt.lane.as_str(),
+        ":deliver_by": millis(receipt.deliver_by),
+        ":message_id": receipt.message_id,
+        ":expires_at": millis(idempotency.expires_at),
+    })?;
+    Ok(())
+}
+
+/// The key under which the recipient appears in leaves; made at the first mail to them.
+fn subject_key(connection: &Connection, secret: &[u8; 32], message: &NewMessage) -> Result<[u8; 32], Fault> {
+    let address = message.recipient.address.normalized();
+    // A tenant's name holds no `|`, so no two pairs read the same.
+    let lookup = hmac(secret, &[message.tenant.as_str().as_bytes(), b"|", address.as_bytes()]);
+    let sql = r"-- subject_key
+        SELECT key FROM subject WHERE lookup = :lookup";
+    let mut statement = connection.prepare_cached(sql)?;
+    let known = statement.query_row(named_params! { ":lookup": lookup }, |row| row.get(0)).optional()?;
+    if let Some(key) = known {
+        return Ok(key);
+    }
+    let mut key = [0_u8; 32];
+    getrandom::fill(&mut key).map_err(Fault::Random)?;
+    let sql = r"-- insert_subject
+        INSERT INTO subject (lookup, key) VALUES (:lookup, :key)";
+    connection.prepare_cached(sql)?.execute(named_params! { ":lookup": lookup, ":key": key })?;
+    Ok(key)
+}
+
+fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // Unwrap safety: HMAC takes keys of every length; 32 bytes are one.
+    #[expect(clippy::expect_used, reason = "proven in the line above")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of 32 bytes");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}

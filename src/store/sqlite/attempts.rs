@@ -1,0 +1,320 @@
+//! Attempts: what is due, the commit point, settlement, and what a dead process left behind.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::accept::millis;
+use super::audit;
+use super::fault::{Cells, Fault};
+use crate::domain::audit::{attempt_committed, late, outcome};
+use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::lane::{Lane, PerLane};
+use crate::domain::message::{Candidate, Outcome, Reason, Settled, Settlement, Status, Verdict};
+use crate::domain::reply::Reply;
+use crate::store::{ClaimRequest, CommitPoint, DueDomains};
+
+/// Domains with due messages. A loose index scan: one seek for each domain, however many messages wait for it.
+pub(super) fn due_domains(connection: &Connection, page: &DueDomains) -> Result<Vec<String>, Fault> {
+    let sql = r"-- due_domains
+        SELECT domain, due_at <= :now AS due
+        FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND domain > :after AND status IN ('queued', 'deferred')
+            AND due_at IS NOT NULL
+        ORDER BY domain, due_at LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut domains = Vec::new();
+    let mut after = page.after.clone().unwrap_or_default();
+    while domains.len() < page.limit {
+        let params = named_params! {
+            ":now": millis(page.now), ":lane": page.lane.as_str(), ":tenant": page.tenant.as_str(), ":after": after,
+        };
+        let next = statement.query_row(params, |row| Ok((row.get("domain")?, row.get("due")?))).optional()?;
+        let Some((domain, due)) = next else { break };
+        after = domain;
+        if due {
+            domains.push(after.clone());
+        }
+    }
+    Ok(domains)
+}
+
+/// What a claim found: candidates, now in the claimed set, and rows that cannot be read.
+#[derive(Default)]
+pub(super) struct Claimed {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) unreadable: Vec<MessageId>,
+}
+
+/// Claims due messages. The set is locked while a domain is read, so that what is read is never older than a
+/// give-back: a message that was tried and given back in between is not claimed on what was true before.
+pub(super) fn claim(
+    connection: &Connection,
+    claims: &Mutex<HashSet<MessageId>>,
+    request: &ClaimRequest,
+) -> Result<Claimed, Fault> {
+    let mut found = Claimed::default();
+    for (domain, limit) in &request.domains {
+        let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(fault) = claim_domain(connection, &mut claims, request, (domain, *limit), &mut found) {
+            for candidate in &found.candidates {
+                claims.remove(&candidate.id);
+            }
+            return Err(fault);
+        }
+    }
+    Ok(found)
+}
+
+fn claim_domain(
+    connection: &Connection,
+    claims: &mut HashSet<MessageId>,
+    request: &ClaimRequest,
+    (domain, limit): (&str, usize),
+    found: &mut Claimed,
+) -> Result<(), Fault> {
+    let sql = r"-- claim
+        SELECT id, due_at, deliver_by
+        FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND domain = :domain AND status IN ('queued', 'deferred')
+            AND due_at <= :now AND deliver_by > :now
+        ORDER BY due_at, id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":lane": request.lane.as_str(),
+        ":tenant": request.tenant.as_str(),
+        ":domain": domain,
+        ":now": millis(request.now),
+    })?;
+    let full = found.candidates.len() + limit;
+    while found.candidates.len() < full {
+        let Some(row) = rows.next()? else { break };
+        let cells = Cells::new(row, "message");
+        let id = cells.message_id("id")?;
+        if claims.contains(&id) || in_flight(connection, id)? {
+            continue;
+        }
+        let times = cells.time("due_at").and_then(|due_at| Ok((due_at, cells.time("deliver_by")?)));
+        let Ok((due_at, deliver_by)) = times else {
+            found.unreadable.push(id);
+            continue;
+        };
+        claims.insert(id);
+        let (tenant, lane) = (request.tenant.clone(), request.lane);
+        found.candidates.push(Candidate { id, tenant, lane, domain: domain.to_owned(), due_at, deliver_by });
+    }
+    Ok(())
+}
+
+/// Whether an attempt of the message is past its commit point and not settled.
+pub(super) fn in_flight(connection: &Connection, id: MessageId) -> Result<bool, Fault> {
+    let sql = r"-- in_flight
+        SELECT 1 FROM attempt WHERE message = :id";
+    Ok(connection.prepare_cached(sql)?.exists(named_params! { ":id": id.as_bytes() })?)
+}
+
+/// What the commit point and a settlement must know of a message.
+struct Standing {
+    tenant: TenantId,
+    lane: Lane,
+    status: Status,
+    attempts: u32,
+    due_at: Option<Timestamp>,
+    deliver_by: Timestamp,
+    may_have_been_sent: bool,
+}
+
+fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
+    let sql = r"-- standing
+        SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent FROM message WHERE id = :id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let cells = Cells::new(row, "message");
+    Ok(Some(Standing {
+        tenant: cells.word("tenant")?,
+        lane: cells.word("lane")?,
+        status: cells.word("status")?,
+        attempts: cells.plain("attempts")?,
+        due_at: cells.time_or_none("due_at")?,
+        deliver_by: cells.time("deliver_by")?,
+        may_have_been_sent: cells.plain("may_have_been_sent")?,
+    }))
+}
+
+impl Standing {
+    fn waits(&self) -> bool {
+        matches!(self.status, Status::Queued | Status::Deferred)
+    }
+}
+
+/// The commit point: may this message still be sent?
+pub(super) fn commit_point(connection: &Connection, commit: &CommitPoint) -> Result<Verdict, Fault> {
+    let Some(message) = standing(connection, commit.id)? else { return Ok(Verdict::Stop) };
+    let due = message.due_at.is_some_and(|due_at| due_at <= commit.at) && message.deliver_by > commit.at;
+    if !message.waits() || !due || in_flight(connection, commit.id)? {
+        return Ok(Verdict::Stop);
+    }
+    let number = message.attempts.saturating_add(1);
+    let sql = r"-- insert_attempt
+        INSERT INTO attempt (message, token, relay, number, committed_at)
+        VALUES (:message, :token, :relay, :number, :committed_at)";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":message": commit.id.as_bytes(),
+        ":token": commit.token.as_bytes(),
+        ":relay": commit.relay.as_str(),
+        ":number": number,
+        ":committed_at": millis(commit.at),
+    })?;
+    audit::append(connection, &attempt_committed(commit.at, &message.tenant, commit.id, &commit.relay, number))?;
+    Ok(Verdict::Go)
+}
+
+/// Writes how an attempt ended.
+pub(super) fn settle(connection: &Connection, settlement: &Settlement) -> Result<Settled, Fault> {
+    let Some(message) = standing(connection, settlement.id)? else { return Ok(Settled::Stale) };
+    let number = match settlement.token {
+        Some(token) => delete_attempt(connection, settlement.id, token)?,
+        None if message.waits() && !in_flight(connection, settlement.id)? => Some(message.attempts.saturating_add(1)),
+        None => return Ok(Settled::Stale),
+    };
+    let leaf = |number| {
+        let relay = settlement.relay.as_ref();
+        outcome(settlement.at, &message.tenant, settlement.id, relay, number, &settlement.outcome)
+    };
+    let Some(number) = number else {
+        // Whoever decided instead has spent this attempt.
+        audit::append(connection, &late(&leaf(message.attempts.max(1))))?;
+        return Ok(Settled::Stale);
+    };
+    write_outcome(connection, &message, settlement)?;
+    audit::append(connection, &leaf(number))?;
+    Ok(Settled::Applied)
+}
+
+/// Takes the attempt row away if it still holds this token; its number.
+fn delete_attempt(connection: &Connection, id: MessageId, token: LeaseToken) -> Result<Option<u32>, Fault> {
+    let sql = r"-- delete_attempt
+        DELETE FROM attempt WHERE message = :message AND token = :token RETURNING number";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":message": id.as_bytes(), ":token": token.as_bytes() };
+    Ok(statement.query_row(params, |row| row.get(0)).optional()?)
+}
+
+/// What an outcome writes into the hot row; the rest of the row is left as it is.
+struct After<'a> {
+    status: Status,
+    reason: Option<Reason>,
+    due_at: Option<Timestamp>,
+    expires: bool,
+    spent: u32,
+    reply: Option<&'a Reply>,
+}
+
+fn after<'a>(message: &Standing, outcome: &'a Outcome) -> After<'a> {
+    let ended = |status, reason, reply| After { status, reason, due_at: None, expires: false, spent: 1, reply };
+    match outcome {
+        Outcome::Relayed { reply } => ended(Status::Relayed, None, Some(reply)),
+        Outcome::Bounced { reason, reply } => ended(Status::Bounced, Some(*reason), reply.as_ref()),
+        Outcome::Deferred { reason, reply, next_at } => {
+            After { due_at: Some(*next_at), expires: true, ..ended(Status::Deferred, Some(*reason), reply.as_ref()) }
+        }
+        Outcome::Unknown { reason, decide_at } => {
+            After { due_at: Some(*decide_at), ..ended(Status::Unknown, Some(*reason), None) }
+        }
+        // What may have been sent is never called expired: an operator ends it.
+        Outcome::Held { reason } => {
+            After { expires: !message.may_have_been_sent, spent: 0, ..ended(Status::Held, Some(*reason), None) }
+        }
+    }
+}
+
+fn write_outcome(connection: &Connection, message: &Standing, settlement: &Settlement) -> Result<(), Fault> {
+    let after = after(message, &settlement.outcome);
+    let sql = r"-- write_outcome
+        UPDATE message
+        SET status = :status, reason = :reason, due_at = :due_at, expires_at = :expires_at, ended_at = :ended_at,
+            attempts = attempts + :spent, may_have_been_sent = max(may_have_been_sent, :unknown),
+            relay = coalesce(:relay, relay),
+            relay_reply = CASE WHEN :relay IS NULL THEN relay_reply ELSE :reply END,
+            relay_queue_id = coalesce(:queue_id, relay_queue_id)
+        WHERE id = :id AND status IN ('queued', 'deferred')";
+    let changed = connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": settlement.id.as_bytes(),
+        ":status": after.status.as_str(),
+        ":reason": after.reason.map(Reason::as_str),
+        ":due_at": after.due_at.map(millis),
+        ":expires_at": after.expires.then(|| millis(message.deliver_by)),
+        ":ended_at": (!after.status.is_live()).then(|| millis(settlement.at)),
+        ":spent": after.spent,
+        ":unknown": after.status == Status::Unknown,
+        ":relay": settlement.relay.as_ref().map(RelayName::as_str),
+        ":reply": after.reply.map(|reply| format!("{} {}", reply.code, reply.text)),
+        ":queue_id": after.reply.filter(|_| after.status == Status::Relayed).and_then(Reply::queue_id),
+    })?;
+    if changed == 1 {
+        return Ok(());
+    }
+    // An attempt row beside a message that is not waiting: somebody wrote around us.
+    Err(Fault::Corrupt { table: "message", column: "status", id: settlement.id.to_string() })
+}
+
+/// Turns every attempt row of a dead process into an unknown. One that cannot be read stays and keeps its message back.
+pub(super) fn recover(
+    connection: &Connection,
+    at: Timestamp,
+    decide_after: &PerLane<Duration>,
+) -> Result<usize, Fault> {
+    let sql = r"-- recover
+        SELECT message, token, relay FROM attempt ORDER BY message";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut left = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells = Cells::new(row, "attempt");
+        let read = || {
+            let token = LeaseToken::from_random(cells.plain("token")?);
+            Ok((cells.message_id("message")?, token, cells.word::<RelayName>("relay")?))
+        };
+        match read() {
+            Ok(attempt) => left.push(attempt),
+            Err(fault) => tell_unreadable(fault)?,
+        }
+    }
+    let mut recovered = 0;
+    for (id, token, relay) in left {
+        match recover_one(connection, at, decide_after, (id, token, relay)) {
+            Ok(()) => recovered += 1,
+            Err(fault) => tell_unreadable(fault)?,
+        }
+    }
+    Ok(recovered)
+}
+
+fn recover_one(
+    connection: &Connection,
+    at: Timestamp,
+    decide_after: &PerLane<Duration>,
+    (id, token, relay): (MessageId, LeaseToken, RelayName),
+) -> Result<(), Fault> {
+    let gone = || Fault::Corrupt { table: "attempt", column: "message", id: id.to_string() };
+    let message = standing(connection, id)?.filter(Standing::waits).ok_or_else(gone)?;
+    let decide_at = at.checked_add(*decide_after.get(message.lane)).unwrap_or(Timestamp::MAX);
+    let outcome = Outcome::Unknown { reason: Reason::Interrupted, decide_at };
+    settle(connection, &Settlement { id, token: Some(token), relay: Some(relay), at, outcome })?;
+    Ok(())
+}
+
+/// Logs a corrupt row, by its identifier, so that it stops nobody else; passes other faults on.
+pub(super) fn tell_unreadable(fault: Fault) -> Result<(), Fault> {
+    match fault {
+        Fault::Corrupt { table, column, id } => {
+            tracing::error!(table, column, id, "a stored row cannot be read");
+            Ok(())
+        }
+        Fault::Database(_) | Fault::Random(_) => Err(fault),
+    }
+}

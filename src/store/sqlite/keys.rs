@@ -1,0 +1,90 @@
+//! API keys, the pepper under which their secrets are kept, and the probe of the store's health.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::accept::millis;
+use super::audit;
+use super::fault::{Cells, Fault};
+use crate::domain::audit::{Actor, Happening, Kind};
+use crate::domain::ids::{KeyId, TenantId};
+use crate::domain::key::{ApiKey, Scope};
+
+/// Keeps a new key.
+pub(super) fn create(connection: &Connection, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {
+    let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+    let sql = r"-- create_key
+        INSERT INTO api_key (id, tenant, name, scopes, mac, created_at, revoked_at)
+        VALUES (:id, :tenant, :name, :scopes, :mac, :created_at, :revoked_at)";
+    connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": key.id.as_bytes(),
+        ":tenant": key.tenant.as_str(),
+        ":name": key.name,
+        ":scopes": scopes.join(" "),
+        ":mac": key.mac,
+        ":created_at": millis(key.created_at),
+        ":revoked_at": key.revoked_at.map(millis),
+    })?;
+    // The name is text from outside and stays out of the leaf.
+    let leaf = Happening::new(key.created_at, Kind::KeyCreated, &key.tenant, None, actor.clone())
+        .with("keyId", key.id.to_string())
+        .with("scopes", scopes);
+    audit::append(connection, &leaf)
+}
+
+/// All keys, oldest first.
+pub(super) fn keys(connection: &Connection) -> Result<Vec<ApiKey>, Fault> {
+    let sql = r"-- keys
+        SELECT id, tenant, name, scopes, mac, created_at, revoked_at FROM api_key ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        keys.push(key(&Cells::new(row, "api_key"))?);
+    }
+    keys.sort_by_key(|key| (key.created_at, key.id));
+    Ok(keys)
+}
+
+fn key(cells: &Cells<'_>) -> Result<ApiKey, Fault> {
+    let scopes: String = cells.plain("scopes")?;
+    let scopes: Result<Vec<Scope>, _> = scopes.split_whitespace().map(str::parse).collect();
+    Ok(ApiKey {
+        id: KeyId::from_slice(&cells.plain::<Vec<u8>>("id")?).ok_or_else(|| cells.corrupt("id"))?,
+        tenant: cells.word("tenant")?,
+        name: cells.plain("name")?,
+        scopes: scopes.map_err(|_| cells.corrupt("scopes"))?,
+        mac: cells.plain("mac")?,
+        created_at: cells.time("created_at")?,
+        revoked_at: cells.time_or_none("revoked_at")?,
+    })
+}
+
+/// Revokes a key; `false` when there is none.
+pub(super) fn revoke(connection: &Connection, id: KeyId, at: Timestamp, actor: &Actor) -> Result<bool, Fault> {
+    let sql = r"-- key_to_revoke
+        SELECT id, tenant, revoked_at FROM api_key WHERE id = :id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement
+        .query_row(named_params! { ":id": id.as_bytes() }, |row| {
+            let cells = Cells::new(row, "api_key");
+            Ok(cells.word::<TenantId>("tenant").and_then(|tenant| Ok((tenant, cells.time_or_none("revoked_at")?))))
+        })
+        .optional()?;
+    let Some(found) = found else { return Ok(false) };
+    let (tenant, None) = found? else { return Ok(true) };
+    let sql = r"-- revoke_key
+        UPDATE api_key SET revoked_at = :at WHERE id = :id AND revoked_at IS NULL";
+    connection.prepare_cached(sql)?.execute(named_params! { ":id": id.as_bytes(), ":at": millis(at) })?;
+    let leaf = Happening::new(at, Kind::KeyRevoked, &tenant, None, actor.clone()).with("keyId", id.to_string());
+    audit::append(connection, &leaf)?;
+    Ok(true)
+}
+
+/// Writes the time of a probe.
+pub(super) fn probe(connection: &Connection, at: Timestamp) -> Result<(), Fault> {
+    let sql = r"-- probe
+        INSERT INTO meta (name, value) VALUES ('probed-at', :at) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(sql)?.execute(named_params! { ":at": millis(at).to_be_bytes() })?;
+    Ok(())
+}

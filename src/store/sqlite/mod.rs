@@ -1,0 +1,317 @@
+//! The store in one SQLite file: one thread writes, a few read, and two gateways can never share it.
+//!
+//! # Who is who
+//!
+//! * The **writer** ([`writer`]) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
+//!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
+//! * The **readers** ([`readers`]) answer questions from snapshots: what was committed is seen by the next question.
+//! * The **place** ([`open`]) is the file with its locks; both kinds of thread open their connections there, again and
+//!   again when the disk failed them.
+//! * The **claims** are a set in memory. The gateway's lock makes it the only one; a crash forgets it, and nothing was
+//!   done with what was only claimed.
+//!
+//! # What is promised
+//!
+//! Durability: WAL with `synchronous=FULL`, and a caller is answered after COMMIT, which has synced the log. The log
+//! stays bounded: it is moved into the database every few thousand pages, no reader keeps a snapshot between two
+//! questions, and closing empties it. Whoever writes from another process (a command) takes the same short transactions
+//! and reads the audit's size inside them.
+//!
+//! Times are stored as whole milliseconds. SQL stands in the function that runs it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::content::Press;
+use self::fault::Fault;
+use self::readers::Question;
+use self::writer::{Job, Task, Writer};
+use super::{ClaimRequest, CommitPoint, Content, DueDomains, Leaf, MessageFilter, Store, StoreError, Swept};
+use crate::domain::audit::Actor;
+use crate::domain::ids::{KeyId, MessageId, TenantId};
+use crate::domain::key::ApiKey;
+use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
+use crate::domain::message::{
+    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+};
+
+mod accept;
+mod attempts;
+mod audit;
+mod content;
+mod fault;
+mod keys;
+mod messages;
+mod open;
+mod readers;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use open::Role;
+
+/// Where a store is and who opens it.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The database file; it and its folder are created when they are not there.
+    pub path: PathBuf,
+    /// The gateway, or a command beside it.
+    pub role: Role,
+}
+
+/// A [`Store`] in one SQLite file. Dropping it finishes what is queued, as [`Store::close`] does.
+pub struct SqliteStore {
+    /// The ways in; gone once the store is closed.
+    doors: Mutex<Option<Doors>>,
+    /// The threads, until somebody has waited for them.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Cancelled when the last thread has ended.
+    ended: CancellationToken,
+    /// Cancelled when a thread has ended that nobody asked to.
+    failed: CancellationToken,
+    claims: Arc<Mutex<HashSet<MessageId>>>,
+    press: Press,
+    subject_secret: [u8; 32],
+    key_pepper: [u8; 32],
+}
+
+#[derive(Clone)]
+struct Doors {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    questions: mpsc::Sender<Question>,
+}
+
+impl SqliteStore {
+    /// Opens the store, creates and migrates it where needed, and starts its threads. Blocks; it belongs to the start.
+    pub fn open(options: OpenOptions) -> Result<Self, StoreError> {
+        let OpenOptions { path, role } = options;
+        let opened = open::open(&path, role)?;
+        let secret = |name| {
+            open::secret(&opened.connection, name)
+                .map_err(|error| StoreError::Open(format!("{}: {name}: {error}", path.display())))
+        };
+        let (subject_secret, key_pepper) = (secret("subject-secret")?, secret("key-pepper")?);
+        let (jobs, jobs_inside) = mpsc::channel(writer::JOBS_MAX);
+        let (questions, questions_inside) = mpsc::channel(readers::QUESTIONS_MAX);
+        let store = Self {
+            doors: Mutex::new(Some(Doors { jobs, questions })),
+            threads: Mutex::new(Vec::new()),
+            ended: CancellationToken::new(),
+            failed: CancellationToken::new(),
+            claims: Arc::default(),
+            press: Press::default(),
+            subject_secret,
+            key_pepper,
+        };
+        store.start(opened, jobs_inside, questions_inside)?;
+        Ok(store)
+    }
+
+    fn start(
+        &self,
+        opened: open::Opened,
+        jobs: mpsc::Receiver<Box<dyn Job>>,
+        questions: mpsc::Receiver<Question>,
+    ) -> Result<(), StoreError> {
+        let questions = Arc::new(Mutex::new(questions));
+        let mut readers = Vec::new();
+        for number in 0..readers::READERS {
+            let (place, questions) = (opened.place.clone(), Arc::clone(&questions));
+            readers.push(self.spawn(format!("store-reader-{number}"), move || readers::run(&place, &questions))?);
+        }
+        let (writer, lock, ended) = (Writer::new(opened.place, opened.connection), opened.lock, self.ended.clone());
+        let writer = self.spawn("store-writer".to_owned(), move || {
+            let ended = ended.drop_guard();
+            writer.run(jobs, readers);
+            // Only now may another gateway come.
+            drop::<Option<File>>(lock);
+            drop(ended);
+        })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
+        Ok(())
+    }
+
+    /// A thread whose end by panic is noticed.
+    fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+        let failed = self.failed.clone();
+        let work = move || {
+            let guard = failed.drop_guard();
+            work();
+            // An end in order is no failure.
+            guard.disarm();
+        };
+        std::thread::Builder::new().name(name).spawn(work).map_err(|error| StoreError::Open(error.to_string()))
+    }
+
+    fn doors(&self) -> Result<Doors, StoreError> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
+    }
+
+    /// Runs `work` in the writer's next transaction; returns after that is on disk.
+    async fn write<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let task = Box::new(Task::new(doing, work, caller));
+        self.doors()?.jobs.send(task).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` on a reader's connection.
+    async fn read<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let question = readers::question(doing, work, caller);
+        self.doors()?.questions.send(question).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that panicked has said so, through `failed` and the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
+        let packed = self.press.pack(&mut message.mime).await?;
+        let secret = self.subject_secret;
+        self.write("accepting a message", move |connection| accept::accept(connection, &secret, &message, &packed))
+            .await
+    }
+
+    async fn due_domains(&self, page: DueDomains) -> Result<Vec<String>, StoreError> {
+        self.read("listing due domains", move |connection| attempts::due_domains(connection, &page)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Candidate>, StoreError> {
+        let (claims, at) = (Arc::clone(&self.claims), request.now);
+        let claimed =
+            self.read("claiming messages", move |connection| attempts::claim(connection, &claims, &request)).await?;
+        if !claimed.unreadable.is_empty() {
+            let ids: Vec<Vec<u8>> = claimed.unreadable.iter().map(|id| id.as_bytes().to_vec()).collect();
+            let hold = move |connection: &Connection| sweep::hold_unreadable(connection, &ids, at);
+            if let Err(error) = self.write("holding unreadable messages", hold).await {
+                // The next claim tries again; those that can be read do not wait for it.
+                tracing::error!(%error, "unreadable messages could not be held");
+            }
+        }
+        Ok(claimed.candidates)
+    }
+
+    fn give_back(&self, ids: &[MessageId]) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            claims.remove(id);
+        }
+    }
+
+    async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
+        self.read("reading a message to send", move |connection| content::outgoing(connection, id)).await
+    }
+
+    async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError> {
+        self.write("passing a commit point", move |connection| attempts::commit_point(connection, &commit)).await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        self.write("settling an attempt", move |connection| attempts::settle(connection, &settlement)).await
+    }
+
+    async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError> {
+        self.write("recovering attempts", move |connection| attempts::recover(connection, at, &decide_after)).await
+    }
+
+    async fn decide_unknown(
+        &self,
+        at: Timestamp,
+        policy: PerLane<UnknownPolicy>,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let work = move |connection: &Connection| sweep::decide_unknown(connection, at, &policy, limit);
+        self.write("deciding unknowns", work).await
+    }
+
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError> {
+        self.write("sweeping deadlines", move |connection| sweep::sweep(connection, at, limit)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read("finding the next due time", sweep::next_due).await
+    }
+
+    async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading a message", move |connection| messages::message(connection, &tenant, id)).await
+    }
+
+    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("listing messages", move |connection| messages::messages(connection, &tenant, &filter)).await
+    }
+
+    async fn leaves(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Vec<Leaf>>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading leaves", move |connection| audit::leaves(connection, &tenant, id)).await
+    }
+
+    async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading a content", move |connection| content::content(connection, &tenant, id)).await
+    }
+
+    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError> {
+        self.read("counting messages", messages::queue_sizes).await
+    }
+
+    async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {
+        self.doors().map(|_| self.key_pepper)
+    }
+
+    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError> {
+        self.write("creating a key", move |connection| keys::create(connection, &key, &actor)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.read("reading keys", keys::keys).await
+    }
+
+    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError> {
+        self.write("revoking a key", move |connection| keys::revoke(connection, id, at, &actor)).await
+    }
+
+    async fn probe(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.write("probing the store", move |connection| keys::probe(connection, at)).await
+    }
+
+    async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    async fn close(&self) {
+        drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ended.cancelled().await;
+    }
+}

@@ -1,0 +1,186 @@
+//! From a path to connections: the file and its rights, the locks, the schema, the settings of every connection.
+//!
+//! Two locks stand beside the database. `<db>.lock` is held by a gateway as long as it lives, so that two gateways
+//! never serve one store. `<db>.opening` is held for a moment by whoever opens, so that one migrates at a time. Both are
+//! `flock`s: they end with the process that holds them, however it ends, and the files may stay.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::StoreError;
+
+/// How long a writer waits for another process that writes.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile. SQLite's own waiting grows to 100 ms, which never meets the gap of a busy gateway.
+const BUSY_POLL: Duration = Duration::from_millis(1);
+/// Pages in the write-ahead log before a commit also moves them into the database.
+const WAL_CHECKPOINT_PAGES: u32 = 4_000;
+/// What may remain of the log's file after that.
+const WAL_BYTES_MAX: u32 = 64 << 20;
+/// Page cache of the writer, and of each reader, in KiB.
+const WRITER_CACHE_KIB: i32 = 65_536;
+const READER_CACHE_KIB: i32 = 8_192;
+/// Prepared statements kept by each connection: more than there are.
+const STATEMENTS_MAX: usize = 128;
+
+mod migrations {
+    refinery::embed_migrations!("src/store/migrations/sqlite");
+}
+
+/// What opens a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The gateway: one at a time.
+    Gateway,
+    /// An operator's command, beside a running gateway or without one.
+    Command,
+}
+
+/// Where the database is. Opens connections to it.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    path: PathBuf,
+}
+
+/// A store that was just opened.
+pub(super) struct Opened {
+    /// Where.
+    pub(super) place: Place,
+    /// The writer's connection.
+    pub(super) connection: Connection,
+    /// The gateway's lock, held while this lives.
+    pub(super) lock: Option<File>,
+}
+
+/// Makes sure that file and schema are there and takes the locks the role asks for.
+pub(super) fn open(path: &Path, role: Role) -> Result<Opened, StoreError> {
+    let place = Place { path: create(path).map_err(|error| cannot(path, &error))? };
+    let opening = open_beside(&place.path, "opening").map_err(|error| cannot(path, &error))?;
+    let lock = match role {
+        Role::Gateway => Some(lock(&place.path)?),
+        Role::Command => None,
+    };
+    opening.lock().map_err(|error| cannot(path, &error))?;
+    let mut connection = place.connect_writer().map_err(|error| cannot(path, &error))?;
+    migrate(&mut connection).map_err(|error| cannot(path, &error))?;
+    // A file that can never be written is told now, not by the first mail. A full disk passes: it may recover.
+    connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(|error| cannot(path, &error))?;
+    Ok(Opened { place, connection, lock })
+}
+
+fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Open(format!("{}: {error}", path.display()))
+}
+
+/// Creates folder and file, for nobody else to read, and returns the file's one true path.
+fn create(path: &Path) -> io::Result<PathBuf> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    if !fs::exists(path)? {
+        File::options().create(true).append(true).mode(0o600).open(path)?.sync_all()?;
+        let path = fs::canonicalize(path)?;
+        // A file is durable when its name is.
+        File::open(path.parent().unwrap_or(&path))?.sync_all()?;
+    }
+    fs::canonicalize(path)
+}
+
+fn open_beside(path: &Path, extension: &str) -> io::Result<File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".");
+    beside.push(extension);
+    // Append, not write: what a lock file holds is nobody's business.
+    File::options().create(true).append(true).mode(0o600).open(PathBuf::from(beside))
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock = open_beside(path, "lock").map_err(|error| cannot(path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(cannot(path, &error)),
+    }
+}
+
+/// Brings the schema up to this version; the caller holds the `opening` lock.
+fn migrate(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error>> {
+    let runner = migrations::migrations::runner();
+    let known = runner.get_migrations().iter().map(refinery::Migration::version).max();
+    let applied = if connection.table_exists(None, "refinery_schema_history")? {
+        runner.get_last_applied_migration(connection)?.map(|last| last.version())
+    } else {
+        None
+    };
+    if applied > known {
+        return Err("it was written by a newer version of Postern; use that version, or a backup".into());
+    }
+    if applied < known {
+        runner.run(connection)?;
+    }
+    ensure_secret(connection, "subject-secret")?;
+    ensure_secret(connection, "key-pepper")
+}
+
+fn ensure_secret(connection: &Connection, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    if secret(connection, name).is_ok() {
+        return Ok(());
+    }
+    let mut fresh = [0_u8; 32];
+    getrandom::fill(&mut fresh)?;
+    let sql = r"-- ensure_secret
+        INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING";
+    connection.execute(sql, rusqlite::named_params! { ":name": name, ":value": fresh })?;
+    Ok(())
+}
+
+/// One of the store's own random keys.
+pub(super) fn secret(connection: &Connection, name: &str) -> Result<[u8; 32], rusqlite::Error> {
+    let sql = r"-- secret
+        SELECT value FROM meta WHERE name = :name";
+    connection.query_row(sql, rusqlite::named_params! { ":name": name }, |row| row.get(0))
+}
+
+impl Place {
+    /// A connection that writes.
+    pub(super) fn connect_writer(&self) -> Result<Connection, rusqlite::Error> {
+        let mut connection = self.connect()?;
+        let polls_max = BUSY_WAIT.as_millis() / BUSY_POLL.as_millis();
+        connection.busy_handler(Some(move |polls: i32| {
+            #[expect(clippy::disallowed_methods, reason = "SQLite asks its own thread to wait for another process")]
+            std::thread::sleep(BUSY_POLL);
+            u128::try_from(polls).is_ok_and(|polls| polls < polls_max)
+        }))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        Ok(connection)
+    }
+
+    /// A connection that cannot write.
+    pub(super) fn connect_reader(&self) -> Result<Connection, rusqlite::Error> {
+        let connection = self.connect()?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        connection.pragma_update(None, "query_only", "ON")?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        Ok(connection)
+    }
+
+    fn connect(&self) -> Result<Connection, rusqlite::Error> {
+        // Without CREATE: a file that was moved away under us is an error, not a fresh and empty store.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "trusted_schema", "OFF")?;
+        Ok(connection)
+    }
+}

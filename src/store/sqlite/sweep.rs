@@ -1,0 +1,203 @@
+//! What time does to messages: unknowns that nobody decided, deadlines, forgotten keys; and rows that cannot be read.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, named_params};
+
+use super::accept::millis;
+use super::attempts::{in_flight, tell_unreadable};
+use super::audit;
+use super::fault::{Cells, Fault};
+use crate::domain::audit::{expired, held, resolved_by_policy};
+use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
+use crate::domain::message::{Reason, Status};
+use crate::store::Swept;
+
+/// A message whose time has come.
+struct Ripe {
+    id: MessageId,
+    tenant: TenantId,
+    lane: Lane,
+    deliver_by: Timestamp,
+    resent: bool,
+    may_have_been_sent: bool,
+}
+
+/// Reads all rows before anything is written; one that cannot be read is held and stops nobody.
+fn ripe(rows: &mut rusqlite::Rows<'_>) -> Result<(Vec<Ripe>, Vec<Vec<u8>>), Fault> {
+    let (mut messages, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let cells = Cells::new(row, "message");
+        let read = || {
+            Ok(Ripe {
+                id: cells.message_id("id")?,
+                tenant: cells.word("tenant")?,
+                lane: cells.word("lane")?,
+                deliver_by: cells.time("deliver_by")?,
+                resent: cells.plain("resent")?,
+                may_have_been_sent: cells.plain("may_have_been_sent")?,
+            })
+        };
+        match read() {
+            Ok(message) => messages.push(message),
+            Err(fault) => {
+                tell_unreadable(fault)?;
+                unreadable.push(row.get("id")?);
+            }
+        }
+    }
+    Ok((messages, unreadable))
+}
+
+/// Decides unknowns by their lane's policy.
+pub(super) fn decide_unknown(
+    connection: &Connection,
+    at: Timestamp,
+    policy: &PerLane<UnknownPolicy>,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let sql = r"-- decide_unknown
+        SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
+        FROM message INDEXED BY message_unknown
+        WHERE status = 'unknown' AND due_at <= :at
+        ORDER BY due_at LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (messages, unreadable) =
+        ripe(&mut statement.query(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?)?;
+    hold_unreadable(connection, &unreadable, at)?;
+    for message in &messages {
+        let in_time = message.deliver_by > at;
+        let reason = match policy.get(message.lane) {
+            UnknownPolicy::ResendOnce if in_time && !message.resent => Reason::UnknownResent,
+            UnknownPolicy::ResendOnce | UnknownPolicy::Hold if in_time => Reason::UnknownHeld,
+            UnknownPolicy::ResendOnce | UnknownPolicy::Hold => Reason::DeadlinePassed,
+        };
+        if reason == Reason::UnknownResent {
+            resend(connection, message, at)?;
+        } else {
+            end(connection, message.id.as_bytes(), Status::Held, reason, None)?;
+        }
+        audit::append(connection, &resolved_by_policy(at, &message.tenant, message.id, reason))?;
+    }
+    Ok(messages.len())
+}
+
+fn resend(connection: &Connection, message: &Ripe, at: Timestamp) -> Result<(), Fault> {
+    let sql = r"-- resend
+        UPDATE message SET status = 'queued', reason = :reason, due_at = :at, expires_at = deliver_by, resent = 1
+        WHERE id = :id AND status = 'unknown'";
+    let reason = Reason::UnknownResent.as_str();
+    let params = named_params! { ":id": message.id.as_bytes(), ":reason": reason, ":at": millis(at) };
+    one_row(connection.prepare_cached(sql)?.execute(params)?, message.id.as_bytes())
+}
+
+/// Writes a state in which no clock looks at the message any more.
+fn end(
+    connection: &Connection,
+    id: &[u8],
+    status: Status,
+    reason: Reason,
+    ended_at: Option<Timestamp>,
+) -> Result<(), Fault> {
+    let sql = r"-- end_message
+        UPDATE message SET status = :status, reason = :reason, due_at = NULL, expires_at = NULL, ended_at = :ended_at
+        WHERE id = :id AND status IN ('queued', 'deferred', 'held', 'unknown')";
+    let changed = connection.prepare_cached(sql)?.execute(named_params! {
+        ":id": id,
+        ":status": status.as_str(),
+        ":reason": reason.as_str(),
+        ":ended_at": ended_at.map(millis),
+    })?;
+    one_row(changed, id)
+}
+
+fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
+    if changed == 1 {
+        return Ok(());
+    }
+    let id = MessageId::from_slice(id).map_or_else(|| "unreadable".to_owned(), |id| id.to_string());
+    Err(Fault::Corrupt { table: "message", column: "status", id })
+}
+
+/// Ends messages past their deadline and forgets idempotency keys.
+pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Result<Swept, Fault> {
+    let sql = r"-- sweep
+        SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
+        FROM message INDEXED BY message_expires
+        WHERE expires_at <= :at AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
+        ORDER BY expires_at LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (messages, unreadable) =
+        ripe(&mut statement.query(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?)?;
+    hold_unreadable(connection, &unreadable, at)?;
+    let mut swept = Swept::default();
+    for message in &messages {
+        let (id, tenant) = (message.id, &message.tenant);
+        if message.may_have_been_sent {
+            end(connection, id.as_bytes(), Status::Held, Reason::DeadlinePassed, None)?;
+            audit::append(connection, &held(at, tenant, id, Reason::DeadlinePassed))?;
+            swept.held += 1;
+        } else {
+            end(connection, id.as_bytes(), Status::Expired, Reason::DeadlinePassed, Some(at))?;
+            audit::append(connection, &expired(at, tenant, id, message.lane))?;
+            swept.expired += 1;
+        }
+    }
+    let sql = r"-- forget_idempotency
+        DELETE FROM idempotency WHERE (tenant, key) IN
+            (SELECT tenant, key FROM idempotency WHERE expires_at <= :at ORDER BY expires_at LIMIT :limit)";
+    connection.prepare_cached(sql)?.execute(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?;
+    Ok(swept)
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Holds messages whose rows cannot be read, so that they come up no more until somebody has looked.
+pub(super) fn hold_unreadable(connection: &Connection, ids: &[Vec<u8>], at: Timestamp) -> Result<(), Fault> {
+    for id in ids {
+        let known = MessageId::from_slice(id);
+        if let Some(id) = known
+            && in_flight(connection, id)?
+        {
+            continue;
+        }
+        match (known, tenant_of(connection, id)?) {
+            (Some(known), Some(tenant)) => {
+                end(connection, id, Status::Held, Reason::ContentUnreadable, None)?;
+                audit::append(connection, &held(at, &tenant, known, Reason::ContentUnreadable))?;
+            }
+            // Not even a leaf can be written: the state stays, and no clock looks at the row.
+            (None, _) | (_, None) => park(connection, id)?,
+        }
+    }
+    Ok(())
+}
+
+fn tenant_of(connection: &Connection, id: &[u8]) -> Result<Option<TenantId>, Fault> {
+    let sql = r"-- tenant_of
+        SELECT id, tenant FROM message WHERE id = :id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":id": id })?;
+    Ok(rows.next()?.and_then(|row| Cells::new(row, "message").word("tenant").ok()))
+}
+
+fn park(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
+    let sql = r"-- park
+        UPDATE message SET due_at = NULL, expires_at = NULL WHERE id = :id";
+    connection.prepare_cached(sql)?.execute(named_params! { ":id": id })?;
+    Ok(())
+}
+
+/// The next moment at which something is due, to be decided or expires.
+pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, Fault> {
+    let sql = r"-- next_due
+        SELECT min(at) FROM (
+            SELECT (SELECT min(due_at) FROM message INDEXED BY message_wake WHERE due_at IS NOT NULL) AS at
+            UNION ALL
+            SELECT (SELECT min(expires_at) FROM message INDEXED BY message_expires WHERE expires_at IS NOT NULL))";
+    let at: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    // A time that cannot be read is as good as past: the sweep will find its row and hold it.
+    Ok(at.map(|at| Timestamp::from_millisecond(at).unwrap_or(Timestamp::MIN)))
+}

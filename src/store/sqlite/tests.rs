@@ -1,0 +1,111 @@
+//! What only the inside can show: that every statement fits the schema and walks an index, and that a panic stays alone.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use rusqlite::Connection;
+
+use super::*;
+
+/// Statements that read a whole table, and why they may.
+const WHOLE_TABLES: [(&str, &str); 2] = [
+    ("recover", "one row for each attempt in flight when a process died"),
+    ("keys", "keys are few, and the door keeps them"),
+];
+
+fn store(folder: &tempfile::TempDir) -> SqliteStore {
+    SqliteStore::open(OpenOptions { path: folder.path().join("store.db"), role: Role::Gateway }).unwrap()
+}
+
+/// The query plan of a statement on an empty store, one step after the other.
+pub(super) fn plan(sql: &str) -> Result<String, rusqlite::Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = open::open(&folder.path().join("store.db"), Role::Command).unwrap().connection;
+    plan_on(&connection, sql)
+}
+
+fn plan_on(connection: &Connection, sql: &str) -> Result<String, rusqlite::Error> {
+    let (name, rest) = sql.split_once('\n').unwrap();
+    let mut statement = connection.prepare(&format!("{name}\nEXPLAIN QUERY PLAN {rest}"))?;
+    let steps: Result<Vec<String>, _> = statement.raw_query().mapped(|row| row.get("detail")).collect();
+    Ok(steps?.join("; "))
+}
+
+/// Every SQL statement in the sources of this folder: a raw string that begins with `-- name`.
+fn statements() -> Vec<String> {
+    let sources = [
+        include_str!("accept.rs"),
+        include_str!("attempts.rs"),
+        include_str!("audit.rs"),
+        include_str!("content.rs"),
+        include_str!("keys.rs"),
+        include_str!("messages.rs"),
+        include_str!("open.rs"),
+        include_str!("sweep.rs"),
+    ];
+    let found = sources.iter().flat_map(|source| source.split("r\"-- ").skip(1));
+    found.map(|rest| format!("-- {}", rest.split('"').next().unwrap())).collect()
+}
+
+#[test]
+fn every_statement_fits_the_schema_and_none_scans_a_table_or_sorts() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = open::open(&folder.path().join("store.db"), Role::Command).unwrap().connection;
+    let statements = statements();
+    assert!(statements.len() > 25, "only {} statements were found", statements.len());
+    for sql in statements {
+        let name = sql.lines().next().unwrap().trim_start_matches("-- ").to_owned();
+        let plan = plan_on(&connection, &sql).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if WHOLE_TABLES.iter().any(|(allowed, _)| *allowed == name) {
+            continue;
+        }
+        // A constant row is "scanned" too.
+        let plan = plan.replace("SCAN CONSTANT ROW", "").replace("SCAN (subquery", "");
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{name}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_one_job_is_answered_and_leaves_the_others_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let make = |name: &'static str| {
+        move |connection: &Connection| {
+            connection.execute("INSERT INTO meta (name, value) VALUES (?1, x'00')", [name])?;
+            assert!(name != "second", "this job has a defect");
+            Ok(())
+        }
+    };
+    let (first, second, third) = tokio::join!(
+        store.write("first", make("first")),
+        store.write("second", make("second")),
+        store.write("third", make("third")),
+    );
+    first.unwrap();
+    third.unwrap();
+    assert!(matches!(second, Err(StoreError::NotPersisted { doing: "second", .. })), "{second:?}");
+    let names = store.read("names", |connection| {
+        let mut statement = connection.prepare("SELECT name FROM meta WHERE value = x'00' ORDER BY name")?;
+        let names: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0))?.collect();
+        Ok(names?)
+    });
+    assert_eq!(names.await.unwrap(), ["first", "third"]);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_question_is_answered_and_the_reader_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    for _ in 0..2 * readers::READERS {
+        let answer = store.read::<()>("asking", |_| panic!("this question has a defect")).await;
+        assert!(matches!(answer, Err(StoreError::Unreadable { doing: "asking", .. })), "{answer:?}");
+    }
+    assert!(store.keys().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_reader_cannot_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let answer = store.read("writing", |connection| Ok(connection.execute("DELETE FROM meta", [])?)).await;
+    assert!(matches!(answer, Err(StoreError::Unreadable { .. })), "{answer:?}");
+}

@@ -1,0 +1,10 @@
+//! The built binary, driven from outside: over HTTP, over SMTP, by signals.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
+
+mod crash;
+mod delivery;
+mod door;
+mod durable;
+mod harness;
+mod hostile;
+mod postfix;
