@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct App {
     pub intake: Arc<Intake>,
     /// Notified after every acceptance.
     pub wake: Arc<Notify>,
+    /// Cancelled when delivery has ended: nobody needs a relay any more.
+    pub delivered: CancellationToken,
 }
 
 impl App {
@@ -43,14 +46,14 @@ impl App {
     pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<dyn Courier>) -> Self {
         let wake = Arc::new(Notify::new());
         let intake = Arc::new(intake(&config, &clock, &store, &wake));
-        Self { config, clock, store, courier, intake, wake }
+        Self { config, clock, store, courier, intake, wake, delivered: CancellationToken::new() }
     }
 
     /// Starts delivery, then the doors; returns where they listen. The store is watched: without it the process stops.
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
         watch_store(Arc::clone(&self.store), tasks);
-        parts::start_delivery(self, tasks).await?;
-        parts::start_doors(self, tasks).await
+        let relays = parts::start_delivery(self, tasks).await?;
+        parts::start_doors(self, relays, tasks).await
     }
 
     /// Ends what outlives the tasks: idle sessions, then the store.

@@ -8,17 +8,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Done, send};
 use crate::app::App;
-use crate::app::parts::{self, InboxAt, KeyWanted, NewKey, Opener};
+use crate::app::parts::{self, InboxAt, KeyWanted};
 use crate::config::{Config, Environment};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::key::Scope;
 use crate::domain::message::{Acceptance, Status};
 use crate::domain::submission::Submission;
-use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+use crate::keys::NewKey;
+use crate::lifecycle::{Ending, Kind, Lifecycle, stop_signals};
+use crate::store::sqlite::Role;
 
 /// How long the sample mail may take to the inbox.
 const SAMPLE_MAX: Duration = Duration::from_secs(15);
@@ -71,12 +74,19 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: &Path) -> anyhow::Result<(App, Ready)> {
     let (tasks, clock) = (life.tasks(), &context.clock);
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let inbox = parts::start_inbox(InboxAt { smtp: free, http: free }, clock, tasks).await?;
+    let unneeded = CancellationToken::new();
+    let inbox = parts::start_inbox(InboxAt { smtp: free, http: free }, clock, tasks, unneeded.clone()).await?;
     let config = config(folder, listen, inbox.smtp)?;
-    let store = parts::open_store(&config.store, Opener::Gateway)?;
+    let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
     let app = App::wire(config, Arc::clone(clock), store, courier);
     let listen = app.start(tasks).await?;
+    // The inbox is the relay: it stays until the attempts under way are done.
+    let delivered = app.delivered.clone();
+    tasks.spawn("demo.relay", Kind::Passing, async move {
+        delivered.cancelled().await;
+        unneeded.cancel();
+    });
     let tenant: TenantId = TENANT.parse().map_err(anyhow::Error::msg)?;
     let key = make_key(&app, &tenant).await?;
     let sample = send_sample(&app, &tenant).await?;

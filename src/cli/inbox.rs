@@ -31,7 +31,9 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let signals = stop_signals().context("listening for signals")?;
     let life = Lifecycle::new(HARD_GRACE);
     let wanted = InboxAt { smtp: arguments.smtp, http: arguments.http };
-    let at = parts::start_inbox(wanted, &context.clock, life.tasks()).await.context("starting the inbox")?;
+    let at = parts::start_inbox(wanted, &context.clock, life.tasks(), life.tasks().soft())
+        .await
+        .context("starting the inbox")?;
     let answer = json!({ "smtp": at.smtp.to_string(), "http": format!("http://{}", at.http) });
     context.output.answer(&answer, |_| format!("SMTP  {}\nPage  http://{}\nCtrl-C ends it.", at.smtp, at.http))?;
     match life.run(&*context.clock, signals).await {

@@ -10,12 +10,13 @@ use serde_json::json;
 
 use super::output::table;
 use super::{Context, Done, Failure};
-use crate::app::parts::{self, KeyWanted, Opener};
+use crate::app::parts::{self, KeyWanted};
 use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
 use crate::store::Store;
+use crate::store::sqlite::Role;
 
 #[derive(clap::Args)]
 #[command(
@@ -69,7 +70,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     {
         return Err(unknown_tenant(tenant, &config));
     }
-    let store = parts::open_store(&config.store, Opener::Command)?;
+    let store = parts::open_store(&config.store, Role::Command)?;
     let done = act(&context, &store, arguments.verb).await;
     store.close().await;
     done
