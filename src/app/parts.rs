@@ -1,89 +1,139 @@
 //! How each part is made: one small function per room that the hall needs something from.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::bail;
-use secrecy::SecretString;
+use actix_web::dev::{Server, ServerHandle};
+use anyhow::Context as _;
 
 use super::App;
 use crate::clock::Clock;
-use crate::courier::Courier;
 use crate::courier::settings::RelaySettings;
-use crate::domain::audit::Actor;
-use crate::domain::ids::{RelayName, TenantId};
-use crate::domain::key::{ApiKey, Scope};
-use crate::lifecycle::Tasks;
+use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
+use crate::delivery::{Delivery, Parts, RelayPlan};
+use crate::domain::ids::RelayName;
+use crate::http::body::BodyLimits;
+use crate::http::health::Health;
+use crate::http::settings::ServerSettings;
+use crate::http::{self, AppState};
+use crate::inbox::{Inbox, InboxSettings};
+use crate::keys::Keyring;
+use crate::lifecycle::{Kind, Tasks};
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
+use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
-/// Who opens the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opener {
-    /// The gateway: one at a time.
-    Gateway,
-    /// An operator's command, beside a running gateway or without one.
-    Command,
-}
+/// The inbox's pages have nothing to finish when they stop.
+const INBOX_PAGES_GRACE: Duration = Duration::from_secs(1);
 
 /// Opens the configured store, creating and migrating it where needed.
-pub fn open_store(settings: &StoreSettings, opener: Opener) -> anyhow::Result<Arc<dyn Store>> {
-    let _path = settings.sqlite_path().map_err(anyhow::Error::msg)?;
-    match opener {
-        Opener::Gateway | Opener::Command => bail!("the store is not built in yet"),
-    }
+pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dyn Store>> {
+    let path = settings.sqlite_path().map_err(anyhow::Error::msg)?;
+    Ok(Arc::new(SqliteStore::open(OpenOptions { path, role })?))
 }
 
 /// The courier to these relays.
-pub fn courier(_relays: Vec<RelaySettings>) -> anyhow::Result<Arc<dyn Courier>> {
-    bail!("the courier is not built in yet")
+pub fn courier(relays: Vec<RelaySettings>) -> anyhow::Result<Arc<dyn Courier>> {
+    Ok(Arc::new(SmtpCourier::new(relays)?))
 }
 
 /// Greets a relay (TLS, AUTH) without sending and says in one line what was found.
-pub async fn inspect_relay(_relays: Vec<RelaySettings>, _relay: &RelayName) -> anyhow::Result<String> {
-    std::future::ready(()).await;
-    bail!("the courier is not built in yet")
+pub async fn inspect_relay(relay: RelaySettings) -> anyhow::Result<String> {
+    let name = relay.name.clone();
+    let courier = SmtpCourier::new(vec![relay])?;
+    let facts = inspect(&courier, &name).await.map_err(|trouble| anyhow::anyhow!("{trouble}"))?;
+    let tls = facts.tls.map_or_else(|| "no TLS".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher));
+    let auth = facts.auth.map_or("no AUTH", |mechanism| mechanism.name());
+    let size = facts.capabilities.size.map_or_else(|| "any size".to_owned(), |size| format!("up to {size} bytes"));
+    Ok(format!("{tls}, {auth}, {size}"))
 }
 
-/// A key just made; its secret is shown once.
-pub struct NewKey {
-    /// As kept.
-    pub key: ApiKey,
-    /// What callers present.
-    pub secret: SecretString,
-}
-
-/// What a key shall be.
-pub struct KeyWanted {
-    /// Whose.
-    pub tenant: TenantId,
-    /// What people call it.
-    pub name: String,
-    /// What it may do.
-    pub scopes: Vec<Scope>,
-}
-
-/// Makes a key and keeps it.
-pub async fn create_key(
-    _store: &Arc<dyn Store>,
-    _clock: &Arc<dyn Clock>,
-    _wanted: KeyWanted,
-    _actor: Actor,
-) -> anyhow::Result<NewKey> {
-    std::future::ready(()).await;
-    bail!("keys are not built in yet")
+async fn inspect(courier: &SmtpCourier, relay: &RelayName) -> Result<RelayFacts, Trouble> {
+    let facts = courier.inspect(relay).await;
+    courier.close().await;
+    facts
 }
 
 /// Recovers what a dead process left and begins to deliver.
-pub async fn start_delivery(_app: &App, _tasks: &Tasks) -> anyhow::Result<()> {
-    std::future::ready(()).await;
-    bail!("delivery is not built in yet")
+pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Delivering> {
+    let config = &app.config;
+    let relays = config.relays.iter().map(|relay| RelayPlan {
+        name: relay.name.clone(),
+        sessions: relay.sessions,
+        rate: relay.rate,
+    });
+    let delivery = Delivery::new(Parts {
+        store: Arc::clone(&app.store),
+        courier: Arc::clone(&app.courier),
+        clock: Arc::clone(&app.clock),
+        settings: config.delivery.clone(),
+        lanes: config.lanes.clone(),
+        relays: relays.collect(),
+        tenants: config.tenants.clone(),
+        wake: Arc::clone(&app.wake),
+        random: fastrand::Rng::new(),
+    });
+    let unknown = delivery.recover().await.context("recovering what the last run left")?;
+    if unknown > 0 {
+        tracing::warn!(messages = unknown, "the last run died while these were being sent: unknown");
+    }
+    let health = Arc::new(Health::new(Arc::clone(&app.store), Arc::clone(&app.clock), delivery.health()));
+    tasks.spawn("delivery", Kind::Essential, delivery.run(tasks.soft(), tasks.hard()));
+    Ok(Delivering { health })
+}
+
+/// What the doors need to know of delivery.
+pub struct Delivering {
+    health: Arc<Health>,
 }
 
 /// Opens the HTTP doors and returns their address.
-pub async fn start_doors(_app: &App, _tasks: &Tasks) -> anyhow::Result<SocketAddr> {
-    std::future::ready(()).await;
-    bail!("the HTTP doors are not built in yet")
+pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+    let settings = &app.config.server;
+    let health = delivering.health;
+    let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
+    let state = AppState {
+        intake: Arc::clone(&app.intake),
+        store: Arc::clone(&app.store),
+        keys: Arc::new(keys),
+        health: Arc::clone(&health),
+        body_limits: BodyLimits {
+            bytes_max: settings.request_body_max.as_usize(),
+            timeout: settings.request_timeout.0,
+        },
+    };
+    let listener = listen(settings.listen)?;
+    let address = listener.local_addr()?;
+    let grace = app.config.delivery.shutdown_grace.0;
+    let server = http::serve(listener, state, Arc::clone(&app.clock), settings, grace).context("starting the doors")?;
+    run_server(server, tasks, "http", move || health.stop());
+    Ok(address)
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+}
+
+/// Runs a server until the soft stop, then lets running requests finish. `on_stop` comes first.
+fn run_server(
+    (handle, server): (ServerHandle, Server),
+    tasks: &Tasks,
+    name: &'static str,
+    on_stop: impl FnOnce() + Send + 'static,
+) {
+    let soft = tasks.soft();
+    tasks.spawn(name, Kind::Essential, async move {
+        let stop = async {
+            soft.cancelled().await;
+            on_stop();
+            handle.stop(true).await;
+        };
+        let (served, ()) = tokio::join!(server, stop);
+        if let Err(error) = served {
+            tracing::error!(%error, "the HTTP server failed");
+        }
+    });
 }
 
 /// Where a capture server listens.
@@ -96,7 +146,16 @@ pub struct InboxAt {
 }
 
 /// Starts the capture server and its pages; port 0 picks a free one. Returns the real addresses.
-pub async fn start_inbox(_wanted: InboxAt, _clock: &Arc<dyn Clock>, _tasks: &Tasks) -> anyhow::Result<InboxAt> {
-    std::future::ready(()).await;
-    bail!("the inbox is not built in yet")
+pub async fn start_inbox(wanted: InboxAt, clock: &Arc<dyn Clock>, tasks: &Tasks) -> anyhow::Result<InboxAt> {
+    let settings = InboxSettings { smtp: wanted.smtp, ..InboxSettings::default() };
+    let bound = Inbox::bind(settings, Arc::clone(clock)).await;
+    let inbox = bound.with_context(|| format!("listening on {}", wanted.smtp))?;
+    let captured = inbox.captured();
+    let listener = listen(wanted.http)?;
+    let at = InboxAt { smtp: inbox.smtp_addr(), http: listener.local_addr()? };
+    let table = move |table: &mut actix_web::web::ServiceConfig| http::inbox::configure(table, captured.clone());
+    let server = http::serve_table(listener, table, Arc::clone(clock), &ServerSettings::default(), INBOX_PAGES_GRACE)?;
+    tasks.spawn("inbox.smtp", Kind::Essential, inbox.run(tasks.soft()));
+    run_server(server, tasks, "inbox.pages", || {});
+    Ok(at)
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Context, Done, Failure, output};
-use crate::app::parts::{self, Opener};
+use crate::app::parts;
 use crate::config::{Config, Problems};
 use crate::courier::settings::RelaySettings;
+use crate::store::sqlite::Role;
 use crate::telemetry::Chain;
 
 /// How long a name look-up may take.
@@ -45,7 +46,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         }
         // A relay with a problem of its own would only repeat it.
         if arguments.relay && relay.problems().is_empty() {
-            match parts::inspect_relay(vec![relay.clone()], &relay.name).await {
+            match parts::inspect_relay(relay.clone()).await {
                 Ok(facts) => found.push(format!("relay {}: {facts}", relay.name)),
                 Err(error) => problems.add(&file, key("host"), Chain(error.as_ref()).to_string()),
             }
@@ -65,7 +66,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 async fn check_store(context: &Context, config: &Config, problems: &mut Problems, found: &mut Vec<String>) {
     let Ok(path) = config.store.sqlite_path() else { return };
     let file = context.folder.join("postern.toml").display().to_string();
-    match parts::open_store(&config.store, Opener::Command) {
+    match parts::open_store(&config.store, Role::Command) {
         Ok(store) => {
             match store.probe(context.clock.now()).await {
                 Ok(()) => found.push(format!("store {}: can be written", path.display())),

@@ -11,14 +11,16 @@ use serde::Serialize;
 
 use super::{Context, Done, send};
 use crate::app::App;
-use crate::app::parts::{self, InboxAt, KeyWanted, NewKey, Opener};
+use crate::app::parts::{self, InboxAt};
 use crate::config::{Config, Environment};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::key::Scope;
 use crate::domain::message::{Acceptance, Status};
 use crate::domain::submission::Submission;
+use crate::keys::{Keyring, NewKey};
 use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+use crate::store::sqlite::Role;
 
 /// How long the sample mail may take to the inbox.
 const SAMPLE_MAX: Duration = Duration::from_secs(15);
@@ -73,7 +75,7 @@ async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: 
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let inbox = parts::start_inbox(InboxAt { smtp: free, http: free }, clock, tasks).await?;
     let config = config(folder, listen, inbox.smtp)?;
-    let store = parts::open_store(&config.store, Opener::Gateway)?;
+    let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
     let app = App::wire(config, Arc::clone(clock), store, courier);
     let listen = app.start(tasks).await?;
@@ -115,8 +117,8 @@ fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Resul
 }
 
 async fn make_key(app: &App, tenant: &TenantId) -> anyhow::Result<NewKey> {
-    let wanted = KeyWanted { tenant: tenant.clone(), name: "demo".to_owned(), scopes: Scope::ALL.to_vec() };
-    parts::create_key(&app.store, &app.clock, wanted, Actor::Command("demo")).await
+    let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await?;
+    Ok(keys.create(tenant.clone(), "demo".to_owned(), Scope::ALL.to_vec(), Actor::Command("demo")).await?)
 }
 
 async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> {

@@ -11,13 +11,14 @@ use tokio::sync::Notify;
 use super::keys::unknown_tenant;
 use super::{Context, Done, Failure};
 use crate::app::intake;
-use crate::app::parts::{self, Opener};
+use crate::app::parts;
 use crate::domain::address::Mailbox;
 use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Receipt};
 use crate::domain::submission::{SUBJECT_CHARS_MAX, Submission};
 use crate::intake::Refusal;
+use crate::store::sqlite::Role;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -48,7 +49,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         return Err(unknown_tenant(&arguments.tenant, &config));
     }
     let submission = submission(&arguments, config.server.request_body_max.0)?;
-    let store = parts::open_store(&config.store, Opener::Command)?;
+    let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
     let intake = intake(&config, &context.clock, &store, &Arc::new(Notify::new()));
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;

@@ -6,9 +6,10 @@ use anyhow::Context as _;
 
 use super::{Context, Done, Failure};
 use crate::app::App;
-use crate::app::parts::{self, Opener};
+use crate::app::parts;
 use crate::config::Config;
 use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+use crate::store::sqlite::Role;
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -32,7 +33,7 @@ pub(super) async fn run(context: Context) -> Done {
     // Before anything is begun: a signal that comes early is not lost.
     let signals = stop_signals().context("listening for signals")?;
     let life = Lifecycle::new(config.delivery.shutdown_grace.0);
-    let store = parts::open_store(&config.store, Opener::Gateway)?;
+    let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
     let clock = Arc::clone(&context.clock);
     let app = App::wire(config, Arc::clone(&clock), store, courier);
