@@ -52,8 +52,8 @@ impl App {
     /// Starts delivery, then the doors; returns where they listen. The store is watched: without it the process stops.
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
         watch_store(Arc::clone(&self.store), tasks);
-        let relays = parts::start_delivery(self, tasks).await?;
-        parts::start_doors(self, relays, tasks).await
+        let delivering = parts::start_delivery(self, tasks).await?;
+        parts::start_doors(self, delivering, tasks).await
     }
 
     /// Ends what outlives the tasks: idle sessions, then the store.

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Done, send};
 use crate::app::App;
-use crate::app::parts::{self, InboxAt, KeyWanted};
+use crate::app::parts::{self, InboxAt};
 use crate::config::{Config, Environment};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::key::Scope;
 use crate::domain::message::{Acceptance, Status};
 use crate::domain::submission::Submission;
-use crate::keys::NewKey;
+use crate::keys::{Keyring, NewKey};
 use crate::lifecycle::{Ending, Kind, Lifecycle, stop_signals};
 use crate::store::sqlite::Role;
 
@@ -125,8 +125,8 @@ fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Resul
 }
 
 async fn make_key(app: &App, tenant: &TenantId) -> anyhow::Result<NewKey> {
-    let wanted = KeyWanted { tenant: tenant.clone(), name: "demo".to_owned(), scopes: Scope::ALL.to_vec() };
-    parts::create_key(&app.store, &app.clock, wanted, Actor::Command("demo")).await
+    let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await?;
+    Ok(keys.create(tenant.clone(), "demo".to_owned(), Scope::ALL.to_vec(), Actor::Command("demo")).await?)
 }
 
 async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> {

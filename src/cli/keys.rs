@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::output::table;
 use super::{Context, Done, Failure};
-use crate::app::parts::{self, KeyWanted};
+use crate::app::parts;
 use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
+use crate::keys::Keyring;
 use crate::store::Store;
 use crate::store::sqlite::Role;
 
@@ -81,8 +82,8 @@ async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
         Verb::Create { tenant, name, mut scopes } => {
             scopes.sort_by_key(|scope| Scope::ALL.iter().position(|known| known == scope));
             scopes.dedup();
-            let wanted = KeyWanted { tenant, name, scopes };
-            let made = parts::create_key(store, &context.clock, wanted, Actor::Command("keys")).await?;
+            let keys = Keyring::open(Arc::clone(store), Arc::clone(&context.clock)).await?;
+            let made = keys.create(tenant, name, scopes, Actor::Command("keys")).await?;
             let (key, secret) = (&made.key, made.secret.expose_secret());
             let answer = json!({ "id": key.id, "key": secret, "tenant": key.tenant, "scopes": key.scopes });
             context.output.answer(&answer, |_| {

@@ -39,7 +39,7 @@ pub(super) async fn run(context: Context) -> Done {
     let app = App::wire(config, Arc::clone(&clock), store, courier);
     let started = app.start(life.tasks()).await;
     match &started {
-        Ok(address) => tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening"),
+        Ok(listen) => tracing::info!(%listen, version = env!("CARGO_PKG_VERSION"), "serving"),
         // What did start is stopped in order.
         Err(_) => life.tasks().fail("the gateway could not start"),
     }

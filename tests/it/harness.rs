@@ -136,7 +136,7 @@ impl House {
     /// Starts `serve` again with a key made before.
     pub fn serve_with(&self, key: String) -> Gateway {
         let process = Process::start(&mut self.command(&["serve"]));
-        let address = process.wait_for_log("listening")["address"].as_str().unwrap().parse().unwrap();
+        let address = process.wait_for_log("serving")["listen"].as_str().unwrap().parse().unwrap();
         Gateway { process, address, key, _house: None }
     }
 
