@@ -96,7 +96,7 @@ fn complaints(source: &Source) -> Vec<String> {
         found.push(format!("{path}: the room {room} is on no floor"));
     }
     let first = text.lines().next().unwrap_or_default();
-    if !first.strip_prefix("//! ").is_some_and(|sentence| sentence.len() > 10) {
+    if first.strip_prefix("//! ").is_none_or(|sentence| sentence.len() <= 10) {
         found.push(format!("{path}: the first line is not `//! ` and a sentence"));
     }
     let lines = text.lines().count();

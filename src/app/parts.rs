@@ -138,8 +138,13 @@ fn run_server(
                 () = hard.cancelled() => handle.stop(false).await,
             }
         };
-        let (served, ()) = tokio::join!(server, stop);
-        if let Err(error) = served {
+        tokio::pin!(server);
+        let ended = tokio::select! {
+            // Before the soft stop this is a failure, and returning tells the lifecycle so.
+            ended = &mut server => ended,
+            () = stop => server.await,
+        };
+        if let Err(error) = ended {
             tracing::error!(%error, "the HTTP server failed");
         }
     });
