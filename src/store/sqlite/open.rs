@@ -68,8 +68,10 @@ pub(super) fn open(path: &Path, role: Role) -> Result<Opened, StoreError> {
     opening.lock().map_err(|error| cannot(path, &error))?;
     let mut connection = place.connect_writer().map_err(|error| cannot(path, &error))?;
     migrate(&mut connection).map_err(|error| cannot(path, &error))?;
-    // A file that can never be written is told now, not by the first mail. A full disk passes: it may recover.
-    connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(|error| cannot(path, &error))?;
+    // A file that may not be written is told now, not by the first mail. A full disk passes: it may recover.
+    if connection.is_readonly(rusqlite::MAIN_DB).map_err(|error| cannot(path, &error))? {
+        return Err(cannot(path, &"the file is read-only"));
+    }
     Ok(Opened { place, connection, lock })
 }
 
