@@ -81,10 +81,13 @@ pub(super) fn revoke(connection: &Connection, id: KeyId, at: Timestamp, actor: &
     Ok(true)
 }
 
-/// Writes the time of a probe.
+/// Writes the time of a probe, and something random: SQLite writes nothing where nothing changes.
 pub(super) fn probe(connection: &Connection, at: Timestamp) -> Result<(), Fault> {
+    let mut value = [0_u8; 16];
+    getrandom::fill(&mut value[8..]).map_err(Fault::Random)?;
+    value[..8].copy_from_slice(&millis(at).to_be_bytes());
     let sql = r"-- probe
-        INSERT INTO meta (name, value) VALUES ('probed-at', :at) ON CONFLICT DO UPDATE SET value = excluded.value";
-    connection.prepare_cached(sql)?.execute(named_params! { ":at": millis(at).to_be_bytes() })?;
+        INSERT INTO meta (name, value) VALUES ('probed-at', :value) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(sql)?.execute(named_params! { ":value": value })?;
     Ok(())
 }

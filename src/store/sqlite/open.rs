@@ -68,8 +68,6 @@ pub(super) fn open(path: &Path, role: Role) -> Result<Opened, StoreError> {
     opening.lock().map_err(|error| cannot(path, &error))?;
     let mut connection = place.connect_writer().map_err(|error| cannot(path, &error))?;
     migrate(&mut connection).map_err(|error| cannot(path, &error))?;
-    // A file that can never be written is told now, not by the first mail. A full disk passes: it may recover.
-    connection.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(|error| cannot(path, &error))?;
     Ok(Opened { place, connection, lock })
 }
 
@@ -150,6 +148,11 @@ impl Place {
     /// A connection that writes.
     pub(super) fn connect_writer(&self) -> Result<Connection, rusqlite::Error> {
         let mut connection = self.connect()?;
+        // Told before anything is asked of the file: SQLite would make a `-shm` as read-only as the file, and leave it.
+        if connection.is_readonly(rusqlite::MAIN_DB)? {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(rusqlite::Error::SqliteFailure(code, Some("the file is read-only".to_owned())));
+        }
         let polls_max = BUSY_WAIT.as_millis() / BUSY_POLL.as_millis();
         connection.busy_handler(Some(move |polls: i32| {
             #[expect(clippy::disallowed_methods, reason = "SQLite asks its own thread to wait for another process")]

@@ -4,7 +4,7 @@
 -- What the store knows about itself.
 CREATE TABLE meta (
     name  TEXT NOT NULL PRIMARY KEY, -- subject-secret, key-pepper or probed-at
-    value BLOB NOT NULL              -- 32 random bytes for the first two; a time as 8 bytes, big-endian, for the last
+    value BLOB NOT NULL              -- 32 random bytes for the first two; a time as 8 bytes, big-endian, and 8 random bytes for the last
 ) STRICT, WITHOUT ROWID;
 
 -- The hot row of a message.

@@ -1,0 +1,30 @@
+//! What every store promises, run on every database there is; and, beside it, what only SQLite can get wrong.
+//!
+//! A second database joins by one line in `harness::DATABASES`. A new method of the trait joins by a test here.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+/// Writes each test once and runs it on every database, on a fresh store each time.
+macro_rules! on_every_database {
+    ($($(#[$attribute:meta])* async fn $name:ident($home:ident) $body:block)*) => { $(
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            for database in crate::harness::DATABASES {
+                #[allow(unused_mut, clippy::allow_attributes, reason = "some tests open their store again")]
+                let mut $home = crate::harness::Home::new(database);
+                $body
+                $home.store.close().await;
+            }
+        }
+    )* };
+}
+
+mod accepting;
+mod delivering;
+mod harness;
+mod keys;
+mod reading;
+mod sqlite;
+mod sqlite_disk;
+mod waiting;

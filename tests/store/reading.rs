@@ -1,0 +1,130 @@
+//! Reading: one tenant's messages only, newest first, in pages, by every filter.
+
+use postern::domain::ids::MessageId;
+use postern::domain::lane::Lane;
+use postern::domain::message::{Outcome, Reason, Status};
+use postern::store::{Content, MessageFilter, Store};
+
+use crate::harness::*;
+
+async fn listed(store: &dyn Store, filter: MessageFilter) -> Vec<MessageId> {
+    let limit = if filter.limit == 0 { 100 } else { filter.limit };
+    let messages = store.messages(&tenant("demo"), MessageFilter { limit, ..filter }).await.unwrap();
+    messages.iter().map(|message| message.id).collect()
+}
+
+on_every_database! {
+    async fn nobody_reads_another_tenants_message(home) {
+        let store = &*home.store;
+        let id = queued(store, "ann@example.com").await;
+        let other = tenant("other");
+        assert_eq!(store.message(&other, id).await.unwrap(), None);
+        assert_eq!(store.leaves(&other, id).await.unwrap(), None);
+        assert_eq!(store.content(&other, id).await.unwrap(), Content::NoMessage);
+        assert!(store.messages(&other, MessageFilter { limit: 9, ..MessageFilter::default() }).await.unwrap().is_empty());
+        let filter = MessageFilter { limit: 9, tag: Some("summer".into()), ..MessageFilter::default() };
+        assert!(store.messages(&other, filter).await.unwrap().is_empty());
+        assert!(store.outgoing(new_id()).await.unwrap().is_none());
+    }
+
+    async fn a_list_comes_newest_first_in_pages_that_meet(home) {
+        let store = &*home.store;
+        let mut expected = vec![];
+        for second in 0..7 {
+            let mut message = mail("ann@example.com");
+            // Two share a moment: their identifiers tell them apart.
+            message.accepted_at = at(second / 2);
+            expected.push(accept(store, message).await.id);
+        }
+        expected.reverse();
+        assert_eq!(listed(store, MessageFilter::default()).await, expected);
+        let (mut seen, mut before) = (vec![], None);
+        loop {
+            let page = listed(store, MessageFilter { before, limit: 3, ..MessageFilter::default() }).await;
+            if page.is_empty() {
+                break;
+            }
+            before = page.last().copied();
+            seen.extend(page);
+        }
+        assert_eq!(seen, expected);
+    }
+
+    async fn every_filter_finds_its_own_and_they_add_up(home) {
+        let store = &*home.store;
+        let plain = queued(store, "ann@example.com").await;
+        let mut other = mail("Bob <BOB@example.com>");
+        (other.lane, other.template, other.tags) = (Lane::Urgent, Some("code".into()), vec!["winter".into(), "x".into()]);
+        other.accepted_at = at(10);
+        let other = accept(store, other).await.id;
+        let mut bare = mail("ann@example.com");
+        (bare.template, bare.tags, bare.accepted_at) = (None, vec![], at(20));
+        let bare = accept(store, bare).await.id;
+        settle(store, bare, 0, 21, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        let any = MessageFilter::default;
+        for (filter, expected) in [
+            (MessageFilter { recipient: Some("ann@example.com".into()), ..any() }, vec![bare, plain]),
+            (MessageFilter { recipient: Some("bob@example.com".into()), ..any() }, vec![other]),
+            (MessageFilter { status: Some(Status::Bounced), ..any() }, vec![bare]),
+            (MessageFilter { status: Some(Status::Queued), ..any() }, vec![other, plain]),
+            (MessageFilter { template: Some("code".into()), ..any() }, vec![other]),
+            (MessageFilter { lane: Some(Lane::Urgent), ..any() }, vec![other]),
+            (MessageFilter { tag: Some("x".into()), ..any() }, vec![other]),
+            (MessageFilter { tag: Some("summer".into()), ..any() }, vec![plain]),
+            (MessageFilter { tag: Some("summer".into()), status: Some(Status::Bounced), ..any() }, vec![]),
+            (MessageFilter { recipient: Some("bob@example.com".into()), tag: Some("winter".into()), ..any() }, vec![other]),
+            (MessageFilter { recipient: Some("ann@example.com".into()), tag: Some("winter".into()), ..any() }, vec![]),
+            (MessageFilter { since: Some(at(10)), ..any() }, vec![bare, other]),
+            (MessageFilter { until: Some(at(10)), ..any() }, vec![plain]),
+            (MessageFilter { since: Some(at(10)), until: Some(at(20)), ..any() }, vec![other]),
+            (MessageFilter { until: Some(at(20)), before: Some(other), ..any() }, vec![plain]),
+            (MessageFilter { until: Some(at(5)), before: Some(bare), ..any() }, vec![plain]),
+        ] {
+            assert_eq!(listed(store, filter.clone()).await, expected, "{filter:?}");
+        }
+    }
+
+    async fn queue_sizes_count_live_messages_by_lane_and_state(home) {
+        let store = &*home.store;
+        assert!(store.queue_sizes().await.unwrap().is_empty());
+        queued(store, "a@example.com").await;
+        queued(store, "b@example.com").await;
+        let mut urgent = mail("c@example.com");
+        urgent.lane = Lane::Urgent;
+        let urgent = accept(store, urgent).await.id;
+        settle(store, urgent, 0, 1, deferred(60)).await;
+        with_unknown(store, mail("d@example.com"), 100).await;
+        let held = queued(store, "e@example.com").await;
+        settle(store, held, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
+        let ended = queued(store, "f@example.com").await;
+        commit(store, ended, 1, 1).await;
+        settle(store, ended, 1, 2, relayed()).await;
+        let expected = [
+            ((Lane::Standard, Status::Queued), 2),
+            ((Lane::Standard, Status::Unknown), 1),
+            ((Lane::Standard, Status::Held), 1),
+            ((Lane::Urgent, Status::Deferred), 1),
+        ];
+        assert_eq!(store.queue_sizes().await.unwrap(), expected.into());
+    }
+
+    async fn what_was_written_is_there_after_the_store_was_opened_again(home) {
+        let id = queued(&*home.store, "ann@example.com").await;
+        let (before, pepper) = (view(&*home.store, id).await, home.store.key_pepper().await.unwrap());
+        home.crash().await;
+        assert_eq!(view(&*home.store, id).await, before);
+        assert_eq!(home.store.key_pepper().await.unwrap(), pepper);
+        assert_eq!(queued(&*home.store, "bob@example.com").await.to_string().len(), 36);
+    }
+
+    async fn a_closed_store_says_so(home) {
+        let store = &*home.store;
+        store.probe(at(1)).await.unwrap();
+        store.close().await;
+        store.close().await;
+        let closed = |error| matches!(error, postern::store::StoreError::Closed);
+        assert!(closed(store.probe(at(2)).await.unwrap_err()));
+        assert!(closed(store.keys().await.unwrap_err()));
+        assert!(closed(store.accept(mail("ann@example.com")).await.unwrap_err()));
+    }
+}

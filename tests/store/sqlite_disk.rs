@@ -1,0 +1,115 @@
+//! A disk that fills up or refuses to be written, in a process of its own: nothing is accepted, nothing dies, and it
+//! goes on when the disk does.
+//!
+//! The child is this very test binary, started through the shell: `ulimit` gives its files a largest size (writes
+//! beyond fail with EFBIG, which SQLite reports as an I/O error) and `setpriv` takes root's right to write anything.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use postern::store::sqlite::Role;
+use postern::store::{Store, StoreError};
+
+use crate::harness::*;
+use crate::sqlite::open;
+
+/// Where a child finds its folder.
+const FOLDER: &str = "POSTERN_TEST_FOLDER";
+
+fn child(test: &str, folder: &Path, before: &str) -> Output {
+    let script = format!("trap '' XFSZ; {before} exec \"$0\" --exact sqlite_disk::{test} --ignored --nocapture");
+    let binary = std::env::current_exe().unwrap();
+    Command::new("sh").arg("-c").arg(script).arg(binary).env(FOLDER, folder).output().unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a parent tells its child where to work")]
+fn folder() -> std::path::PathBuf {
+    std::env::var_os(FOLDER).unwrap().into()
+}
+
+fn assert_ran(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn a_full_disk_accepts_nothing_and_recovers_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    // Blocks of 512 bytes: 1 MiB, a soft limit that the child can lift.
+    assert_ran(&child("child_on_a_full_disk", folder.path(), "ulimit -S -f 2048 &&"));
+}
+
+#[tokio::test]
+#[ignore = "run by a_full_disk_accepts_nothing_and_recovers_by_itself"]
+async fn child_on_a_full_disk() {
+    let store = open(&folder().join("store.db"), Role::Gateway).unwrap();
+    let (mut accepted, mut refused) = (vec![], vec![]);
+    for n in 0..150_u32 {
+        let mut message = mail(&format!("user{n}@example.com"));
+        message.mime = (0..20_000_u32).map(|i| (i ^ n).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        let id = message.id;
+        match store.accept(message).await {
+            Ok(_) => accepted.push(id),
+            Err(StoreError::NotPersisted { .. }) => refused.push(id),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(!accepted.is_empty() && refused.len() > 20, "{} accepted, {} refused", accepted.len(), refused.len());
+    // A small write may still find room where a mail did not; soon none does.
+    let mut small = 0;
+    while store.probe(at(1)).await.is_ok() {
+        small += 1;
+        assert!(small < 1_000, "the disk never filled up");
+    }
+    assert!(matches!(store.probe(at(1)).await, Err(StoreError::NotPersisted { .. })));
+    for id in &refused {
+        assert!(store.message(&tenant("demo"), *id).await.unwrap().is_none(), "refused, but kept");
+    }
+    // The disk has room again.
+    let pid = std::process::id().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap().success());
+    store.probe(at(2)).await.unwrap();
+    let later = queued(&store, "later@example.com").await;
+    let seq = store.leaves(&tenant("demo"), later).await.unwrap().unwrap()[0].seq;
+    assert_eq!(seq, accepted.len() as u64, "what was refused left a gap in the log");
+    for id in &accepted {
+        assert!(store.outgoing(*id).await.unwrap().is_some(), "accepted, but lost");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_by_name_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    // Root may write anything, so root's child is somebody else, with a copy of the binary that anybody can read.
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if root {
+        let copy = folder.path().join("tests");
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), everybody).unwrap();
+        let test = "sqlite_disk::child_with_a_read_only_file";
+        let mut somebody = Command::new("setpriv");
+        somebody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(copy);
+        let ran = somebody.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder.path()).output();
+        assert_ran(&ran.unwrap());
+    } else {
+        assert_ran(&child("child_with_a_read_only_file", folder.path(), ""));
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by a_file_that_cannot_be_written_is_refused_by_name_until_it_can"]
+async fn child_with_a_read_only_file() {
+    let path = folder().join("mine/store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    let id = queued(&store, "ann@example.com").await;
+    store.close().await;
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&path, mode(0o400)).unwrap();
+    let Err(StoreError::Open(message)) = open(&path, Role::Gateway) else { panic!("opened") };
+    assert!(message.contains("readonly") || message.contains("read-only"), "{message}");
+    std::fs::set_permissions(&path, mode(0o600)).unwrap();
+    let store = open(&path, Role::Gateway).unwrap();
+    assert!(store.outgoing(id).await.unwrap().is_some());
+    store.probe(at(1)).await.unwrap();
+}
