@@ -3,6 +3,8 @@
 //! Written by hand since the mail builders at hand accept line breaks in names, panic on control characters, write
 //! words longer than a line may be, and take text that looks like an encoded-word for one.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -79,30 +81,33 @@ impl<'a> Fields<'a> {
         let address = mailbox.address.as_str();
         refuse_control(name, address)?;
         self.begin(name);
-        let Some(shown) = &mailbox.name else {
-            self.break_before(1 + address.len(), LINE_CHARS_WANTED);
-            self.put(" ");
-            self.put(address);
-            self.end();
-            return Ok(());
-        };
+        let shown = mailbox.name.as_deref().unwrap_or_default();
         refuse_control(name, shown)?;
-        if can_stand(shown) && shown.len() <= PLAIN_WORD_MAX && !shown.is_empty() {
-            self.put(" ");
-            if shown.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ') {
-                self.put(shown);
-            } else {
-                self.put(&quoted(shown));
-            }
-        } else {
-            self.encoded_words(shown);
-        }
+        self.display_name(shown);
         self.break_before(3 + address.len(), LINE_CHARS_WANTED);
-        self.put(" <");
+        // A quoted local part on its own would be read as a name.
+        let bare = shown.is_empty() && !address.starts_with('"');
+        self.put(if bare { " " } else { " <" });
         self.put(address);
-        self.put(">");
+        self.put(if bare { "" } else { ">" });
         self.end();
         Ok(())
+    }
+
+    fn display_name(&mut self, shown: &str) {
+        if shown.is_empty() {
+        } else if !can_stand(shown) || shown.len() > PLAIN_WORD_MAX {
+            // Some readers put a space between two encoded-words of a name: it gets a line of its own when that saves one.
+            let width = 1 + ENCODED_WORD_FRAME + encoded_len(shown).octets;
+            if width <= ENCODED_LINE_MAX && self.column + width > ENCODED_LINE_MAX {
+                self.line_break();
+            }
+            self.encoded_words(shown);
+        } else {
+            self.put(" ");
+            let is_plain = shown.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ');
+            self.put(&if is_plain { Cow::Borrowed(shown) } else { Cow::Owned(quoted(shown)) });
+        }
     }
 
     /// `name: value; parameter…`, with a file's name by RFC 2231 when it is not plain.
@@ -190,9 +195,8 @@ impl<'a> Fields<'a> {
 
     /// The whole value as encoded-words: what is between two of them is not shown, so every space is inside one.
     fn encoded_words(&mut self, value: &str) {
-        let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"!*+-/ ".contains(&b);
-        let escaped = value.bytes().filter(|b| !is_safe(*b)).count();
-        let by_q = value.len() + escaped * 2 <= value.len() * 4 / 3;
+        let by_q = encoded_len(value).by_q;
+        let room_max = ENCODED_WORD_MAX - ENCODED_WORD_FRAME;
         let mut rest = value;
         loop {
             let line_room = ENCODED_LINE_MAX.saturating_sub(self.column + 1).min(ENCODED_WORD_MAX);
@@ -200,9 +204,9 @@ impl<'a> Fields<'a> {
             // A word of less than a dozen characters is not worth its frame: begin a line.
             if room < 12 {
                 self.line_break();
-                room = ENCODED_WORD_MAX - ENCODED_WORD_FRAME;
+                room = room_max;
             }
-            let word = if by_q { write_q(rest, room, is_safe) } else { write_b(rest, room) };
+            let word = if by_q { write_q(rest, room) } else { write_b(rest, room) };
             self.put(if by_q { " =?utf-8?q?" } else { " =?utf-8?b?" });
             self.put(&word.text);
             self.put("?=");
@@ -228,7 +232,24 @@ struct EncodedWord {
     taken: usize,
 }
 
-fn write_q(value: &str, room: usize, is_safe: impl Fn(u8) -> bool) -> EncodedWord {
+/// How long a value is in the shorter of the two encodings.
+struct EncodedLen {
+    octets: usize,
+    by_q: bool,
+}
+
+fn encoded_len(value: &str) -> EncodedLen {
+    let escaped = value.bytes().filter(|b| !is_safe(*b)).count();
+    let (q, b) = (value.len() + escaped * 2, value.len().div_ceil(3) * 4);
+    EncodedLen { octets: q.min(b), by_q: q <= b }
+}
+
+/// What stands for itself in every encoded-word (RFC 2047 section 5 (3)), and the space, which becomes `_`.
+fn is_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!*+-/ ".contains(&byte)
+}
+
+fn write_q(value: &str, room: usize) -> EncodedWord {
     let (mut text, mut taken) = (String::with_capacity(room), 0);
     for c in value.chars() {
         let mut utf8 = [0; 4];

@@ -424,6 +424,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_depends_on_where_the_tokenizer_is_fed() {
+        let html = "<!doctype html><!--c--><a href='https://x.example/?a=1&amp;b'>&eacute;\r\n日</a><style>p</style>z";
+        for before in CHUNK_BYTES - html.len()..=CHUNK_BYTES {
+            let padded = format!("{}{html}", " ".repeat(before));
+            assert_eq!(html_to_text(&padded), "é 日 (https://x.example/?a=1&b)z", "{before}");
+        }
+    }
+
+    #[test]
     fn a_million_nested_elements_and_a_million_attributes_take_no_stack_and_little_time() {
         let nested = format!("{}deep{}", "<div>".repeat(1_000_000), "</div>".repeat(1_000_000));
         assert_eq!(html_to_text(&nested), "deep");

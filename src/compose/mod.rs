@@ -63,11 +63,16 @@ pub struct ComposeError(pub String);
 
 /// Composes one mail: CRLF line ends, no line over 998 octets, 7-bit unless an address needs UTF-8.
 pub fn compose(parts: &Parts<'_>) -> Result<Vec<u8>, ComposeError> {
-    let text = match (parts.text, parts.html) {
+    let mut text = match (parts.text, parts.html) {
         (Some(text), _) => Cow::Borrowed(text),
         (None, Some(html)) => Cow::Owned(html_text::html_to_text(html)),
         (None, None) => Cow::Borrowed(""),
     };
+    // A single text ends where the mail ends, which is after a line break; in every encoding alike.
+    let is_single = parts.html.is_none() && parts.attachments.is_empty();
+    if is_single && !text.is_empty() && !text.ends_with(['\r', '\n']) {
+        text.to_mut().push('\n');
+    }
     let files: usize = parts.attachments.iter().map(|file| file.content.len()).sum();
     let html_bytes = parts.html.map_or(0, str::len);
     let mut out = Vec::with_capacity(2_048 + text.len() + html_bytes + html_bytes / 2 + files / 2 + files);

@@ -108,8 +108,8 @@ impl FieldError {
 
 /// Characters in a header's value between two spaces, where it cannot be folded.
 pub const HEADER_WORD_CHARS_MAX: usize = 900;
-/// Characters in the name of a caller's header.
-pub const HEADER_NAME_CHARS_MAX: usize = 70;
+/// Characters in the name of a caller's header, so that an encoded-word fits on its line.
+pub const HEADER_NAME_CHARS_MAX: usize = 50;
 
 /// How a caller's header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -173,7 +173,8 @@ fn content(fields: &Fields<'_>, problems: &mut Problems) -> Content {
 
 /// Whether a body is HTML: it holds a tag, a comment or a doctype. `a < b`, `<3` and `<a@b.example>` are text.
 fn holds_a_tag(body: &str) -> bool {
-    body.match_indices('<').any(|(at, _)| {
+    let Some(last_end) = body.rfind('>') else { return false };
+    body[..last_end].match_indices('<').any(|(at, _)| {
         let rest = &body[at + 1..];
         if rest.starts_with("!--") || rest.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("!doctype")) {
             return true;

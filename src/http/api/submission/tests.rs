@@ -102,6 +102,7 @@ fn a_body_without_a_tag_is_text() {
         ("write to <a@b.example> or <https://x.example/>", false),
         ("<", false),
         ("a<b", false),
+        ("if a <b or c", false),
     ] {
         let read = read(&json!({"recipient": "a@b.example", "Subject": "s", "Body": body})).unwrap();
         assert_eq!((read.html.is_some(), read.text.is_some()), (is_html, !is_html), "{body}");
