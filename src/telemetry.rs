@@ -79,7 +79,7 @@ pub fn start(settings: LogSettings) {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // An error means that a subscriber is there already, as in a test that starts two commands.
     let started = if json {
-        registry.with(layer.json().with_current_span(true).with_span_list(false)).try_init()
+        registry.with(layer.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
     } else {
         registry.with(layer.with_ansi(terminal)).try_init()
     };

@@ -16,6 +16,8 @@ use crate::domain::relay::BreakerState;
 const OPEN_FIRST: Duration = Duration::from_millis(500);
 /// In half-open, one more mail may be tried for each of these that pass, so that one mail that hangs blocks nobody.
 const HALF_OPEN_STEP: Duration = Duration::from_secs(1);
+/// While ramping up, one more session is allowed for each of these that pass, beside the one for each success.
+const RAMP_STEP: Duration = Duration::from_millis(100);
 
 /// What the breaker allows now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +34,19 @@ pub enum Gate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { failures: u32 },
+    Closed { failures: u32, ramp: Ramp },
     Open { until: Timestamp },
     Greeting,
     HalfOpen { since: Timestamp },
+}
+
+/// How many sessions a closed breaker allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ramp {
+    /// All of them.
+    Full,
+    /// The relay has just come back: one, one more for each success, one more for each step of time.
+    Up { since: Timestamp, successes: u32 },
 }
 
 /// The breaker of one relay.
@@ -46,31 +57,28 @@ pub struct Breaker {
     open_max: Duration,
     open_next: Duration,
     sessions: u32,
-    /// Sessions allowed while ramping up: doubles with every round of successes.
-    ramp: u32,
 }
 
 impl Breaker {
-    /// A closed breaker that begins gently.
+    /// A closed breaker: nothing is known against the relay.
     #[must_use]
     pub fn new(sessions: u32, failures_max: u32, open_max: Duration) -> Self {
-        let state = State::Closed { failures: 0 };
-        Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions, ramp: 1 }
+        let state = State::Closed { failures: 0, ramp: Ramp::Full };
+        Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions }
     }
 
     /// What is allowed at `now`.
     #[must_use]
     pub fn gate(&self, now: Timestamp) -> Gate {
         match self.state {
-            State::Closed { .. } => Gate::Pass(self.ramp.min(self.sessions)),
+            State::Closed { ramp: Ramp::Full, .. } => Gate::Pass(self.sessions),
+            State::Closed { ramp: Ramp::Up { since, successes }, .. } => {
+                Gate::Pass(one_more_each(RAMP_STEP, since, now).saturating_add(successes).min(self.sessions))
+            }
             State::Open { until } if now < until => Gate::Shut(until),
             State::Open { .. } => Gate::Greet,
             State::Greeting => Gate::Waiting,
-            State::HalfOpen { since } => {
-                let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-                let steps = u32::try_from(waited.as_millis() / HALF_OPEN_STEP.as_millis()).unwrap_or(u32::MAX);
-                Gate::Pass(steps.saturating_add(1).min(self.sessions))
-            }
+            State::HalfOpen { since } => Gate::Pass(one_more_each(HALF_OPEN_STEP, since, now).min(self.sessions)),
         }
     }
 
@@ -87,16 +95,15 @@ impl Breaker {
     }
 
     /// The relay answered as a relay should: it took or refused a mail.
-    pub fn success(&mut self) {
+    pub fn success(&mut self, now: Timestamp) {
         match self.state {
-            State::Closed { .. } => {
-                self.state = State::Closed { failures: 0 };
-                self.ramp = self.ramp.saturating_add(1).min(self.sessions);
+            State::Closed { ramp: Ramp::Up { since, successes }, .. } if successes < self.sessions => {
+                self.state = State::Closed { failures: 0, ramp: Ramp::Up { since, successes: successes + 1 } };
             }
+            State::Closed { .. } => self.state = State::Closed { failures: 0, ramp: Ramp::Full },
             State::HalfOpen { .. } => {
-                self.state = State::Closed { failures: 0 };
+                self.state = State::Closed { failures: 0, ramp: Ramp::Up { since: now, successes: 0 } };
                 self.open_next = OPEN_FIRST;
-                self.ramp = 1;
             }
             // An answer to an attempt that began before the breaker opened: good, but the greeting decides.
             State::Open { .. } | State::Greeting => {}
@@ -106,14 +113,13 @@ impl Breaker {
     /// The relay failed us. `random` in `0.0..1.0` spreads the waiting.
     pub fn failure(&mut self, now: Timestamp, random: f64) {
         match self.state {
-            State::Closed { failures } if failures + 1 < self.failures_max => {
-                self.state = State::Closed { failures: failures + 1 };
+            State::Closed { failures, ramp } if failures + 1 < self.failures_max => {
+                self.state = State::Closed { failures: failures + 1, ramp };
             }
             State::Closed { .. } | State::Greeting | State::HalfOpen { .. } => {
                 let wait = self.open_next.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0));
                 self.state = State::Open { until: now.checked_add(wait).unwrap_or(Timestamp::MAX) };
                 self.open_next = (self.open_next * 2).min(self.open_max);
-                self.ramp = 1;
             }
             // Attempts that were under way when the breaker opened fail late; they say nothing new.
             State::Open { .. } => {}
@@ -131,6 +137,12 @@ impl Breaker {
     }
 }
 
+/// One, and one more for each step that has passed.
+fn one_more_each(step: Duration, since: Timestamp, now: Timestamp) -> u32 {
+    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    u32::try_from(waited.as_millis() / step.as_millis()).unwrap_or(u32::MAX).saturating_add(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +156,7 @@ mod tests {
         let mut breaker = Breaker::new(20, 3, Duration::from_secs(4));
         breaker.failure(at(0), 0.0);
         breaker.failure(at(0), 0.0);
-        breaker.success();
+        breaker.success(at(0));
         breaker.failure(at(0), 0.0);
         breaker.failure(at(0), 0.0);
         assert_eq!(breaker.state(), BreakerState::Closed);
@@ -162,12 +174,14 @@ mod tests {
         breaker.greeted(at(600));
         assert_eq!(breaker.gate(at(600)), Gate::Pass(1));
         assert_eq!(breaker.gate(at(2_600)), Gate::Pass(3), "a mail that hangs blocks nobody");
-        breaker.success();
+        breaker.success(at(2_600));
         assert_eq!(breaker.gate(at(2_600)), Gate::Pass(1));
         for _ in 0..5 {
-            breaker.success();
+            breaker.success(at(2_600));
         }
         assert_eq!(breaker.gate(at(2_600)), Gate::Pass(6));
+        assert_eq!(breaker.gate(at(2_900)), Gate::Pass(9), "mails that hang do not keep the ramp down");
+        assert_eq!(breaker.gate(at(9_000)), Gate::Pass(20));
     }
 
     #[test]

@@ -110,9 +110,9 @@ impl Desk {
     }
 
     /// The relay answered as a relay should.
-    pub fn succeeded(&mut self) {
+    pub fn succeeded(&mut self, now: Timestamp) {
         let before = self.breaker.state();
-        self.breaker.success();
+        self.breaker.success(now);
         if before != BreakerState::Closed && self.breaker.state() == BreakerState::Closed {
             self.trouble = None;
             tracing::info!(relay = %self.name, "the relay is well again");
@@ -181,9 +181,7 @@ mod tests {
             breaker_failures: 3,
             breaker_open_max: Duration::from_secs(4),
         };
-        let mut desk = Desk::new(&plan, &rules);
-        (0..sessions).for_each(|_| desk.breaker.success());
-        desk
+        Desk::new(&plan, &rules)
     }
 
     fn fill(desk: &mut Desk, lane: Lane) -> usize {

@@ -366,7 +366,7 @@ impl Dispatcher {
         if let Some(desk) = self.desks.get_mut(&relay) {
             desk.end(candidate.lane, &candidate.domain);
             match &end {
-                End::Settled(Word::Well) => desk.succeeded(),
+                End::Settled(Word::Well) => desk.succeeded(now),
                 End::Settled(Word::Failed(trouble)) => desk.failed(now, random, trouble.to_string()),
                 End::GivenBack(GiveBack::RelayDown(trouble)) => desk.failed(now, random, trouble.clone()),
                 End::Settled(Word::Nothing) | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}

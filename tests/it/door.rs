@@ -8,7 +8,7 @@ use crate::harness::{Answer, Gateway, House, free_port, mail, request, wait_with
 
 /// A gateway whose relay is not there: nothing leaves.
 fn gateway() -> Gateway {
-    House::new(free_port(), "[server]\nrequest_body_max = \"1MiB\"\n").serve_keeping()
+    House::new(free_port(), "request_body_max = \"1MiB\"\n").serve_keeping()
 }
 
 fn post(gateway: &Gateway, content_type: &str, body: &str) -> Answer {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// No wait in a test is longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The built binary.
 pub fn postern() -> Command {
@@ -48,7 +48,7 @@ pub struct House {
 }
 
 impl House {
-    /// A house whose relay is at `relay`. `extra` is appended to `postern.toml`, before `[[relays]]`.
+    /// A house whose relay is at `relay`. `extra` is further keys of `[server]`, then further sections.
     pub fn new(relay: SocketAddr, extra: &str) -> Self {
         Self::with_relay(relay, extra, "")
     }
@@ -60,7 +60,7 @@ impl House {
         house.write("tenants/demo.toml", DEMO_TENANT);
         let store = house.path("data/postern.db");
         let toml = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sqlite:{}\"\n[log]\nformat = \"json\"\n{extra}\n\
+            "[store]\nurl = \"sqlite:{}\"\n[log]\nformat = \"json\"\n[server]\nlisten = \"127.0.0.1:0\"\n{extra}\n\
              [[relays]]\nname = \"primary\"\nhost = \"{}\"\nport = {}\ntls = \"none\"\n{relay_extra}\n",
             store.display(),
             relay.ip(),
@@ -92,11 +92,6 @@ impl House {
     /// A path in the house's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// The database file.
-    pub fn database(&self) -> PathBuf {
-        self.path("data/postern.db")
     }
 
     /// A command of the binary with this configuration.
@@ -188,8 +183,7 @@ impl Process {
         loop {
             match self.lines.lock().unwrap().recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    let fields =
-                        serde_json::from_str::<Value>(&line).map_or(Value::Null, |value| value["fields"].clone());
+                    let fields = serde_json::from_str::<Value>(&line).unwrap_or_default();
                     if fields["message"] == message {
                         return fields;
                     }
@@ -223,11 +217,6 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
         wait_for("the process to end", || child.try_wait().unwrap())
-    }
-
-    /// Whether it still runs.
-    pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 }
 
@@ -379,7 +368,7 @@ pub fn mail(recipient: &str) -> Value {
 
 /// A running capture inbox.
 pub struct Inbox {
-    pub process: Process,
+    _process: Process,
     pub smtp: SocketAddr,
     http: String,
 }
@@ -396,7 +385,7 @@ impl Inbox {
         command.args(["inbox", "--smtp", smtp, "--http", "127.0.0.1:0", "--format", "json"]);
         let (process, facts) = Process::start_and_read(&mut command);
         let smtp = facts["smtp"].as_str().unwrap().parse().unwrap();
-        Self { process, smtp, http: facts["http"].as_str().unwrap().trim_end_matches('/').to_owned() }
+        Self { _process: process, smtp, http: facts["http"].as_str().unwrap().trim_end_matches('/').to_owned() }
     }
 
     /// A URL of its pages.
@@ -429,11 +418,6 @@ impl Inbox {
 /// A port nobody listens on right now.
 pub fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// The sources, for tests that read a file of the repository.
-pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Submits many mails from several connections at once and returns their ids, in no order.

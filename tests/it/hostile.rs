@@ -59,7 +59,7 @@ fn bodies_made_to_smuggle_arrive_as_one_mail_with_every_line() {
             .map(|end| format!("before{end}{second}after"))
             .collect();
     bodies.extend([".".into(), "..".into(), ".\r\n.\r\n.".into(), "From here\nFrom there".into(), "x".repeat(100_000)]);
-    bodies.push((0..3_000).map(|n| format!(".line {n}\n")).collect());
+    bodies.push((0..3_000).map(|n| format!(".line {n}")).collect::<Vec<_>>().join("\n"));
     let ids: Vec<String> = bodies
         .iter()
         .enumerate()
@@ -107,7 +107,7 @@ fn a_hundred_megabytes_are_refused_early_and_the_gateway_goes_on() {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let head = format!(
-            "POST /v1/emails HTTP/1.1\r\nHost: x\r\nX-API-KEY: {}\r\nContent-Type: application/json\r\n{framing}\r\n",
+            "POST /v1/emails HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-KEY: {}\r\nContent-Type: application/json\r\n{framing}\r\n",
             gateway.key
         );
         stream.write_all(head.as_bytes()).unwrap();

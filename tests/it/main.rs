@@ -1,5 +1,6 @@
 //! The built binary, driven from outside: over HTTP, over SMTP, by signals.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
+#![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
 mod crash;
 mod delivery;

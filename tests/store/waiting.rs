@@ -22,7 +22,7 @@ on_every_database! {
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::UnknownHeld)));
         assert!(shown.may_have_been_sent);
         let leaves = leaves(store, id).await;
-        let expected = ["accepted", "attempt-committed", "unknown", "resolved", "attempt-committed", "unknown", "resolved"];
+        let expected = ["accepted", "attempt-committed", "unknown", "resolved", "attempt-committed", "unknown", "held"];
         assert_eq!(kinds(store, id).await, expected);
         assert_eq!((&leaves[3]["reason"], &leaves[6]["reason"]), (&"unknown-resent".into(), &"unknown-held".into()));
     }

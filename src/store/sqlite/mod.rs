@@ -250,7 +250,7 @@ impl Store for SqliteStore {
         policy: PerLane<UnknownPolicy>,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let work = move |connection: &Connection| sweep::decide_unknown(connection, at, &policy, limit);
+        let work = move |connection: &Connection| sweep::decide_unknown(connection, at, policy, limit);
         self.write("deciding unknowns", work).await
     }
 

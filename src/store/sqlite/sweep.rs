@@ -53,7 +53,7 @@ fn ripe(rows: &mut rusqlite::Rows<'_>) -> Result<(Vec<Ripe>, Vec<Vec<u8>>), Faul
 pub(super) fn decide_unknown(
     connection: &Connection,
     at: Timestamp,
-    policy: &PerLane<UnknownPolicy>,
+    policy: PerLane<UnknownPolicy>,
     limit: usize,
 ) -> Result<usize, Fault> {
     let sql = r"-- decide_unknown
@@ -72,12 +72,14 @@ pub(super) fn decide_unknown(
             UnknownPolicy::ResendOnce | UnknownPolicy::Hold if in_time => Reason::UnknownHeld,
             UnknownPolicy::ResendOnce | UnknownPolicy::Hold => Reason::DeadlinePassed,
         };
-        if reason == Reason::UnknownResent {
+        let happening = if reason == Reason::UnknownResent {
             resend(connection, message, at)?;
+            resolved_by_policy(at, &message.tenant, message.id, reason)
         } else {
             end(connection, message.id.as_bytes(), Status::Held, reason, None)?;
-        }
-        audit::append(connection, &resolved_by_policy(at, &message.tenant, message.id, reason))?;
+            held(at, &message.tenant, message.id, reason)
+        };
+        audit::append(connection, &happening)?;
     }
     Ok(messages.len())
 }
