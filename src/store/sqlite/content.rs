@@ -64,13 +64,12 @@ impl Press {
 }
 
 fn compress(idle: Option<Compressor<'static>>, mime: &[u8]) -> io::Result<(Vec<u8>, Compressor<'static>)> {
-    let mut compressor = match idle {
-        Some(compressor) => compressor,
-        None => {
-            let mut fresh = Compressor::new(LEVEL)?;
-            fresh.include_checksum(true)?;
-            fresh
-        }
+    let mut compressor = if let Some(compressor) = idle {
+        compressor
+    } else {
+        let mut fresh = Compressor::new(LEVEL)?;
+        fresh.include_checksum(true)?;
+        fresh
     };
     Ok((compressor.compress(mime)?, compressor))
 }

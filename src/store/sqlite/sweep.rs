@@ -53,7 +53,7 @@ fn ripe(rows: &mut rusqlite::Rows<'_>) -> Result<(Vec<Ripe>, Vec<Vec<u8>>), Faul
 pub(super) fn decide_unknown(
     connection: &Connection,
     at: Timestamp,
-    policy: &PerLane<UnknownPolicy>,
+    policy: PerLane<UnknownPolicy>,
     limit: usize,
 ) -> Result<usize, Fault> {
     let sql = r"-- decide_unknown
