@@ -43,13 +43,13 @@ on_every_database! {
     async fn an_idempotency_key_gives_the_first_answer_again_whatever_became_of_the_message(home) {
         let store = &*home.store;
         let mut first = mail("ann@example.com");
-        first.idempotency = idempotency("key", 1);
+        first.idempotency = Some(idempotency("key", 1));
         first.deliver_by = "2026-01-01T00:10:00.123456789Z".parse().unwrap();
         let receipt = accept(store, first).await;
         commit(store, receipt.id, 1, 1).await;
         settle(store, receipt.id, 1, 2, relayed()).await;
         let mut again = mail("ann@example.com");
-        again.idempotency = idempotency("key", 1);
+        again.idempotency = Some(idempotency("key", 1));
         let id = again.id;
         assert_eq!(store.accept(again).await.unwrap(), Acceptance::Replayed(receipt));
         assert_eq!(store.message(&tenant("demo"), id).await.unwrap(), None);
@@ -58,10 +58,10 @@ on_every_database! {
     async fn an_idempotency_key_of_another_submission_is_a_mismatch_and_keeps_nothing(home) {
         let store = &*home.store;
         let mut first = mail("ann@example.com");
-        first.idempotency = idempotency("key", 1);
+        first.idempotency = Some(idempotency("key", 1));
         accept(store, first).await;
         let mut other = mail("bob@example.com");
-        other.idempotency = idempotency("key", 2);
+        other.idempotency = Some(idempotency("key", 2));
         let id = other.id;
         assert_eq!(store.accept(other).await.unwrap(), Acceptance::IdempotencyMismatch);
         assert_eq!(store.message(&tenant("demo"), id).await.unwrap(), None);
@@ -71,13 +71,13 @@ on_every_database! {
     async fn an_idempotency_key_belongs_to_its_tenant_and_is_forgotten_in_time(home) {
         let store = &*home.store;
         let mut first = mail("ann@example.com");
-        first.idempotency = idempotency("key", 1);
+        first.idempotency = Some(idempotency("key", 1));
         accept(store, first.clone()).await;
         let mut neighbour = mail("ann@example.com");
-        (neighbour.tenant, neighbour.idempotency) = (tenant("other"), idempotency("key", 2));
+        (neighbour.tenant, neighbour.idempotency) = (tenant("other"), Some(idempotency("key", 2)));
         accept(store, neighbour).await;
         let mut later = mail("ann@example.com");
-        (later.accepted_at, later.idempotency) = (at(500), idempotency("key", 3));
+        (later.accepted_at, later.idempotency) = (at(500), Some(idempotency("key", 3)));
         accept(store, later).await;
     }
 
@@ -99,7 +99,7 @@ on_every_database! {
         let store = &*home.store;
         let answers = join_all((0..50).map(|_| {
             let mut message = mail("ann@example.com");
-            message.idempotency = idempotency("key", 1);
+            message.idempotency = Some(idempotency("key", 1));
             store.accept(message)
         }))
         .await;
@@ -123,7 +123,7 @@ on_every_database! {
         let store = &*home.store;
         let taken = accept(store, mail("ann@example.com")).await.id;
         let mut bad = mail("bad@example.com");
-        (bad.id, bad.idempotency) = (taken, idempotency("bad", 1));
+        (bad.id, bad.idempotency) = (taken, Some(idempotency("bad", 1)));
         let mut messages: Vec<_> = (0..20).map(|n| mail(&format!("user{n}@example.com"))).collect();
         messages.insert(10, bad.clone());
         let answers = join_all(messages.iter().map(|message| store.accept(message.clone()))).await;

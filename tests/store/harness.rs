@@ -98,8 +98,8 @@ pub(crate) fn mail(recipient: &str) -> NewMessage {
 }
 
 /// The key of a submission whose fingerprint is `fingerprint`; forgotten at 500 s.
-pub(crate) fn idempotency(key: &str, fingerprint: u8) -> Option<Idempotency> {
-    Some(Idempotency { key: key.to_owned(), fingerprint: [fingerprint; 32], expires_at: at(500) })
+pub(crate) fn idempotency(key: &str, fingerprint: u8) -> Idempotency {
+    Idempotency { key: key.to_owned(), fingerprint: [fingerprint; 32], expires_at: at(500) }
 }
 
 pub(crate) async fn accept(store: &dyn Store, message: NewMessage) -> Receipt {

@@ -2,10 +2,10 @@
 //!
 //! # Who is who
 //!
-//! * The **writer** ([`writer`]) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
+//! * The **writer** (`writer`) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
 //!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
-//! * The **readers** ([`readers`]) answer questions from snapshots: what was committed is seen by the next question.
-//! * The **place** ([`open`]) is the file with its locks; both kinds of thread open their connections there, again and
+//! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question.
+//! * The **place** (`open`) is the file with its locks; both kinds of thread open their connections there, again and
 //!   again when the disk failed them.
 //! * The **claims** are a set in memory. The gateway's lock makes it the only one; a crash forgets it, and nothing was
 //!   done with what was only claimed.
