@@ -59,6 +59,8 @@ pub enum End {
     Settled(Word),
     /// Nothing written, nothing spent.
     GivenBack(GiveBack),
+    /// The message's own row cannot be read or written: not tried again by this process.
+    Unreadable,
 }
 
 /// What an attempt says of the relay.
@@ -111,13 +113,30 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
         }
         Err(error) => {
             offered.withdraw().await;
-            tracing::warn!(delivery.id = %attempt.candidate.id, %error, "no commit point: the mail waits");
-            return End::GivenBack(GiveBack::StoreUnwell);
+            return no_commit_point(&attempt, &error);
         }
     }
     let (outcome, word) = judge(&ground, &attempt, offered.carry(mime).await, spent);
     settle(&ground, &attempt, Some(attempt.token), outcome).await;
     End::Settled(word)
+}
+
+fn no_commit_point(attempt: &Attempt, error: &StoreError) -> End {
+    let id = attempt.candidate.id;
+    match error {
+        StoreError::Corrupt { .. } => {
+            tracing::error!(delivery.id = %id, %error, "the message's row is corrupt: it is not sent");
+            End::Unreadable
+        }
+        StoreError::NotPersisted { .. }
+        | StoreError::Unreadable { .. }
+        | StoreError::InUse(_)
+        | StoreError::Open(_)
+        | StoreError::Closed => {
+            tracing::warn!(delivery.id = %id, %error, "no commit point: the mail waits");
+            End::GivenBack(GiveBack::StoreUnwell)
+        }
+    }
 }
 
 type Ready = (Box<dyn Offered>, Vec<u8>, u32);
@@ -258,8 +277,9 @@ pub async fn write_settlement(ground: &Ground, settlement: Settlement) {
     loop {
         match ground.store.settle(settlement.clone()).await {
             Ok(_) => return,
-            Err(StoreError::Closed) => {
-                tracing::error!(delivery.id = %settlement.id, "the store closed before an outcome was written");
+            Err(error @ (StoreError::Closed | StoreError::Corrupt { .. })) => {
+                // Trying again cannot help; what is left of the attempt is found at the next start.
+                tracing::error!(delivery.id = %settlement.id, %error, "an outcome cannot be written");
                 return;
             }
             Err(error) => {

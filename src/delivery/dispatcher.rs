@@ -369,7 +369,9 @@ impl Dispatcher {
                 End::Settled(Word::Well) => desk.succeeded(now),
                 End::Settled(Word::Failed(trouble)) => desk.failed(now, random, trouble.to_string()),
                 End::GivenBack(GiveBack::RelayDown(trouble)) => desk.failed(now, random, trouble.clone()),
-                End::Settled(Word::Nothing) | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}
+                End::Settled(Word::Nothing)
+                | End::Unreadable
+                | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}
             }
         }
         match end {
@@ -384,6 +386,8 @@ impl Dispatcher {
                 }
                 self.window.put_back(candidate);
             }
+            // Its claim is kept, so that it does not come back at once and for ever.
+            End::Unreadable => {}
         }
         self.publish();
     }
