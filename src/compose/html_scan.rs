@@ -275,7 +275,7 @@ mod tests {
             let mut said = self.0.borrow_mut();
             match token {
                 judge::Token::TagToken(tag) if tag.kind == judge::TagKind::EndTag => {
-                    said.push(format!("</{}", tag.name))
+                    said.push(format!("</{}", tag.name));
                 }
                 judge::Token::TagToken(tag) => {
                     let find =
