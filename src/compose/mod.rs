@@ -14,6 +14,7 @@
 
 mod body;
 mod header;
+mod html_scan;
 mod html_text;
 
 use std::borrow::Cow;
