@@ -19,7 +19,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
-use crate::domain::submission::{Deadline, FieldError, Submission};
+use crate::domain::submission::{Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
 use crate::store::{Store, StoreError};
 
@@ -180,10 +180,17 @@ fn times(now: Timestamp, submission: &Submission, rules: &LaneRules) -> Result<T
 }
 
 /// The caller's metadata and, of the platform's data, the keys that the tenant keeps.
+///
+/// Data is the platform's and not checked at the door, so what does not fit metadata's limits is not kept: a mail is not
+/// refused over it.
 fn kept_metadata(tenant: &Tenant, submission: &Submission) -> BTreeMap<String, String> {
-    let kept = submission.data.iter().filter(|(key, _)| tenant.data_kept.contains(key));
-    let mut metadata: BTreeMap<_, _> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
-    metadata.extend(submission.metadata.clone());
+    let mut metadata = submission.metadata.clone();
+    for (key, value) in submission.data.iter().filter(|(key, _)| tenant.data_kept.contains(key)) {
+        let fits = value.chars().count() <= METADATA_VALUE_CHARS_MAX && !value.contains('\0');
+        if fits && metadata.len() < METADATA_MAX {
+            metadata.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
     metadata
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
@@ -60,7 +60,7 @@ struct InFlight {
 /// How far the present look has come.
 enum Looking {
     No,
-    Yes { since: Instant },
+    Yes { since: Timestamp },
 }
 
 /// The state of the dispatcher; see the module's text.
@@ -162,7 +162,7 @@ impl Dispatcher {
             return;
         }
         self.look_wanted = false;
-        self.looking = Looking::Yes { since: Instant::now() };
+        self.looking = Looking::Yes { since: now };
         let pages: Vec<DueDomains> = self.pages(now).collect();
         let store = Arc::clone(&self.ground.store);
         self.spawn(async move {
@@ -226,7 +226,9 @@ impl Dispatcher {
     fn looked(&mut self, result: Result<(), StoreError>) {
         let now = self.ground.clock.now();
         if let Looking::Yes { since } = std::mem::replace(&mut self.looking, Looking::No) {
-            self.look_after = later(now, since.elapsed() * 4);
+            let took = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            // Bounded, because a clock that jumped makes a look seem long.
+            self.look_after = later(now, (took * 4).min(POLL));
         }
         if let Err(error) = result {
             tracing::warn!(%error, "the queue cannot be read; trying again");

@@ -29,6 +29,8 @@ mod breaker;
 mod desk;
 mod dispatcher;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,305 @@
+//! Delivery on a hand-wound clock and a courier that does as it is told; the store is the real one.
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::courier::{Carried, Envelope, NotOffered, Offered, Stage, Trouble, TroubleKind};
+use crate::domain::audit::Actor;
+use crate::domain::ids::{MessageId, RelayName};
+use crate::domain::lane::{Lane, UnknownPolicy};
+use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
+use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::reply::Reply;
+use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
+
+/// What the relay does with the next mail; at the end of the script it takes everything.
+enum Next {
+    /// Takes it.
+    Take,
+    /// Answers RCPT with this.
+    Refuse(u16, &'static str),
+    /// Takes RCPT after so much time has passed.
+    Late(Duration),
+    /// Never answers RCPT.
+    Hang,
+    /// Cannot be reached.
+    Down,
+    /// A defect of ours in the middle of the content.
+    PanicInContent,
+    /// A defect of ours before anything was sent.
+    PanicInOffer,
+}
+
+#[derive(Default)]
+struct Told {
+    script: VecDeque<Next>,
+    offered: usize,
+    carried: usize,
+    withdrawn: usize,
+}
+
+#[derive(Clone)]
+struct ToldCourier {
+    told: Arc<Mutex<Told>>,
+    changed: Arc<Notify>,
+    clock: ManualClock,
+}
+
+impl ToldCourier {
+    fn with<T>(&self, look: impl FnOnce(&mut Told) -> T) -> T {
+        let looked = look(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+        looked
+    }
+}
+
+#[async_trait]
+impl Courier for ToldCourier {
+    async fn greet(&self, _relay: &RelayName) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    async fn offer(&self, _relay: &RelayName, _envelope: &Envelope) -> Result<Box<dyn Offered>, NotOffered> {
+        let next = self.with(|told| {
+            told.offered += 1;
+            told.script.pop_front().unwrap_or(Next::Take)
+        });
+        let panics = matches!(next, Next::PanicInContent);
+        match next {
+            Next::Take | Next::PanicInContent => {}
+            Next::Refuse(code, text) => return Err(NotOffered::Refused(Reply::new(code, text.to_owned()))),
+            Next::Late(by) => self.clock.advance(by),
+            Next::Hang => std::future::pending().await,
+            Next::Down => {
+                let kind = TroubleKind::Closed(std::io::ErrorKind::ConnectionRefused);
+                return Err(NotOffered::Unreachable(Trouble { stage: Stage::Connect, kind }));
+            }
+            Next::PanicInOffer => panic!("as told"),
+        }
+        Ok(Box::new(ToldOffer { courier: self.clone(), panics }))
+    }
+
+    async fn close(&self) {}
+}
+
+struct ToldOffer {
+    courier: ToldCourier,
+    panics: bool,
+}
+
+#[async_trait]
+impl Offered for ToldOffer {
+    async fn carry(self: Box<Self>, _mime: Vec<u8>) -> Carried {
+        assert!(!self.panics, "as told");
+        self.courier.with(|told| told.carried += 1);
+        Carried::Answered(Reply::new(250, "2.0.0 Ok: queued as 4F2A".to_owned()))
+    }
+
+    async fn withdraw(self: Box<Self>) {
+        self.courier.with(|told| told.withdrawn += 1);
+    }
+}
+
+struct House {
+    _dir: TempDir,
+    store: Arc<SqliteStore>,
+    courier: ToldCourier,
+    clock: ManualClock,
+    wake: Arc<Notify>,
+    soft: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+fn start_of_time() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn lanes() -> PerLane<LaneRules> {
+    PerLane::from_fn(|_| LaneRules {
+        deliver_within: HumanDuration::from_secs(600),
+        retry: None,
+        reserved: Share::NONE,
+        on_unknown: UnknownPolicy::Hold,
+    })
+}
+
+impl House {
+    #[expect(clippy::disallowed_methods, reason = "the test's own task, awaited at its end")]
+    fn with(script: impl IntoIterator<Item = Next>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postern.db");
+        let store = Arc::new(SqliteStore::open(OpenOptions { path, role: Role::Gateway }).unwrap());
+        let clock = ManualClock::at(start_of_time());
+        let told = Told { script: script.into_iter().collect(), ..Told::default() };
+        let courier =
+            ToldCourier { told: Arc::new(Mutex::new(told)), changed: Arc::new(Notify::new()), clock: clock.clone() };
+        let (wake, soft) = (Arc::new(Notify::new()), CancellationToken::new());
+        let tenant = Tenant {
+            id: "demo".parse().unwrap(),
+            name: "Demo".into(),
+            from: "wallet@demo.example".parse().unwrap(),
+            from_allowed: Vec::new(),
+            relays: vec!["primary".parse().unwrap()],
+            default_culture: "en".into(),
+            recipients_allowed: Vec::new(),
+            lanes: Vec::new(),
+            data_kept: Vec::new(),
+        };
+        let delivery = Delivery::new(Parts {
+            store: store.clone(),
+            courier: Arc::new(courier.clone()),
+            clock: Arc::new(clock.clone()),
+            settings: DeliverySettings::default(),
+            lanes: lanes(),
+            relays: vec![RelayPlan { name: "primary".parse().unwrap(), sessions: 4, rate: None }],
+            tenants: [(tenant.id.clone(), tenant)].into(),
+            wake: wake.clone(),
+            random: fastrand::Rng::with_seed(7),
+        });
+        let running = tokio::spawn(delivery.run(soft.clone(), CancellationToken::new()));
+        Self { _dir: dir, store, courier, clock, wake, soft, running }
+    }
+
+    async fn accept(&self) -> MessageId {
+        let id = MessageId::from_uuid(Uuid::now_v7());
+        let now = self.clock.now();
+        let message = NewMessage {
+            id,
+            tenant: "demo".parse().unwrap(),
+            actor: Actor::Gateway,
+            lane: Lane::Standard,
+            recipient: "ann@customer.example".parse().unwrap(),
+            envelope_sender: "wallet@demo.example".parse().unwrap(),
+            template: None,
+            subject: "S".into(),
+            tags: Vec::new(),
+            metadata: BTreeMap::new(),
+            message_id: format!("<{}@demo.example>", id.hex()),
+            accepted_at: now,
+            due_at: now,
+            deliver_by: now.checked_add(Duration::from_mins(10)).unwrap(),
+            mime: b"Subject: S\r\n\r\nB\r\n".to_vec(),
+            mime_sha256: [0; 32],
+            entry: Entry::Queued,
+            idempotency: None,
+        };
+        self.store.accept(message).await.unwrap();
+        self.wake.notify_one();
+        id
+    }
+
+    async fn message(&self, id: MessageId) -> MessageView {
+        self.store.message(&"demo".parse().unwrap(), id).await.unwrap().unwrap()
+    }
+
+    /// Waits until the message is as wanted. The clock creeps meanwhile, as time does: a look that saw it jump would
+    /// otherwise wait for a moment that never comes.
+    async fn until(&self, id: MessageId, wanted: impl Fn(&MessageView) -> bool) -> MessageView {
+        let look = async {
+            loop {
+                let message = self.message(id).await;
+                if wanted(&message) {
+                    return message;
+                }
+                self.clock.advance(Duration::from_millis(1));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await.unwrap()
+    }
+
+    async fn until_courier(&self, wanted: impl Fn(&Told) -> bool) {
+        let look = async {
+            while !self.courier.with(|told| wanted(told)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await.unwrap();
+    }
+
+    async fn stop(self) {
+        self.soft.cancel();
+        self.running.await.unwrap();
+        self.store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_mail_whose_deadline_passes_while_the_relay_thinks_is_withdrawn_and_expired() {
+    let stage = House::with([Next::Late(Duration::from_mins(11))]);
+    let id = stage.accept().await;
+    let message = stage.until(id, |message| message.status == Status::Expired).await;
+    assert!(!message.may_have_been_sent);
+    stage.until_courier(|told| told.withdrawn == 1).await;
+    assert_eq!(stage.courier.with(|told| (told.offered, told.withdrawn, told.carried)), (1, 1, 0));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_deferred_mail_is_tried_again_when_due_and_not_before() {
+    let stage = House::with([Next::Refuse(450, "4.2.0 later")]);
+    let id = stage.accept().await;
+    let deferred = stage.until(id, |message| message.status == Status::Deferred).await;
+    let wait = Duration::try_from(deferred.next_attempt_at.unwrap().duration_since(start_of_time())).unwrap();
+    assert!((Duration::from_secs(24)..=Duration::from_secs(36)).contains(&wait), "30 s ± 20 %: {wait:?}");
+    stage.clock.advance(wait.checked_sub(Duration::from_secs(15)).unwrap());
+    let other = stage.accept().await;
+    stage.until(other, |message| message.status == Status::Relayed).await;
+    assert_eq!(stage.message(id).await.attempts, 1, "the queue was looked at, and it was not due");
+    stage.clock.advance(Duration::from_secs(16));
+    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 2);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_waits_for_the_relay_is_given_back_unspent_at_a_stop() {
+    let stage = House::with([Next::Hang]);
+    let id = stage.accept().await;
+    stage.until_courier(|told| told.offered == 1).await;
+    stage.soft.cancel();
+    let House { running, store, .. } = stage;
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+    let message = store.message(&"demo".parse().unwrap(), id).await.unwrap().unwrap();
+    assert_eq!((message.status, message.attempts), (Status::Queued, 0));
+}
+
+#[tokio::test]
+async fn a_relay_that_cannot_be_reached_costs_no_attempts() {
+    let stage = House::with([Next::Down, Next::Down, Next::Down]);
+    let id = stage.accept().await;
+    stage.until_courier(|told| told.offered == 3).await;
+    // Three failures opened the breaker: it looks again after half a second at most.
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
+    let stage = House::with([Next::PanicInOffer, Next::PanicInContent]);
+    let before = stage.accept().await;
+    let held = stage.until(before, |message| message.status == Status::Held).await;
+    assert_eq!((held.reason, held.may_have_been_sent), (Some(Reason::Fault), false));
+    let within = stage.accept().await;
+    let unknown = stage.until(within, |message| message.status == Status::Unknown).await;
+    assert_eq!((unknown.reason, unknown.may_have_been_sent), (Some(Reason::Fault), true));
+    let other = stage.accept().await;
+    stage.until(other, |message| message.status == Status::Relayed).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_refuses_us_ends_no_mail() {
+    let stage = House::with([Next::Refuse(530, "5.7.0 Authentication required")]);
+    let id = stage.accept().await;
+    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    stage.stop().await;
+}
