@@ -5,6 +5,7 @@
 //! shutdown). An attempt that is cut between its commit point and its settlement leaves its attempt row behind, and
 //! the next start calls the message `unknown`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::courier::{Carried, Courier, Envelope, NotOffered, Offered, Trouble, Unfit};
-use crate::domain::ids::{LeaseToken, RelayName};
+use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::PerLane;
 use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settlement, Verdict};
 use crate::domain::reply::{Meaning, Reply, Wanted, meaning};
 use crate::domain::retry;
+use crate::domain::tenant::Tenant;
 use crate::store::{CommitPoint, Store, StoreError};
 
 /// How long a settlement that could not be written waits before it is tried again.
@@ -32,6 +34,8 @@ pub struct Ground {
     pub courier: Arc<dyn Courier>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whom each tenant may mail.
+    pub tenants: BTreeMap<TenantId, Tenant>,
     /// Delays between attempts, by lane.
     pub retry: PerLane<Vec<Duration>>,
     /// No new attempts; those before their commit point give back.
@@ -144,6 +148,10 @@ type Ready = (Box<dyn Offered>, Vec<u8>, u32);
 /// As far as RCPT: nothing is written yet, and everything may be given back.
 async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
     let Outgoing { envelope_sender, recipient, attempts, mime } = load(ground, attempt).await?;
+    // The rule may have been tightened since the mail was accepted.
+    if !ground.tenants.get(&attempt.candidate.tenant).is_some_and(|tenant| tenant.allows_recipient(&recipient)) {
+        return Err(Early::Outcome(Outcome::Suppressed { reason: Reason::NotAllowed }, Word::Nothing));
+    }
     let envelope = Envelope {
         sender: envelope_sender,
         recipient,
@@ -326,5 +334,8 @@ fn log(attempt: &Attempt, outcome: &Outcome) {
             tracing::warn!(delivery.id = %id, %relay, reason = reason.as_str(), "unknown");
         }
         Outcome::Held { reason } => tracing::warn!(delivery.id = %id, %relay, reason = reason.as_str(), "held"),
+        Outcome::Suppressed { reason } => {
+            tracing::info!(delivery.id = %id, reason = reason.as_str(), "suppressed");
+        }
     }
 }

@@ -124,17 +124,18 @@ impl Delivery {
         let desks: BTreeMap<_, _> =
             parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules))).collect();
         health.send_replace(desks.values().map(desk::Desk::health).collect());
+        let order = parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect();
+        let window = window::Window::new(parts.settings.window, parts.tenants.keys().cloned());
         let ground = Arc::new(attempt::Ground {
             store: Arc::clone(&parts.store),
             courier: Arc::clone(&parts.courier),
             clock: Arc::clone(&parts.clock),
+            tenants: parts.tenants,
             retry,
             soft: soft.clone(),
             unsettled: AtomicUsize::new(0),
         });
-        let window = window::Window::new(parts.settings.window, parts.tenants.keys().cloned());
-        let tenants = parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect();
-        let dispatcher = dispatcher::Dispatcher::new(ground, parts.wake, window, desks, tenants, parts.random, health);
+        let dispatcher = dispatcher::Dispatcher::new(ground, parts.wake, window, desks, order, parts.random, health);
         let housekeeping = keep_house(parts.store, parts.clock, parts.lanes, soft);
         tokio::join!(dispatcher.run(hard), housekeeping);
         parts.courier.close().await;

@@ -208,6 +208,7 @@ pub fn outcome(
         }
         Outcome::Unknown { reason, .. } => leaf(Kind::Unknown).with("reason", reason.as_str()),
         Outcome::Held { reason } => leaf(Kind::Held).with("reason", reason.as_str()),
+        Outcome::Suppressed { reason } => leaf(Kind::Suppressed).with("reason", reason.as_str()),
     };
     match relay {
         Some(relay) => happening.with("relay", relay.as_str()),

@@ -346,6 +346,11 @@ pub enum Outcome {
         /// Why.
         reason: Reason,
     },
+    /// The recipient may no longer be mailed.
+    Suppressed {
+        /// Why.
+        reason: Reason,
+    },
 }
 
 /// The end of an attempt on its way into the store.

@@ -204,7 +204,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// With a token: the attempt row must still hold it; else [`Settled::Stale`], and a `resolved` leaf tells what was
     /// known (on a relayed outcome also the relay's queue id). Without: the message must be `queued` or `deferred` and
-    /// have no attempt row; else [`Settled::Stale`] and nothing is written. Spends one attempt, except `Held`. `Unknown`
+    /// have no attempt row; else [`Settled::Stale`] and nothing is written. Spends one attempt, except `Held` and `Suppressed`. `Unknown`
     /// and anything after it keeps `may_have_been_sent`.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
 

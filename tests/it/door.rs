@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, House, free_port, mail, request, wait_within};
+use crate::harness::{Answer, Gateway, House, Inbox, free_port, mail, request, wait_within};
 
 /// A gateway whose relay is not there: nothing leaves.
 fn gateway() -> Gateway {
@@ -270,4 +270,22 @@ fn a_staging_tenant_mails_only_whom_it_may() {
             request("POST", &gateway.url("/v1/emails"), &headers, Some(mail(recipient).to_string().as_bytes()));
         assert_eq!((answer.status, &answer.json()["status"]), (202, &json!(status)), "{recipient}");
     }
+}
+
+#[test]
+fn a_mail_that_waits_is_suppressed_when_its_recipient_is_no_longer_allowed() {
+    let relay = free_port();
+    let house = House::new(relay, "");
+    let gateway = house.serve();
+    let key = gateway.key.clone();
+    let id = gateway.send("ann@customer.example");
+    gateway.stop();
+    let path = house.config().join("tenants/demo.toml");
+    let tenant = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("recipients_allowed = [\"brand.example\"]\n{tenant}")).unwrap();
+    let inbox = Inbox::start_on(&relay.to_string());
+    let gateway = house.serve_with(key);
+    let message = gateway.wait_for_status(&id, "suppressed");
+    assert_eq!((&message["reason"], &message["attempts"]), (&json!("not-allowed"), &json!(0)));
+    assert_eq!((gateway.kinds(&id), inbox.total()), (vec!["accepted".into(), "suppressed".into()], 0));
 }

@@ -225,6 +225,7 @@ fn after<'a>(message: &Standing, outcome: &'a Outcome) -> After<'a> {
         Outcome::Unknown { reason, decide_at } => {
             After { due_at: Some(*decide_at), ..ended(Status::Unknown, Some(*reason), None) }
         }
+        Outcome::Suppressed { reason } => After { spent: 0, ..ended(Status::Suppressed, Some(*reason), None) },
         // What may have been sent is never called expired: an operator ends it.
         Outcome::Held { reason } => {
             After { expires: !message.may_have_been_sent, spent: 0, ..ended(Status::Held, Some(*reason), None) }
