@@ -67,8 +67,8 @@ enum Turn {
 /// What the client should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    /// Read what we have made so far; we are not done.
-    Reading,
+    /// Read what we have made so far, or send more of its body; we are not done.
+    Partway,
     /// Send a request, or go.
     Asking,
 }
@@ -131,12 +131,20 @@ impl Seat {
     /// The client does not read: only news while it is our turn.
     fn stalled(self: &Rc<Self>) {
         if self.turn.get() == Turn::Ours {
-            self.wait_for(Wait::Reading, self.crowd.patience.answer);
+            self.wait_for(Wait::Partway, self.crowd.patience.answer);
         }
     }
 
-    fn flowing(&self) {
-        if let Turn::Theirs { wait: Wait::Reading, .. } = self.turn.get() {
+    /// A handler waits for more of the body. It has its own bound; here the client only counts as one we wait for.
+    pub(super) fn body_awaited(self: &Rc<Self>) {
+        if self.turn.get() == Turn::Ours {
+            self.wait_for(Wait::Partway, self.crowd.patience.head);
+        }
+    }
+
+    /// The client has done its part for now.
+    pub(super) fn flowing(&self) {
+        if let Turn::Theirs { wait: Wait::Partway, .. } = self.turn.get() {
             self.set(Turn::Ours);
         }
     }

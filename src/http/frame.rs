@@ -75,9 +75,14 @@ fn visit(mut request: ServiceRequest) -> (ServiceRequest, Option<Visit>) {
     let mut payload = request.take_payload();
     let unread = Rc::new(Cell::new(!matches!(payload, Payload::None)));
     if unread.get() {
-        let unread = Rc::clone(&unread);
+        let (unread, seat) = (Rc::clone(&unread), Rc::clone(&seat));
         let body = poll_fn(move |cx| {
             let next = payload.poll_next_unpin(cx);
+            if next.is_pending() {
+                seat.body_awaited();
+            } else {
+                seat.flowing();
+            }
             if let Poll::Ready(None) = next {
                 unread.set(false);
             }

@@ -173,13 +173,14 @@ fn a_client_that_never_reads_is_not_read_for_ever_and_is_sent_away() {
 const CROWD: usize = 500;
 
 /// Opens bad connections of every kind, always the next [`CROWD`], until told to stop.
-fn besiege(address: SocketAddr, opened: &AtomicUsize, stop: &AtomicBool) {
+fn besiege(address: SocketAddr, key: &str, opened: &AtomicUsize, stop: &AtomicBool) {
     let kinds = [
         String::new(),
         "GET /liv".to_owned(),
         "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
         head(None, "Transfer-Encoding: chunked"),
         head(None, "Content-Length: 100"),
+        head(Some(key), "Content-Length: 100"),
     ];
     let mut held = std::collections::VecDeque::new();
     for kind in kinds.iter().cycle() {
@@ -202,7 +203,7 @@ fn honest_clients_are_answered_within_a_second_while_a_crowd_holds_its_connectio
     let gateway = gateway("connections_max = 100\n");
     let (opened, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        scope.spawn(|| besiege(gateway.address, &opened, &stop));
+        scope.spawn(|| besiege(gateway.address, &gateway.key, &opened, &stop));
         let honest = std::panic::catch_unwind(|| {
             wait_for("a crowd", || (opened.load(Ordering::Relaxed) >= 110).then_some(()));
             for n in 0..20 {
