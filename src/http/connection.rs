@@ -14,15 +14,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use actix_web::dev::Payload;
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::{Interval, interval};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// When seats are short, a client may keep its own this long without doing its part.
 const PRESSED_WAIT: Duration = Duration::from_millis(250);
+/// Bytes taken from a client in one turn of the dispatcher, so that one that sends many requests ahead costs little.
+const READ_AHEAD_BYTES_MAX: usize = 16 << 10;
 /// A timer of ours is set anew before each use; this is only what it would do by itself.
 const TIMER_PERIOD: Duration = Duration::from_hours(1);
 
@@ -78,6 +81,8 @@ enum Wait {
 pub(super) struct Seat {
     crowd: Rc<Crowd>,
     turn: Cell<Turn>,
+    /// Whether the body of the request under way is still to come.
+    body_unread: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -103,7 +108,12 @@ impl Crowd {
 
 impl Seat {
     fn take(crowd: &Rc<Crowd>) -> Rc<Self> {
-        let seat = Rc::new(Self { crowd: Rc::clone(crowd), turn: Cell::new(Turn::Ours), waker: RefCell::default() });
+        let seat = Rc::new(Self {
+            crowd: Rc::clone(crowd),
+            turn: Cell::new(Turn::Ours),
+            body_unread: Cell::new(false),
+            waker: RefCell::default(),
+        });
         crowd.seats.set(crowd.seats.get() + 1);
         if crowd.is_full() {
             crowd.make_room(Instant::now());
@@ -140,6 +150,16 @@ impl Seat {
         if self.turn.get() == Turn::Ours {
             self.wait_for(Wait::Partway, self.crowd.patience.head);
         }
+    }
+
+    /// The body has been read to its end.
+    pub(super) fn body_read(&self) {
+        self.body_unread.set(false);
+    }
+
+    /// Whether we want anything from the client: not its next request before this one is answered.
+    fn wants_bytes(&self) -> bool {
+        self.turn.get() != Turn::Ours || self.body_unread.get()
     }
 
     /// The client has done its part for now.
@@ -191,27 +211,27 @@ impl Seat {
 #[derive(Debug)]
 pub(super) struct Visit {
     seat: Rc<Seat>,
-    /// Whether the request's body is still to come.
-    body_unread: Rc<Cell<bool>>,
 }
 
 impl Visit {
-    pub(super) fn begin(seat: &Rc<Seat>, body_unread: &Rc<Cell<bool>>) -> Self {
+    /// The visit of a request with this body.
+    pub(super) fn begin(seat: &Rc<Seat>, payload: &Payload) -> Self {
         if seat.turn.get() != Turn::Nobodys {
             seat.set(Turn::Ours);
         }
-        Self { seat: Rc::clone(seat), body_unread: Rc::clone(body_unread) }
+        seat.body_unread.set(!matches!(payload, Payload::None));
+        Self { seat: Rc::clone(seat) }
     }
 
     pub(super) fn leaves_body_unread(&self) -> bool {
-        self.body_unread.get()
+        self.seat.body_unread.get()
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         let patience = self.seat.crowd.patience;
-        let at_most = if self.body_unread.get() { patience.unread_body } else { patience.head };
+        let at_most = if self.leaves_body_unread() { patience.unread_body } else { patience.head };
         self.seat.wait_for(Wait::Asking, at_most);
     }
 }
@@ -225,14 +245,17 @@ pub(super) struct Stream {
     timer_set: Option<Instant>,
     /// The last write could not be made: the client does not read.
     write_pending: bool,
-    /// A read was put off because of that.
+    /// A read was put off: the client does not read either, or it is not its turn.
     read_put_off: bool,
+    /// Bytes read since the dispatcher's last flush, which ends its turn.
+    read_ahead: usize,
 }
 
 impl Stream {
     pub(super) fn new(io: TcpStream, crowd: &Rc<Crowd>) -> Self {
         let timer = interval(TIMER_PERIOD);
-        Self { io, seat: Seat::take(crowd), timer, timer_set: None, write_pending: false, read_put_off: false }
+        let seat = Seat::take(crowd);
+        Self { io, seat, timer, timer_set: None, write_pending: false, read_put_off: false, read_ahead: 0 }
     }
 
     pub(super) fn seat(&self) -> Rc<Seat> {
@@ -264,9 +287,6 @@ impl Stream {
             self.still_patient(cx)?;
         } else {
             self.seat.flowing();
-            if std::mem::take(&mut self.read_put_off) {
-                cx.waker().wake_by_ref();
-            }
         }
         written
     }
@@ -282,11 +302,22 @@ impl Drop for Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.write_pending {
+        if this.write_pending || this.read_ahead >= READ_AHEAD_BYTES_MAX {
             this.read_put_off = true;
             return Poll::Pending;
         }
-        Pin::new(&mut this.io).poll_read(cx, buffer)
+        if !this.seat.wants_bytes() {
+            // Only whether it has gone: a handler whose client goes is cancelled.
+            let mut one = [0; 1];
+            if ready!(this.io.poll_peek(cx, &mut ReadBuf::new(&mut one))).is_ok_and(|bytes| bytes > 0) {
+                this.read_put_off = true;
+                return Poll::Pending;
+            }
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buffer);
+        this.read_ahead += buffer.filled().len() - before;
+        read
     }
 }
 
@@ -301,6 +332,11 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.still_patient(cx)?;
+        this.read_ahead = 0;
+        if this.read_put_off && this.seat.wants_bytes() {
+            this.read_put_off = false;
+            cx.waker().wake_by_ref();
+        }
         Pin::new(&mut this.io).poll_flush(cx)
     }
 

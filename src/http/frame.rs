@@ -4,7 +4,6 @@
 //! before there is a request (a head it cannot parse: 400, too large: 431, too late: 408) has an empty body and never
 //! comes by here; the connection is closed then.
 
-use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -73,9 +72,8 @@ pub(super) async fn frame(
 fn visit(mut request: ServiceRequest) -> (ServiceRequest, Option<Visit>) {
     let Some(seat) = request.conn_data::<Rc<Seat>>().cloned() else { return (request, None) };
     let mut payload = request.take_payload();
-    let unread = Rc::new(Cell::new(!matches!(payload, Payload::None)));
-    if unread.get() {
-        let (unread, seat) = (Rc::clone(&unread), Rc::clone(&seat));
+    let visit = Visit::begin(&seat, &payload);
+    if visit.leaves_body_unread() {
         let body = poll_fn(move |cx| {
             let next = payload.poll_next_unpin(cx);
             if next.is_pending() {
@@ -84,13 +82,12 @@ fn visit(mut request: ServiceRequest) -> (ServiceRequest, Option<Visit>) {
                 seat.flowing();
             }
             if let Poll::Ready(None) = next {
-                unread.set(false);
+                seat.body_read();
             }
             next
         });
         request.set_payload(Payload::Stream { payload: Box::pin(body) });
     }
-    let visit = Visit::begin(&seat, &unread);
     (request, Some(visit))
 }
 
