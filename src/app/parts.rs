@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
@@ -27,6 +28,8 @@ use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
 /// The inbox's pages have nothing to finish when they stop.
 const INBOX_PAGES_GRACE: Duration = Duration::from_secs(1);
+/// Connections the kernel keeps until we take them; one too many knocks again only a second later.
+const BACKLOG: u32 = 1024;
 
 /// Opens the configured store, creating and migrating it where needed.
 pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dyn Store>> {
@@ -118,7 +121,13 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    bind().with_context(|| format!("listening on {address}"))
 }
 
 /// Runs a server until the soft stop, then lets running requests finish until the hard one. `on_stop` comes first.

@@ -5,19 +5,25 @@
 //! comes by here; the connection is closed then.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
+use actix_web::web::Bytes;
 use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _};
-use futures_util::FutureExt as _;
+use futures_util::stream::poll_fn;
+use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use uuid::{NoContext, Uuid};
 
+use super::connection::{Seat, Visit};
 use super::problem::{Kind, Problem, problem_in};
 use crate::clock::Clock;
 use crate::domain::ids::{KeyId, RequestId};
@@ -45,9 +51,10 @@ pub(super) async fn frame(
         started: Instant::now(),
     };
     request.extensions_mut().insert(line.id);
+    let (request, visit) = visit(request);
     // Unwind safety: after a panic nothing of the request is used again, and what handlers share heals its locks.
     match AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().await {
-        Ok(Ok(answer)) => Ok(finish(&line, answer)),
+        Ok(Ok(answer)) => Ok(watched(finish(&line, answer), visit)),
         Ok(Err(error)) => {
             let problem = problem_in(&HttpResponse::from_error(error));
             Err(refuse(&line, problem.unwrap_or(Problem::new(Kind::Internal))))
@@ -56,6 +63,59 @@ pub(super) async fn frame(
             tracing::error!(request.id = %line.id, "a handler panicked");
             Err(refuse(&line, Problem::new(Kind::Internal)))
         }
+    }
+}
+
+/// From here on it is our turn; whether the request has a body that nobody has read to its end is known, too.
+///
+/// Without a seat there is no connection (a test of handlers).
+fn visit(mut request: ServiceRequest) -> (ServiceRequest, Option<Visit>) {
+    let Some(seat) = request.conn_data::<Rc<Seat>>().cloned() else { return (request, None) };
+    let mut payload = request.take_payload();
+    let visit = Visit::begin(&seat, &payload);
+    if visit.leaves_body_unread() {
+        let body = poll_fn(move |cx| {
+            let next = payload.poll_next_unpin(cx);
+            if next.is_pending() {
+                seat.body_awaited();
+            } else {
+                seat.flowing();
+            }
+            if let Poll::Ready(None) = next {
+                seat.body_read();
+            }
+            next
+        });
+        request.set_payload(Payload::Stream { payload: Box::pin(body) });
+    }
+    (request, Some(visit))
+}
+
+/// An answer that holds its visit until it is sent. One that leaves a body unread says that the connection ends.
+fn watched(answer: ServiceResponse<BoxBody>, visit: Option<Visit>) -> ServiceResponse<BoxBody> {
+    let Some(visit) = visit else { return answer };
+    let mut answer = answer;
+    if visit.leaves_body_unread() {
+        answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    answer.map_body(|_, body| BoxBody::new(Watched { body, _visit: visit }))
+}
+
+/// A body, and the visit that ends with it.
+struct Watched {
+    body: BoxBody,
+    _visit: Visit,
+}
+
+impl MessageBody for Watched {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
     }
 }
 

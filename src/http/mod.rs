@@ -10,6 +10,7 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+mod connection;
 mod door;
 mod frame;
 pub mod health;
@@ -17,18 +18,24 @@ pub mod inbox;
 pub mod problem;
 pub mod settings;
 
+use std::future::ready;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppConfig, Extensions, Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
-use actix_web::{App, Error, HttpServer, web};
+use actix_web::{App, Error, web};
 
 use self::api::emails;
 use self::body::BodyLimits;
+use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
 use self::problem::{Kind, Problem};
 use crate::clock::Clock;
@@ -95,16 +102,40 @@ pub fn serve_table(
     shutdown_grace: Duration,
 ) -> std::io::Result<(ServerHandle, Server)> {
     let workers = usize::from(settings.workers.get());
-    let server = HttpServer::new(move || framed(Arc::clone(&clock), table.clone()))
+    let seats_max = usize::from(settings.connections_max.get()).div_ceil(workers);
+    let (keep_alive, request_timeout) = (settings.keep_alive.0, settings.request_timeout.0);
+    let patience =
+        Patience { head: keep_alive + request_timeout, answer: request_timeout, unread_body: DISCONNECT_TIMEOUT };
+    let builder = Server::build();
+    let stopping = builder.graceful_shutdown_signal();
+    // What actix-web's HttpServer does, with our stream between.
+    let worker = move || {
+        let (clock, table, stopping) = (Arc::clone(&clock), table.clone(), stopping.clone());
+        let crowd = Crowd::new(seats_max, patience);
+        let app = framed(clock, table).into_factory().map_err(|error: Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(keep_alive)
+            .client_request_timeout(request_timeout)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .on_connect_ext(|stream: &Stream, data: &mut Extensions| drop(data.insert(stream.seat())))
+            .h1(map_config(app, |()| AppConfig::default()));
+        let seated = move |io: TcpStream| {
+            let peer = io.peer_addr().ok();
+            ready(Ok::<_, DispatchError>((Stream::new(io, &crowd), peer)))
+        };
+        fn_service(seated).and_then(http)
+    };
+    let server = builder
         .workers(workers)
-        .max_connections(usize::from(settings.connections_max.get()).div_ceil(workers))
+        .max_concurrent_connections(seats_max)
         .worker_max_blocking_threads(BLOCKING_THREADS_MAX)
-        .keep_alive(settings.keep_alive.0)
-        .client_request_timeout(settings.request_timeout.0)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .shutdown_timeout(shutdown_grace.as_secs())
         .disable_signals()
-        .listen(listener)?
+        .listen("http", listener, worker)?
         .run();
     Ok((server.handle(), server))
 }

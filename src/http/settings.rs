@@ -17,11 +17,14 @@ pub struct ServerSettings {
     pub public_url: String,
     /// The largest request body, before and after decompression.
     pub request_body_max: ByteSize,
-    /// A request's head must arrive within this, and its body within this again.
+    /// A request's head must arrive within this, and its body within this again. A client that does not read an answer
+    /// in the making is waited for as long.
     pub request_timeout: HumanDuration,
-    /// How long an idle connection is kept open.
+    /// How long an idle connection is kept open. From the end of an answer to the end of the next request's head it may
+    /// take this and `request_timeout`.
     pub keep_alive: HumanDuration,
-    /// Connections open at once; more wait to be accepted.
+    /// Connections open at once, in equal parts per worker; more wait to be accepted. When the last is taken, the client
+    /// that has kept us waiting longest loses its own.
     pub connections_max: NonZeroU16,
     /// Threads that answer.
     pub workers: NonZeroU16,

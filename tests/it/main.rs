@@ -9,3 +9,4 @@ mod durable;
 mod harness;
 mod hostile;
 mod postfix;
+mod slow_clients;
