@@ -31,7 +31,10 @@ fn spoil(house: &House) {
     house.replace("[log]", "[log]\ncolour = \"red\"");
     house.replace("tls = \"none\"", "tls = \"perhaps\"");
     house.replace("[server]", "[server]\nrequest_body_max = \"many\"");
-    house.write("tenants/demo.toml", "name = \"Demo\"\nfrom = \"nobody\"\nrelays = [\"elsewhere\"]\nshape = \"round\"\n");
+    house.write(
+        "tenants/demo.toml",
+        "name = \"Demo\"\nfrom = \"nobody\"\nrelays = [\"elsewhere\"]\nshape = \"round\"\n",
+    );
     house.write("tenants/other.toml", "name = \"Other\nfrom = 1");
 }
 
@@ -147,7 +150,9 @@ fn keys_are_made_listed_without_their_secret_and_revoked() {
     assert_eq!(made.as_object().unwrap().len(), 4, "{made}");
 
     let list = |gateway: &Gateway| request("GET", &gateway.url("/v1/emails"), &[("X-API-KEY", secret)], None).status;
-    wait_within(Duration::from_secs(1), "the running gateway to know the key", || (list(&gateway) == 200).then_some(()));
+    wait_within(Duration::from_secs(1), "the running gateway to know the key", || {
+        (list(&gateway) == 200).then_some(())
+    });
     for listed in [run(&house, &["keys", "list"]), run(&house, &["keys", "list", "--format", "json"])] {
         assert_eq!(listed.status.code(), Some(0));
         assert!(stdout(&listed).contains(id) && stdout(&listed).contains("shop"), "{listed:?}");
@@ -184,15 +189,25 @@ fn send_answers_with_a_receipt_and_a_running_gateway_delivers_it_within_two_seco
     std::fs::write(&text, "Grüße als Text").unwrap();
     let (html, text) = (html.to_str().unwrap(), text.to_str().unwrap());
     let receipt = house.json(&[
-        "send", "--tenant", "demo", "--to", "Ann <ann@customer.example>", "--subject", "Grüße", "--html", html,
-        "--text", text,
+        "send",
+        "--tenant",
+        "demo",
+        "--to",
+        "Ann <ann@customer.example>",
+        "--subject",
+        "Grüße",
+        "--html",
+        html,
+        "--text",
+        text,
     ]);
     assert_eq!((&receipt["status"], &receipt["lane"]), (&json!("queued"), &json!("standard")), "{receipt}");
     let id = receipt["id"].as_str().unwrap();
     wait_within(Duration::from_secs(2), "the gateway to deliver it", || (inbox.total() == 1).then_some(()));
     let message = gateway.wait_for_status(id, "relayed");
     assert_eq!(message["messageId"], receipt["messageId"]);
-    let mail = request("GET", &inbox.url(&format!("/messages/{}", message["relayQueueId"].as_str().unwrap())), &[], None);
+    let mail =
+        request("GET", &inbox.url(&format!("/messages/{}", message["relayQueueId"].as_str().unwrap())), &[], None);
     let mail = mail.json();
     assert_eq!((&mail["subject"], &mail["to"]), (&json!("Grüße"), &json!("Ann <ann@customer.example>")), "{mail}");
     assert!(mail["html"].as_str().unwrap().contains("Grüße aus der Datei"), "{mail}");
@@ -265,8 +280,7 @@ fn the_environment_overrides_a_key_and_a_misspelt_variable_is_refused_by_name() 
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(stderr(&refused).contains("192.0.2.1:1"), "{refused:?}");
     let key = house.key(&["read"]);
-    let gateway =
-        House::serve_by(house.command(&["serve"]).env("POSTERN__SERVER__LISTEN", "127.0.0.1:0"), key);
+    let gateway = House::serve_by(house.command(&["serve"]).env("POSTERN__SERVER__LISTEN", "127.0.0.1:0"), key);
     assert_eq!(gateway.get("/readyz").status, 200);
     gateway.stop();
     for variable in ["POSTERN__SERVER__LISTN", "POSTERN__SEVER__LISTEN", "POSTERN__LISTEN"] {
@@ -294,9 +308,7 @@ fn the_folder_may_be_named_by_the_environment() {
 fn help_and_version_are_on_stdout_and_wrong_usage_on_stderr() {
     let version = finish(postern().arg("--version"));
     assert_eq!(stdout(&version), concat!("postern ", env!("CARGO_PKG_VERSION"), "\n"));
-    let commands = [
-        "", "serve", "demo", "check", "keys", "keys create", "keys list", "keys revoke", "send", "inbox",
-    ];
+    let commands = ["", "serve", "demo", "check", "keys", "keys create", "keys list", "keys revoke", "send", "inbox"];
     for command in commands {
         let help = finish(postern().args(command.split_whitespace()).arg("--help"));
         let said = stdout(&help);

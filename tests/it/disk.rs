@@ -57,7 +57,8 @@ fn mails_that_fill_the_disk_are_all_sent_and_those_refused_are_not() {
     let mut taken = Vec::new();
     // No two alike, so that compression finds nothing.
     let body = |number: u32| {
-        let letters = (0..40_000_u32).map(|at| char::from(b' ' + 1 + ((at ^ number).wrapping_mul(2_654_435_761) >> 26) as u8));
+        let letters =
+            (0..40_000_u32).map(|at| char::from(b' ' + 1 + ((at ^ number).wrapping_mul(2_654_435_761) >> 26) as u8));
         letters.filter(|letter| *letter != '<').collect::<String>()
     };
     let refused = (0..1_000).find_map(|number| {
@@ -228,7 +229,12 @@ struct SmallDisk {
 impl SmallDisk {
     fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
-        let mounted = finish(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={DISK},mode=700")]).arg("postern-test").arg(at));
+        let mounted = finish(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={DISK},mode=700")])
+                .arg("postern-test")
+                .arg(at),
+        );
         assert!(
             mounted.status.success(),
             "this test fills a small disk of its own, for which it needs the right to mount (root with CAP_SYS_ADMIN; \
