@@ -15,8 +15,10 @@ const SUBJECT: &str = "Hello <script>document.title='ran-in-subject'</script> & 
 
 /// A colour that nothing of ours has: the mail's own background.
 const SHOWN: [u8; 3] = [250, 0, 250];
+const SHOWN_CSS: &str = "rgb(250,0,250)";
 /// The colour it turns its background to when its script runs.
 const RAN: [u8; 3] = [0, 250, 250];
+const RAN_CSS: &str = "rgb(0,250,250)";
 
 #[test]
 fn a_mail_is_shown_in_its_frame_and_none_of_its_scripts_run() {
@@ -80,17 +82,15 @@ fn a_subject_and_a_name_that_are_markup_stay_text_on_both_pages() {
 
 /// A mail whose scripts try all ways out, on a background of its own.
 fn body(elsewhere: &str) -> String {
-    let [r, g, b] = SHOWN;
-    let [x, y, z] = RAN;
     format!(
-        "<html><body style=\"margin:0;background:rgb({r},{g},{b})\"><h2>The mail itself</h2>\
-         <script>document.title='ran-in-body';document.body.style.background='rgb({x},{y},{z})';\
+        "<html><body style=\"margin:0;background:{SHOWN_CSS}\"><h2>The mail itself</h2>\
+         <script>document.title='ran-in-body';document.body.style.background='{RAN_CSS}';\
          var made=document.createElement('i');made.id='made-by-script';document.body.append(made);\
          try{{parent.document.title='ran-in-body'}}catch(e){{}}\
          try{{top.location='{elsewhere}/top'}}catch(e){{}}</script>\
-         <img src=\"{elsewhere}/pixel.png\" onerror=\"document.body.style.background='rgb({x},{y},{z})'\">\
+         <img src=\"{elsewhere}/pixel.png\" onerror=\"document.body.style.background='{RAN_CSS}'\">\
          <iframe src=\"{elsewhere}/frame\"></iframe><link rel=\"stylesheet\" href=\"{elsewhere}/style.css\">\
-         <svg onload=\"document.body.style.background='rgb({x},{y},{z})'\"></svg>\
+         <svg onload=\"document.body.style.background='{RAN_CSS}'\"></svg>\
          <meta http-equiv=\"refresh\" content=\"0;url={elsewhere}/refresh\">\
          <p>Some text</p></body></html>"
     )
