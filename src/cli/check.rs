@@ -34,8 +34,10 @@ pub(super) struct Arguments {
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let (config, mut problems) = Config::read(&context.folder, &context.environment);
     let mut found = Vec::new();
-    check_store(&context, &config, &mut problems, &mut found).await;
     let file = context.folder.join("postern.toml").display().to_string();
+    if store_is_known(&problems, &file) {
+        check_store(&context, &config, &mut problems, &mut found).await;
+    }
     for relay in &config.relays {
         let key = |key: &str| format!("relays.{}.{key}", relay.name);
         if arguments.dns {
@@ -61,6 +63,13 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     }
     output::complain(&problems.to_string());
     Err(Failure::Said(2))
+}
+
+/// Whether the store is the one that was meant. A default that stands in for what could not be read is not: opening it
+/// would make a folder and a file that nobody asked for.
+fn store_is_known(problems: &Problems, file: &str) -> bool {
+    let about_store = |key: &str| key.is_empty() || key.starts_with("store") || key.starts_with("POSTERN__STORE");
+    !problems.iter().any(|problem| (problem.file == file || problem.file == "environment") && about_store(&problem.key))
 }
 
 async fn check_store(context: &Context, config: &Config, problems: &mut Problems, found: &mut Vec<String>) {

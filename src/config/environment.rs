@@ -62,6 +62,7 @@ impl Environment {
             problems.add(FILE, name.as_str(), "is not UTF-8");
         }
         let mut laid = Vec::new();
+        let file = table.clone();
         for (variable, text) in &self.overrides {
             let path: Vec<String> =
                 variable[PREFIX.len()..].to_lowercase().split(SEPARATOR).map(str::to_owned).collect();
@@ -69,7 +70,8 @@ impl Environment {
                 Ok(slot) => {
                     // Text first: most keys are text. The reader asks for `typed` when text does not fit.
                     *slot = Value::String(text.clone());
-                    laid.push(Override { path, variable: variable.clone(), typed: typed(text) });
+                    let in_file = depth(&file, &path);
+                    laid.push(Override { path, in_file, variable: variable.clone(), typed: typed(text) });
                 }
                 Err(detail) => problems.add(FILE, variable.as_str(), detail),
             }
@@ -82,6 +84,8 @@ impl Environment {
 pub(super) struct Override {
     /// Its key as a path.
     pub(super) path: Vec<String>,
+    /// How many of its keys, from the first, the file has too.
+    pub(super) in_file: usize,
     /// The variable's name.
     pub(super) variable: String,
     /// The text read as a TOML number, boolean or list; taken out when it is tried.
@@ -92,6 +96,16 @@ fn typed(text: &str) -> Option<Value> {
     let value: Value = text.parse().ok()?;
     let other_than_text = matches!(value, Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Array(_));
     other_than_text.then_some(value)
+}
+
+/// How far `path` leads into `table`.
+fn depth(table: &Table, path: &[String]) -> usize {
+    let Some((first, rest)) = path.split_first() else { return 0 };
+    match table.get(first) {
+        None => 0,
+        Some(Value::Table(inner)) => 1 + depth(inner, rest),
+        Some(_) => 1,
+    }
 }
 
 fn place<'a>(table: &'a mut Table, path: &[String]) -> Result<&'a mut Value, &'static str> {

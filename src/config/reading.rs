@@ -118,21 +118,21 @@ impl Reading<'_, '_> {
     }
 
     fn report(&mut self, path: &[Step], detail: &str) {
-        let path = path.to_vec();
-        if let Some(laid) = self.override_at(&path) {
-            let variable = laid.variable.clone();
-            self.problems.add(ENVIRONMENT, variable, detail);
-        } else {
-            self.problems.add(self.origin.file, key_text(self.origin.within, &path), detail);
+        let mut in_file = true;
+        for laid in &self.origin.overrides {
+            // At a variable's value, or at a section that only variables made.
+            if laid.is_on_the_way(path) && (laid.path.len() <= path.len() || laid.in_file < path.len()) {
+                self.problems.add(ENVIRONMENT, laid.variable.as_str(), detail);
+                in_file = false;
+            }
+        }
+        if in_file {
+            self.problems.add(self.origin.file, key_text(self.origin.within, path), detail);
         }
     }
 
     fn override_at(&mut self, path: &[Step]) -> Option<&mut Override> {
-        let above = |laid: &Override| {
-            laid.path.len() <= path.len()
-                && laid.path.iter().zip(path).all(|(key, step)| matches!(step, Step::Key(at) if at == key))
-        };
-        self.origin.overrides.iter_mut().find(|laid| above(laid))
+        self.origin.overrides.iter_mut().find(|laid| laid.path.len() <= path.len() && laid.is_on_the_way(path))
     }
 
     fn as_in_file(&self, path: &[Step]) -> Vec<Step> {
@@ -147,6 +147,13 @@ impl Reading<'_, '_> {
         let gone = self.taken_out.get(list).map_or(&[][..], Vec::as_slice);
         let left = (0..).filter(|original| !gone.contains(original));
         left.take(index + 1).last().unwrap_or(index)
+    }
+}
+
+impl Override {
+    /// Whether one of the two paths leads through the other.
+    fn is_on_the_way(&self, path: &[Step]) -> bool {
+        self.path.iter().zip(path).all(|(key, step)| matches!(step, Step::Key(at) if at == key))
     }
 }
 

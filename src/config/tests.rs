@@ -248,6 +248,8 @@ fn the_environment_overrides_a_key_in_its_own_type() {
 fn a_problem_with_an_override_names_the_variable() {
     let environment = Environment::of([
         ("POSTERN__SERVER__LISTNE", "127.0.0.1:1"),
+        ("POSTERN__SEVER__LISTEN", "127.0.0.1:1"),
+        ("POSTERN__SEVER__WORKERS", "3"),
         ("POSTERN__DELIVERY__WINDOW", "many"),
         ("POSTERN__DELIVERY__RETRY", "[\"1s\", \"soon\"]"),
         ("POSTERN__RELAYS__0__PORT", "25"),
@@ -258,6 +260,8 @@ fn a_problem_with_an_override_names_the_variable() {
     let found = problems(&folder("[log]\nlevel = \"info\"\n", &[]), &environment);
     for expected in [
         "environment: POSTERN__SERVER__LISTNE: unknown key",
+        "environment: POSTERN__SEVER__LISTEN: unknown key",
+        "environment: POSTERN__SEVER__WORKERS: unknown key",
         "environment: POSTERN__DELIVERY__WINDOW: invalid type",
         "environment: POSTERN__DELIVERY__RETRY: \"soon\" is not a duration",
         "environment: POSTERN__RELAYS__0__PORT: a list of tables",
@@ -267,7 +271,7 @@ fn a_problem_with_an_override_names_the_variable() {
     ] {
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}\nin {found:#?}");
     }
-    assert_eq!(found.len(), 7, "{found:#?}");
+    assert_eq!(found.len(), 9, "{found:#?}");
 }
 
 #[test]

@@ -1,46 +1,14 @@
 //! Starts the built binary as users do, talks to it, and stops it again; nothing outlives its test.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// No wait in a test is longer than this.
-pub const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The built binary.
-pub fn postern() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Looks again and again until `look` finds something, or the test fails after [`PATIENCE`].
-///
-/// Between looks it yields to the processes it waits for by asking them: every look is a request or a system call.
-pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    wait_within(PATIENCE, what, look)
-}
-
-/// Like [`wait_for`], with its own bound.
-pub fn wait_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let (_keep, never) = channel::<()>();
-    let until = Instant::now() + limit;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "waited {limit:?} in vain for: {what}");
-        // A pause that ends by time-out: nobody sends.
-        let _ = never.recv_timeout(Duration::from_millis(20));
-    }
-}
+pub use crate::process::{PATIENCE, Process, finish, postern, succeed, wait_for, wait_within};
 
 /// A configuration folder of its own, with one relay and the tenant `demo`.
 pub struct House {
@@ -72,9 +40,15 @@ impl House {
 
     /// Changes the relay's `tls`.
     pub fn use_tls(&self, tls: &str) {
+        self.replace("tls = \"none\"", &format!("tls = \"{tls}\""));
+    }
+
+    /// Changes `postern.toml`.
+    pub fn replace(&self, from: &str, to: &str) {
         let path = self.config().join("postern.toml");
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(path, text.replace("tls = \"none\"", &format!("tls = \"{tls}\""))).unwrap();
+        assert!(text.contains(from), "{from:?} is not in:\n{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
     /// Writes a file of the configuration.
@@ -103,9 +77,8 @@ impl House {
 
     /// Runs a command to its end and reads the JSON it prints.
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.command(arguments).args(["--format", "json"]).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("one JSON value on stdout")
+        let said = succeed(self.command(arguments).args(["--format", "json"]));
+        serde_json::from_str(&said).expect("one JSON value on stdout")
     }
 
     /// Makes a key with these scopes and returns its secret.
@@ -130,7 +103,12 @@ impl House {
 
     /// Starts `serve` again with a key made before.
     pub fn serve_with(&self, key: String) -> Gateway {
-        let process = Process::start(&mut self.command(&["serve"]));
+        Self::serve_by(&mut self.command(&["serve"]), key)
+    }
+
+    /// Starts `serve` by a command of the caller's making.
+    pub fn serve_by(command: &mut Command, key: String) -> Gateway {
+        let process = Process::start(command);
         let address = process.wait_for_log("serving")["listen"].as_str().unwrap().parse().unwrap();
         Gateway { process, address, key, _house: None }
     }
@@ -153,91 +131,6 @@ default_culture = "en"
 "*verification*" = "urgent"
 "*journey*" = "journey"
 "#;
-
-/// A running process whose log lines (JSON on stderr) are read; killed when dropped.
-pub struct Process {
-    child: Child,
-    lines: Mutex<Receiver<String>>,
-}
-
-impl Process {
-    /// Starts a command; its stdout is not read.
-    pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = child.stderr.take().unwrap();
-        Self { child, lines: Mutex::new(read_lines(stderr)) }
-    }
-
-    /// Starts a command and returns the first line of its stdout, as JSON.
-    pub fn start_and_read(command: &mut Command) -> (Self, Value) {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = read_lines(child.stdout.take().unwrap());
-        let first = lines.recv_timeout(PATIENCE).expect("a line on stdout");
-        (Self { child, lines: Mutex::new(lines) }, serde_json::from_str(&first).expect("JSON on stdout"))
-    }
-
-    /// Waits for a log line with this message and returns its fields.
-    pub fn wait_for_log(&self, message: &str) -> Value {
-        let until = Instant::now() + PATIENCE;
-        let mut seen = String::new();
-        loop {
-            match self.lines.lock().unwrap().recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    let fields = serde_json::from_str::<Value>(&line).unwrap_or_default();
-                    if fields["message"] == message {
-                        return fields;
-                    }
-                    seen.push_str(&line);
-                    seen.push('\n');
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("the log never said {message:?}; it said:\n{seen}")
-                }
-            }
-        }
-    }
-
-    /// All log lines so far.
-    pub fn log(&self) -> Vec<String> {
-        self.lines.lock().unwrap().try_iter().collect()
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends a signal by name, e.g. `TERM`.
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        wait_for("the process to end", || child.try_wait().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (send, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
 
 /// A running gateway.
 pub struct Gateway {

@@ -2,11 +2,17 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
+mod browser;
+mod commands;
 mod crash;
 mod delivery;
+mod demo;
+mod disk;
 mod door;
 mod durable;
 mod harness;
 mod hostile;
+mod logs;
 mod postfix;
+mod process;
 mod slow_clients;
