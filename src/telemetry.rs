@@ -68,7 +68,11 @@ pub enum LogFormat {
 pub fn start(settings: LogSettings) {
     let level = settings.level.filter();
     let others = level.min(LevelFilter::WARN);
-    let ours = Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level);
+    // actix-http says ERROR of every request that is not HTTP: anybody could fill the log.
+    let ours = Targets::new()
+        .with_default(others)
+        .with_target("actix_http", LevelFilter::OFF)
+        .with_target(env!("CARGO_CRATE_NAME"), level);
     let registry = tracing_subscriber::registry().with(ours);
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.format {

@@ -116,7 +116,8 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     let address = listener.local_addr()?;
     let grace = app.config.delivery.shutdown_grace.0;
     let server = http::serve(listener, state, Arc::clone(&app.clock), settings, grace).context("starting the doors")?;
-    run_server(server, tasks, "http", move || health.stop());
+    // Until delivery has ended the doors say that we stop, and mails can still be looked up; none is taken.
+    run_server(server, tasks, "http", app.delivered.clone(), move || health.stop());
     Ok(address)
 }
 
@@ -130,11 +131,13 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bind().with_context(|| format!("listening on {address}"))
 }
 
-/// Runs a server until the soft stop, then lets running requests finish until the hard one. `on_stop` comes first.
+/// Runs a server until the soft stop and `until`, then lets running requests finish until the hard stop. `on_stop` comes
+/// first.
 fn run_server(
     (handle, server): (ServerHandle, Server),
     tasks: &Tasks,
     name: &'static str,
+    until: CancellationToken,
     on_stop: impl FnOnce() + Send + 'static,
 ) {
     let (soft, hard) = (tasks.soft(), tasks.hard());
@@ -142,8 +145,12 @@ fn run_server(
         let stop = async {
             soft.cancelled().await;
             on_stop();
+            let graceful = async {
+                until.cancelled().await;
+                handle.stop(true).await;
+            };
             tokio::select! {
-                () = handle.stop(true) => {}
+                () = graceful => {}
                 () = hard.cancelled() => handle.stop(false).await,
             }
         };
@@ -186,6 +193,6 @@ pub async fn start_inbox(
     let table = move |table: &mut actix_web::web::ServiceConfig| http::inbox::configure(table, captured.clone());
     let server = http::serve_table(listener, table, Arc::clone(clock), &ServerSettings::default(), INBOX_PAGES_GRACE)?;
     tasks.spawn("inbox.smtp", Kind::Essential, inbox.run(until));
-    run_server(server, tasks, "inbox.pages", || {});
+    run_server(server, tasks, "inbox.pages", tasks.soft(), || {});
     Ok(at)
 }

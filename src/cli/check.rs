@@ -33,6 +33,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let (config, mut problems) = Config::read(&context.folder, &context.environment);
+    problems.append(config.missing_for_serving());
     let mut found = Vec::new();
     let file = context.folder.join("postern.toml").display().to_string();
     if store_is_known(&problems, &file) {

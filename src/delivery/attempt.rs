@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::courier::{Carried, Courier, Envelope, NotOffered, Offered, Trouble, Unfit};
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::PerLane;
-use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settlement, Verdict};
+use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settled, Settlement, Verdict};
 use crate::domain::reply::{Meaning, Reply, Wanted, meaning};
 use crate::domain::retry;
 use crate::domain::tenant::Tenant;
@@ -110,6 +110,11 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
         at: ground.clock.now(),
     };
     match ground.store.commit_point(commit).await {
+        // The store may have taken its time.
+        Ok(Verdict::Go) if ground.clock.now() >= attempt.candidate.deliver_by => {
+            offered.withdraw().await;
+            return too_late(&ground, &attempt).await;
+        }
         Ok(Verdict::Go) => {}
         Ok(Verdict::Stop) => {
             offered.withdraw().await;
@@ -123,6 +128,14 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
     let (outcome, word) = judge(&ground, &attempt, offered.carry(mime).await, spent);
     settle(&ground, &attempt, Some(attempt.token), outcome).await;
     End::Settled(word)
+}
+
+/// Past its commit point and past its deadline, and nothing was sent: the sweep ends it next.
+async fn too_late(ground: &Ground, attempt: &Attempt) -> End {
+    let next_at = ground.clock.now();
+    let outcome = Outcome::Deferred { reason: Reason::DeadlinePassed, reply: None, next_at };
+    settle(ground, attempt, Some(attempt.token), outcome).await;
+    End::Settled(Word::Well)
 }
 
 fn no_commit_point(attempt: &Attempt, error: &StoreError) -> End {
@@ -269,26 +282,27 @@ async fn end_early(ground: &Ground, attempt: &Attempt, early: Early) -> End {
 /// Writes the outcome, again and again until the store takes it. Meanwhile the dispatcher starts nothing new.
 async fn settle(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, outcome: Outcome) {
     log(attempt, &outcome);
-    let settlement = Settlement {
-        id: attempt.candidate.id,
-        token,
-        relay: Some(attempt.relay.clone()),
-        at: ground.clock.now(),
-        outcome,
+    // What ended before the relay heard of it says nothing about the relay.
+    let asked = match &outcome {
+        Outcome::Held { .. } | Outcome::Suppressed { .. } | Outcome::Bounced { reply: None, .. } => None,
+        Outcome::Relayed { .. } | Outcome::Deferred { .. } | Outcome::Bounced { .. } | Outcome::Unknown { .. } => {
+            Some(attempt.relay.clone())
+        }
     };
+    let settlement = Settlement { id: attempt.candidate.id, token, relay: asked, at: ground.clock.now(), outcome };
     write_settlement(ground, settlement).await;
 }
 
-/// The one loop that insists on a settlement.
-pub async fn write_settlement(ground: &Ground, settlement: Settlement) {
+/// The one loop that insists on a settlement. `None`: it can never be written.
+pub async fn write_settlement(ground: &Ground, settlement: Settlement) -> Option<Settled> {
     let mut waiting = None;
     loop {
         match ground.store.settle(settlement.clone()).await {
-            Ok(_) => return,
+            Ok(settled) => return Some(settled),
             Err(error @ (StoreError::Closed | StoreError::Corrupt { .. })) => {
                 // Trying again cannot help; what is left of the attempt is found at the next start.
                 tracing::error!(delivery.id = %settlement.id, %error, "an outcome cannot be written");
-                return;
+                return None;
             }
             Err(error) => {
                 if waiting.is_none() {

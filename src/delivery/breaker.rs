@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::look::has_passed;
 use crate::domain::relay::BreakerState;
 
 /// How long the breaker stays open the first time.
@@ -75,11 +76,17 @@ impl Breaker {
             State::Closed { ramp: Ramp::Up { since, successes }, .. } => {
                 Gate::Pass(one_more_each(RAMP_STEP, since, now).saturating_add(successes).min(self.sessions))
             }
-            State::Open { until } if now < until => Gate::Shut(until),
+            State::Open { until } if !has_passed(until, now, self.open_max.max(OPEN_FIRST)) => Gate::Shut(until),
             State::Open { .. } => Gate::Greet,
             State::Greeting => Gate::Waiting,
             State::HalfOpen { since } => Gate::Pass(one_more_each(HALF_OPEN_STEP, since, now).min(self.sessions)),
         }
+    }
+
+    /// Whether nothing speaks against the relay: no failure since its last success, no ramp.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        matches!(self.state, State::Closed { failures: 0, ramp: Ramp::Full })
     }
 
     /// The caller greets the relay now.

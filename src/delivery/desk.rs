@@ -9,6 +9,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 
 use super::breaker::{Breaker, Gate};
+use super::look::has_passed;
 use crate::domain::ids::RelayName;
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::quantity::{Rate, Share};
@@ -38,6 +39,42 @@ pub struct DeskRules {
     pub breaker_open_max: Duration,
 }
 
+/// The longest time after which a spent rate is asked again.
+const RATE_LOOK: Duration = Duration::from_millis(500);
+
+/// When an attempt began, counted in openings of the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation(u32);
+
+/// Whether an attempt's end says something about the relay as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It does.
+    Fresh,
+    /// The breaker opened since the attempt began.
+    Stale,
+}
+
+/// Whether a mail could go elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alternative {
+    /// Another relay of its tenant lets mails pass.
+    Another,
+    /// None does.
+    None,
+}
+
+/// What a desk says to a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invitation {
+    /// There is a session for it.
+    Come,
+    /// There will be one: wait here.
+    Wait,
+    /// Not now: ask the next relay.
+    TryAnother,
+}
+
 /// The desk of one relay.
 pub struct Desk {
     /// Its breaker.
@@ -46,6 +83,11 @@ pub struct Desk {
     trouble: Option<String>,
     /// Until then the rate is spent.
     rate_after: Timestamp,
+    /// Counts the breaker's openings: an attempt from before one says nothing about the relay after it.
+    generation: u32,
+    /// Attempts from before the breaker opened that have not ended yet.
+    stale: u32,
+    sessions: u32,
     name: RelayName,
     reserved: PerLane<u32>,
     domain_max: PerLane<u32>,
@@ -68,6 +110,9 @@ impl Desk {
             breaker: Breaker::new(plan.sessions, rules.breaker_failures, rules.breaker_open_max),
             trouble: None,
             rate_after: Timestamp::MIN,
+            generation: 0,
+            stale: 0,
+            sessions: plan.sessions,
             name: plan.name.clone(),
             reserved,
             domain_max,
@@ -81,10 +126,10 @@ impl Desk {
     /// Whether a mail of `lane` could take a session at `now`, its domain and the rate aside.
     pub fn has_session(&self, lane: Lane, now: Timestamp) -> bool {
         let Gate::Pass(allowed) = self.breaker.gate(now) else { return false };
-        if now < self.rate_after {
+        let busy = self.busy();
+        if !has_passed(self.rate_after, now, RATE_LOOK) || busy + self.stale >= self.sessions {
             return false;
         }
-        let busy: u32 = Lane::ALL.iter().map(|lane| self.busy.get(*lane)).sum();
         let kept: u32 = Lane::ALL
             .into_iter()
             .filter(|other| *other != lane)
@@ -103,10 +148,32 @@ impl Desk {
     pub fn spend_rate(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         limiter.check().map_err(|not_yet| {
-            let wait = not_yet.wait_time_from(self.clock.now());
+            let wait = not_yet.wait_time_from(self.clock.now()).min(RATE_LOOK);
             self.rate_after = now.checked_add(wait).unwrap_or(Timestamp::MAX);
             self.rate_after
         })
+    }
+
+    /// Attempts under way since the breaker last opened.
+    fn busy(&self) -> u32 {
+        Lane::ALL.iter().map(|lane| self.busy.get(*lane)).sum()
+    }
+
+    /// Whether mails pass at all.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        matches!(self.breaker.gate(now), Gate::Pass(_))
+    }
+
+    /// Whether a mail of `lane` should come here, when there is another relay it could go to.
+    pub fn invites(&self, lane: Lane, now: Timestamp, alternative: Alternative) -> Invitation {
+        match (self.breaker.is_trusted(), alternative) {
+            (true, _) if self.has_session(lane, now) => Invitation::Come,
+            (true, _) => Invitation::Wait,
+            // One mail at a time finds out how a relay in doubt is; the others need not wait for that.
+            (false, Alternative::Another) if self.busy() > 0 => Invitation::TryAnother,
+            (false, _) if self.has_session(lane, now) => Invitation::Come,
+            (false, _) => Invitation::TryAnother,
+        }
     }
 
     /// The relay answered as a relay should.
@@ -123,26 +190,38 @@ impl Desk {
     pub fn failed(&mut self, now: Timestamp, random: f64, trouble: String) {
         let before = self.breaker.state();
         self.breaker.failure(now, random);
+        if before != BreakerState::Open && self.breaker.state() == BreakerState::Open {
+            self.generation += 1;
+            self.stale += self.busy();
+            self.busy = PerLane::default();
+        }
         if before == BreakerState::Closed && self.breaker.state() == BreakerState::Open {
             tracing::warn!(relay = %self.name, trouble, "the relay fails: its mails wait");
         }
         self.trouble = (self.breaker.state() != BreakerState::Closed).then_some(trouble);
     }
 
-    /// An attempt begins.
-    pub fn begin(&mut self, lane: Lane, domain: &str) {
+    /// An attempt begins; the answer is for its [`Desk::end`].
+    pub fn begin(&mut self, lane: Lane, domain: &str) -> Generation {
         *self.busy.get_mut(lane) += 1;
         *self.by_domain.entry(domain.to_owned()).or_default() += 1;
+        Generation(self.generation)
     }
 
-    /// An attempt ended.
-    pub fn end(&mut self, lane: Lane, domain: &str) {
-        *self.busy.get_mut(lane) -= 1;
+    /// An attempt ended. Says whether what it learnt is news about the relay as it is now.
+    pub fn end(&mut self, lane: Lane, domain: &str, began: Generation) -> Freshness {
         if let Some(busy) = self.by_domain.get_mut(domain) {
             *busy -= 1;
             if *busy == 0 {
                 self.by_domain.remove(domain);
             }
+        }
+        if began.0 == self.generation {
+            *self.busy.get_mut(lane) -= 1;
+            Freshness::Fresh
+        } else {
+            self.stale -= 1;
+            Freshness::Stale
         }
     }
 
@@ -230,6 +309,36 @@ mod tests {
     }
 
     #[test]
+    fn what_began_before_the_breaker_opened_neither_blocks_nor_judges_the_relay_after_it() {
+        let mut desk = desk(4);
+        let now = Timestamp::UNIX_EPOCH;
+        let old: Vec<_> = (0..3).map(|_| desk.begin(Lane::Standard, "hangs.example")).collect();
+        for _ in 0..3 {
+            desk.failed(now, 0.0, "connect: no answer".into());
+        }
+        desk.breaker.greeting();
+        desk.breaker.greeted(now);
+        assert!(desk.has_session(Lane::Urgent, now), "three attempts hang, and one session is free");
+        assert_eq!(desk.end(Lane::Standard, "hangs.example", old[0]), Freshness::Stale);
+        let fresh = desk.begin(Lane::Urgent, "other.example");
+        assert!(!desk.has_session(Lane::Urgent, now), "half-open risks one mail");
+        assert_eq!(desk.end(Lane::Urgent, "other.example", fresh), Freshness::Fresh);
+    }
+
+    #[test]
+    fn a_relay_in_doubt_is_risked_one_mail_while_another_takes_the_rest() {
+        let mut desk = desk(4);
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(desk.invites(Lane::Standard, now, Alternative::Another), Invitation::Come);
+        desk.failed(now, 0.0, "connect: no answer".into());
+        desk.begin(Lane::Standard, "a.example");
+        assert_eq!(desk.invites(Lane::Standard, now, Alternative::Another), Invitation::TryAnother);
+        assert_eq!(desk.invites(Lane::Standard, now, Alternative::None), Invitation::Come);
+        desk.succeeded(now);
+        assert_eq!(desk.invites(Lane::Standard, now, Alternative::Another), Invitation::Come);
+    }
+
+    #[test]
     fn the_rate_lets_its_burst_pass_and_then_says_how_long_to_wait() {
         let plan =
             RelayPlan { name: "primary".parse().unwrap(), sessions: 4, rate: Some("60/m,burst=2".parse().unwrap()) };
@@ -245,7 +354,7 @@ mod tests {
         assert!(desk.has_session(Lane::Standard, now));
         let until = desk.spend_rate(now).unwrap_err();
         let wait = Duration::try_from(until.duration_since(now)).unwrap();
-        assert!(wait > Duration::from_millis(500) && wait <= Duration::from_secs(1), "{wait:?}");
+        assert!(wait > Duration::ZERO && wait <= RATE_LOOK, "{wait:?}");
         assert!(!desk.has_session(Lane::Standard, now) && desk.has_session(Lane::Standard, until));
     }
 }

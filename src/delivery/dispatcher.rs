@@ -2,10 +2,9 @@
 //!
 //! One task owns all of it: the window, the desks of the relays, the attempts under way. It wakes when something was
 //! accepted, when an attempt ends and at least every [`POLL`]; a wake-up is only a hint, the rows are looked at anew
-//! each time. Looking costs: after a look it waits four times as long as the look took, so that looking never takes
-//! more than a fifth of a processor.
+//! each time (see `look`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,16 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, End, GiveBack, Ground, Word};
 use super::breaker::Gate;
-use super::desk::Desk;
+use super::desk::{Alternative, Desk, Freshness, Generation, Invitation};
+use super::look::{Found, Looks, has_passed};
 use super::window::Window;
 use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::Lane;
-use crate::domain::message::{Candidate, Outcome, Reason, Settlement};
+use crate::domain::message::{Candidate, Outcome, Reason, Settled, Settlement};
 use crate::domain::relay::RelayHealth;
-use crate::store::{ClaimRequest, DueDomains, StoreError};
+use crate::store::{ClaimRequest, StoreError};
 
-/// The rows are looked at this often even when nobody says that there is something to see.
-const POLL: Duration = Duration::from_secs(1);
+/// The rows are looked at this often even when nobody says that there is something to see; what a command changes is
+/// seen within a second.
+const POLL: Duration = Duration::from_millis(500);
 /// After the store could not read or write, nothing is started for so long.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Out of so many picks between `standard` and `journey`, the first is `journey`'s: it moves even under a backlog.
@@ -34,33 +35,30 @@ const JOURNEY_TURN: u32 = 4;
 
 /// What the dispatcher waits for.
 enum Event {
-    /// The look found these domains with something due.
-    Domains(Vec<Look>, Result<(), StoreError>),
-    /// The look brought these messages.
-    Claimed(Vec<Candidate>, Result<(), StoreError>),
+    /// A look found these domains with something due.
+    Found(Lane, Result<Found, StoreError>),
+    /// A look brought these messages.
+    Claimed(Lane, Vec<Candidate>, Result<(), StoreError>),
     /// A relay was greeted.
     Greeted(RelayName, Result<(), String>),
     /// An attempt ended.
     Ended(End),
-}
-
-/// One lane and tenant looked at.
-struct Look {
-    lane: Lane,
-    tenant: TenantId,
-    domains: Vec<String>,
+    /// The message of an attempt that panicked was set aside.
+    SetAside,
 }
 
 struct InFlight {
     candidate: Candidate,
     relay: RelayName,
     token: LeaseToken,
+    began: Generation,
+    stage: Stage,
 }
 
-/// How far the present look has come.
-enum Looking {
-    No,
-    Yes { since: Timestamp },
+#[derive(PartialEq, Eq)]
+enum Stage {
+    Attempt,
+    SettingAside,
 }
 
 /// The state of the dispatcher; see the module's text.
@@ -73,13 +71,13 @@ pub struct Dispatcher {
     tenants: Vec<(TenantId, Vec<RelayName>)>,
     tenant_turn: usize,
     journey_turn: u32,
-    cursors: HashMap<(Lane, TenantId), String>,
+    looks: Looks,
     tasks: JoinSet<Event>,
     in_flight: HashMap<Id, InFlight>,
-    looking: Looking,
-    look_wanted: bool,
-    look_after: Timestamp,
+    poll_at: Timestamp,
     start_after: Timestamp,
+    /// A task of the dispatcher's own panicked: it cannot be trusted to go on.
+    broken: bool,
     random: fastrand::Rng,
     health: watch::Sender<Vec<RelayHealth>>,
 }
@@ -103,112 +101,101 @@ impl Dispatcher {
             tenants,
             tenant_turn: 0,
             journey_turn: 0,
-            cursors: HashMap::new(),
+            looks: Looks::new(POLL),
             tasks: JoinSet::new(),
             in_flight: HashMap::new(),
-            looking: Looking::No,
-            look_wanted: true,
-            look_after: Timestamp::MIN,
+            poll_at: Timestamp::MIN,
             start_after: Timestamp::MIN,
+            broken: false,
             random,
             health,
         }
     }
 
-    /// Runs until `soft` is cancelled and the attempts past their commit point have ended, or `hard` is cancelled.
+    /// Runs until the gateway stops softly and the attempts past their commit point have ended, or until `hard` is
+    /// cancelled. Returns earlier only when it is broken.
     pub async fn run(mut self, hard: CancellationToken) {
         let ground = Arc::clone(&self.ground);
         let wake = Arc::clone(&self.wake);
         while !ground.soft.is_cancelled() {
-            self.look();
-            let next = self.start_attempts();
+            if self.broken {
+                return;
+            }
+            let now = ground.clock.now();
+            self.poll(now);
+            self.look(now);
+            let next = self.start_attempts(now);
             tokio::select! {
                 biased;
                 () = ground.soft.cancelled() => {}
-                Some(done) = self.tasks.join_next_with_id() => self.take(done).await,
-                () = wake.notified() => self.look_wanted = true,
-                () = ground.clock.sleep_until(next) => self.on_tick(),
+                Some(done) = self.tasks.join_next_with_id() => self.take(done),
+                () = wake.notified() => self.looks.want_all(),
+                () = ground.clock.sleep_until(next) => {}
             }
         }
+        self.drain(hard).await;
+    }
+
+    /// Waits for the attempts under way; looks and greetings are of no use any more.
+    async fn drain(mut self, hard: CancellationToken) {
         tracing::info!(attempts = self.in_flight.len(), "no new attempts; those under way may end");
-        loop {
+        while !self.in_flight.is_empty() {
             tokio::select! {
                 biased;
-                () = hard.cancelled() => break,
-                done = self.tasks.join_next_with_id() => match done {
-                    Some(done) => self.take(done).await,
-                    None => break,
-                },
+                () = hard.cancelled() => {
+                    tracing::warn!(attempts = self.in_flight.len(), "cut: these will be unknown at the next start");
+                    break;
+                }
+                Some(done) = self.tasks.join_next_with_id() => self.take(done),
             }
-        }
-        if !self.in_flight.is_empty() {
-            tracing::warn!(attempts = self.in_flight.len(), "cut: these will be unknown at the next start");
         }
         self.tasks.abort_all();
     }
 
-    fn on_tick(&mut self) {
-        self.look_wanted = true;
-        let late = self.window.drop_late(self.ground.clock.now());
+    /// Whatever wakes the dispatcher, and however often: the rows are looked at again when it is time.
+    fn poll(&mut self, now: Timestamp) {
+        let longest = POLL * 2;
+        if !has_passed(self.poll_at, now, longest) {
+            return;
+        }
+        self.poll_at = later(now, POLL.mul_f64(0.8 + 0.4 * self.random.f64()));
+        self.looks.want_all();
+        let late = self.window.drop_late(now);
         self.ground.store.give_back(&late);
     }
 
     // --- looking ---
 
-    /// Asks the store which domains have something due, unless a look is under way or too soon.
-    fn look(&mut self) {
-        let now = self.ground.clock.now();
-        if !self.look_wanted || matches!(self.looking, Looking::Yes { .. }) || now < self.look_after {
-            return;
+    /// Begins the looks for which it is time.
+    fn look(&mut self, now: Timestamp) {
+        let places = self.window.places_of_a_lane();
+        let open = self.tenants.iter().filter(|(_, relays)| relays.iter().any(|relay| self.is_open(relay, now)));
+        let tenants: BTreeSet<TenantId> = open.map(|(tenant, _)| tenant.clone()).collect();
+        for lane in Lane::ALL {
+            if let Some(questions) = self.looks.begin(lane, now, places, &tenants) {
+                let store = Arc::clone(&self.ground.store);
+                self.spawn(async move { Event::Found(lane, questions.ask(store.as_ref()).await) });
+            }
         }
-        self.look_wanted = false;
-        self.looking = Looking::Yes { since: now };
-        let pages: Vec<DueDomains> = self.pages(now).collect();
-        let store = Arc::clone(&self.ground.store);
-        self.spawn(async move {
-            let mut looks = Vec::new();
-            for page in pages {
-                let (lane, tenant) = (page.lane, page.tenant.clone());
-                match store.due_domains(page).await {
-                    Ok(domains) => looks.push(Look { lane, tenant, domains }),
-                    Err(error) => return Event::Domains(looks, Err(error)),
-                }
-            }
-            Event::Domains(looks, Ok(()))
-        });
     }
 
-    /// Every lane of every tenant that has a relay to go to now; nothing is claimed for one that has not.
-    fn pages(&self, now: Timestamp) -> impl Iterator<Item = DueDomains> {
-        let open = self.tenants.iter().filter(move |(_, relays)| self.relay_for(relays, now).is_some());
-        open.flat_map(move |(tenant, _)| {
-            Lane::ALL.into_iter().map(move |lane| DueDomains {
-                lane,
-                tenant: tenant.clone(),
-                now,
-                after: self.cursors.get(&(lane, tenant.clone())).cloned(),
-                limit: self.window.share(),
-            })
-        })
+    fn is_open(&self, relay: &RelayName, now: Timestamp) -> bool {
+        self.desks.get(relay).is_some_and(|desk| desk.is_open(now))
     }
 
-    fn claim(&mut self, looks: Vec<Look>) {
+    fn claim(&mut self, lane: Lane, found: Found) {
         let now = self.ground.clock.now();
+        self.looks.remember(lane, &found);
         let mut requests = Vec::new();
-        for look in looks {
-            let key = (look.lane, look.tenant.clone());
-            match look.domains.last() {
-                Some(last) if look.domains.len() >= self.window.share() => {
-                    self.cursors.insert(key, last.clone());
-                }
-                // The end of the list: begin again, and at once when this look began in the middle.
-                _ => self.look_wanted |= self.cursors.remove(&key).is_some(),
-            }
-            let plan = self.window.plan(look.lane, &look.tenant, &look.domains);
+        for seen in found.seen {
+            let plan = self.window.plan(lane, &seen.tenant, found.share, &seen.domains);
             self.ground.store.give_back(&plan.evicted);
             if !plan.wants.is_empty() {
-                requests.push(ClaimRequest { lane: look.lane, tenant: look.tenant, now, domains: plan.wants });
+                requests.push(ClaimRequest { lane, tenant: seen.tenant, now, domains: plan.wants });
             }
+        }
+        if requests.is_empty() {
+            return self.looked(lane, Ok(()));
         }
         let store = Arc::clone(&self.ground.store);
         self.spawn(async move {
@@ -216,37 +203,31 @@ impl Dispatcher {
             for request in requests {
                 match store.claim(request).await {
                     Ok(candidates) => claimed.extend(candidates),
-                    Err(error) => return Event::Claimed(claimed, Err(error)),
+                    Err(error) => return Event::Claimed(lane, claimed, Err(error)),
                 }
             }
-            Event::Claimed(claimed, Ok(()))
+            Event::Claimed(lane, claimed, Ok(()))
         });
     }
 
-    fn looked(&mut self, result: Result<(), StoreError>) {
+    fn looked(&mut self, lane: Lane, result: Result<(), StoreError>) {
         let now = self.ground.clock.now();
-        if let Looking::Yes { since } = std::mem::replace(&mut self.looking, Looking::No) {
-            let took = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-            // Bounded, because a clock that jumped makes a look seem long.
-            self.look_after = later(now, (took * 4).min(POLL));
-        }
-        if let Err(error) = result {
-            tracing::warn!(%error, "the queue cannot be read; trying again");
-            self.look_wanted = true;
-            self.look_after = later(now, STORE_PAUSE);
+        match result {
+            Ok(()) => self.looks.ended(lane, now, Duration::ZERO),
+            Err(error) => {
+                tracing::warn!(%error, %lane, "the queue cannot be read; trying again");
+                self.looks.want(lane);
+                self.looks.ended(lane, now, STORE_PAUSE);
+            }
         }
     }
 
     // --- starting ---
 
-    /// Starts what may start now; returns when to look again at the latest.
-    fn start_attempts(&mut self) -> Timestamp {
-        let now = self.ground.clock.now();
-        let mut next = later(now, POLL.mul_f64(0.8 + 0.4 * self.random.f64()));
-        if self.look_wanted && matches!(self.looking, Looking::No) {
-            next = next.min(self.look_after.max(now));
-        }
-        if now < self.start_after {
+    /// Starts what may start now; returns when to come back at the latest.
+    fn start_attempts(&mut self, now: Timestamp) -> Timestamp {
+        let mut next = self.poll_at.min(self.looks.next_at(now).unwrap_or(self.poll_at)).max(now);
+        if !has_passed(self.start_after, now, STORE_PAUSE) {
             return next.min(self.start_after);
         }
         if self.ground.unsettled.load(Ordering::SeqCst) > 0 {
@@ -280,25 +261,37 @@ impl Dispatcher {
                 if !self.window.has(lane, tenant) {
                     continue;
                 }
-                let Some(relay) = self.relay_for(relays, now) else { continue };
-                let Some(desk) = self.desks.get(relay) else { continue };
-                let a_domain_may_go = |domain: &str| desk.domain_may_go(lane, domain);
-                if desk.has_session(lane, now) && self.window.any(lane, tenant, a_domain_may_go) {
-                    let picked = (lane, tenant.clone(), relay.clone());
-                    self.tenant_turn = turn + 1;
-                    self.journey_turn = (self.journey_turn + 1) % JOURNEY_TURN;
-                    return Some(picked);
-                }
+                let Some(relay) = self.relay_for(lane, tenant, relays, now) else { continue };
+                let picked = (lane, tenant.clone(), relay.clone());
+                self.tenant_turn = turn + 1;
+                self.journey_turn = (self.journey_turn + 1) % JOURNEY_TURN;
+                return Some(picked);
             }
         }
         None
     }
 
-    /// The first of a tenant's relays that lets mails pass.
-    fn relay_for<'a>(&self, relays: &'a [RelayName], now: Timestamp) -> Option<&'a RelayName> {
-        relays
-            .iter()
-            .find(|relay| self.desks.get(*relay).is_some_and(|desk| matches!(desk.breaker.gate(now), Gate::Pass(_))))
+    /// The first of a tenant's relays that invites one of its mails of this lane.
+    fn relay_for<'a>(
+        &self,
+        lane: Lane,
+        tenant: &TenantId,
+        relays: &'a [RelayName],
+        now: Timestamp,
+    ) -> Option<&'a RelayName> {
+        let mut open = relays.iter().filter(|relay| self.is_open(relay, now)).peekable();
+        while let Some(relay) = open.next() {
+            let desk = self.desks.get(relay)?;
+            let alternative = if open.peek().is_some() { Alternative::Another } else { Alternative::None };
+            match desk.invites(lane, now, alternative) {
+                Invitation::Come if self.window.any(lane, tenant, |domain| desk.domain_may_go(lane, domain)) => {
+                    return Some(relay);
+                }
+                Invitation::Come | Invitation::Wait => return None,
+                Invitation::TryAnother => {}
+            }
+        }
+        None
     }
 
     fn start(&mut self, candidate: Candidate, relay: RelayName, now: Timestamp) {
@@ -306,14 +299,13 @@ impl Dispatcher {
             self.ground.store.give_back(&[candidate.id]);
             return;
         }
-        if let Some(desk) = self.desks.get_mut(&relay) {
-            desk.begin(candidate.lane, &candidate.domain);
-        }
+        let Some(desk) = self.desks.get_mut(&relay) else { return };
+        let began = desk.begin(candidate.lane, &candidate.domain);
         let token = LeaseToken::from_random(uuid::Uuid::new_v4().into_bytes());
         let attempt = Attempt { candidate: candidate.clone(), relay: relay.clone(), token, random: self.random.f64() };
         let ground = Arc::clone(&self.ground);
         let id = self.spawn(async move { Event::Ended(attempt::run(ground, attempt).await) });
-        self.in_flight.insert(id, InFlight { candidate, relay, token });
+        self.in_flight.insert(id, InFlight { candidate, relay, token, began, stage: Stage::Attempt });
     }
 
     fn greet_relays(&mut self, now: Timestamp, next: &mut Timestamp) {
@@ -343,13 +335,13 @@ impl Dispatcher {
 
     // --- what comes back ---
 
-    async fn take(&mut self, done: Result<(Id, Event), JoinError>) {
+    fn take(&mut self, done: Result<(Id, Event), JoinError>) {
         match done {
-            Ok((_, Event::Domains(looks, Ok(())))) => self.claim(looks),
-            Ok((_, Event::Domains(_, Err(error)))) => self.looked(Err(error)),
-            Ok((_, Event::Claimed(candidates, result))) => {
+            Ok((_, Event::Found(lane, Ok(found)))) => self.claim(lane, found),
+            Ok((_, Event::Found(lane, Err(error)))) => self.looked(lane, Err(error)),
+            Ok((_, Event::Claimed(lane, candidates, result))) => {
                 self.window.add(candidates);
-                self.looked(result);
+                self.looked(lane, result);
             }
             Ok((_, Event::Greeted(relay, result))) => self.greeted(&relay, result),
             Ok((id, Event::Ended(end))) => {
@@ -357,16 +349,23 @@ impl Dispatcher {
                     self.ended(in_flight, end);
                 }
             }
-            Err(error) => self.panicked(&error).await,
+            Ok((id, Event::SetAside)) => {
+                if let Some(in_flight) = self.in_flight.remove(&id) {
+                    self.ended(in_flight, End::Settled(Word::Nothing));
+                }
+            }
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => self.panicked(&error),
         }
     }
 
     fn ended(&mut self, in_flight: InFlight, end: End) {
-        let InFlight { candidate, relay, .. } = in_flight;
+        let InFlight { candidate, relay, began, .. } = in_flight;
         let now = self.ground.clock.now();
         let random = self.random.f64();
-        if let Some(desk) = self.desks.get_mut(&relay) {
-            desk.end(candidate.lane, &candidate.domain);
+        if let Some(desk) = self.desks.get_mut(&relay)
+            && desk.end(candidate.lane, &candidate.domain, began) == Freshness::Fresh
+        {
             match &end {
                 End::Settled(Word::Well) => desk.succeeded(now),
                 End::Settled(Word::Failed(trouble)) => desk.failed(now, random, trouble.to_string()),
@@ -380,7 +379,9 @@ impl Dispatcher {
             End::Settled(_) => {
                 self.ground.store.give_back(&[candidate.id]);
                 // The window of this lane may have run low: there may be more to see.
-                self.look_wanted |= !self.window.has(candidate.lane, &candidate.tenant);
+                if !self.window.has(candidate.lane, &candidate.tenant) {
+                    self.looks.want(candidate.lane);
+                }
             }
             End::GivenBack(why) => {
                 if matches!(why, GiveBack::StoreUnwell) {
@@ -404,25 +405,26 @@ impl Dispatcher {
             }
         }
         // What waited for this relay was not claimed meanwhile.
-        self.look_wanted = true;
+        self.looks.want_all();
         self.publish();
     }
 
     /// An attempt panicked: a defect of ours. The message is set aside, so that it cannot do so again and again.
-    async fn panicked(&mut self, error: &JoinError) {
-        let Some(in_flight) = self.in_flight.remove(&error.id()) else {
-            // A look or a greeting: nothing is lost, but the dispatcher cannot be trusted to go on.
-            tracing::error!("a task of the dispatcher panicked; stopping");
-            self.ground.soft.cancel();
+    fn panicked(&mut self, error: &JoinError) {
+        let attempt = self.in_flight.remove(&error.id()).filter(|in_flight| in_flight.stage == Stage::Attempt);
+        let Some(in_flight) = attempt else {
+            tracing::error!("a task of the dispatcher panicked");
+            self.broken = true;
             return;
         };
-        let InFlight { candidate, relay, token } = in_flight;
-        tracing::error!(delivery.id = %candidate.id, "an attempt panicked; the message is set aside");
-        if let Some(desk) = self.desks.get_mut(&relay) {
-            desk.end(candidate.lane, &candidate.domain);
-        }
-        set_aside(&self.ground, candidate.id, &relay, token).await;
-        self.ground.store.give_back(&[candidate.id]);
+        tracing::error!(delivery.id = %in_flight.candidate.id, "an attempt panicked; the message is set aside");
+        let (id, relay, token) = (in_flight.candidate.id, in_flight.relay.clone(), in_flight.token);
+        let ground = Arc::clone(&self.ground);
+        let task = self.spawn(async move {
+            set_aside(&ground, id, &relay, token).await;
+            Event::SetAside
+        });
+        self.in_flight.insert(task, InFlight { stage: Stage::SettingAside, ..in_flight });
     }
 
     fn publish(&self) {
@@ -435,13 +437,15 @@ impl Dispatcher {
     }
 }
 
-/// Past its commit point the message is unknown; before it, held.
+/// Before its commit point the message is held; past it, it is unknown.
 async fn set_aside(ground: &Ground, id: MessageId, relay: &RelayName, token: LeaseToken) {
     let at = ground.clock.now();
     let settlement = |token, outcome| Settlement { id, token, relay: Some(relay.clone()), at, outcome };
-    let unknown = Outcome::Unknown { reason: Reason::Fault, decide_at: later(at, Duration::from_mins(1)) };
-    attempt::write_settlement(ground, settlement(Some(token), unknown)).await;
-    attempt::write_settlement(ground, settlement(None, Outcome::Held { reason: Reason::Fault })).await;
+    let held = settlement(None, Outcome::Held { reason: Reason::Fault });
+    if attempt::write_settlement(ground, held).await == Some(Settled::Stale) {
+        let unknown = Outcome::Unknown { reason: Reason::Fault, decide_at: later(at, Duration::from_mins(1)) };
+        attempt::write_settlement(ground, settlement(Some(token), unknown)).await;
+    }
 }
 
 /// A moment so long after another.

@@ -76,7 +76,9 @@ impl Looks {
 
     /// There may be something new to see anywhere.
     pub fn want_all(&mut self) {
-        Lane::ALL.into_iter().for_each(|lane| self.want(lane));
+        for lane in Lane::ALL {
+            self.want(lane);
+        }
     }
 
     /// The questions of `lane`'s next look, if it is time for one. `tenants` are those that could send now.
@@ -120,10 +122,11 @@ impl Looks {
         look.not_before = now.checked_add(pause).ok();
     }
 
-    /// When a wanted look may begin; `None` when none waits for time to pass.
-    pub fn next_at(&self) -> Option<Timestamp> {
-        let waiting = Lane::ALL.into_iter().map(|lane| self.lanes.get(lane));
-        waiting.filter(|look| look.wanted && look.began_at.is_none()).filter_map(|look| look.not_before).min()
+    /// When a wanted look may begin; `None` when none waits for time to pass. One that could begin now and did not has
+    /// nobody to look for: it waits for a relay, not for the clock.
+    pub fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let wanted = Lane::ALL.into_iter().map(|lane| self.lanes.get(lane)).filter(|look| look.wanted);
+        wanted.filter(|look| look.began_at.is_none()).filter_map(|look| look.not_before).filter(|at| *at > now).min()
     }
 }
 

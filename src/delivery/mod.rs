@@ -28,12 +28,14 @@ mod attempt;
 mod breaker;
 mod desk;
 mod dispatcher;
+mod look;
 pub mod settings;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -106,8 +108,22 @@ impl Delivery {
         self.health.subscribe()
     }
 
-    /// What a dead process left past its commit point becomes `unknown`. Before anything else runs.
+    /// What a dead process left past its commit point becomes `unknown`, and what waits for tenants that are not in the
+    /// configuration is held. Before anything else runs.
     pub async fn recover(&self) -> Result<usize, StoreError> {
+        let known: Vec<TenantId> = self.parts.tenants.keys().cloned().collect();
+        let mut held = 0;
+        loop {
+            let at = self.parts.clock.now();
+            let more = self.parts.store.hold_unconfigured(known.clone(), at, HOUSEKEEPING_BATCH).await?;
+            held += more;
+            if more < HOUSEKEEPING_BATCH {
+                break;
+            }
+        }
+        if held > 0 {
+            tracing::error!(messages = held, "held: their tenants are not in the configuration");
+        }
         let wait = PerLane::from_fn(|lane| self.retry.get(lane).first().copied().unwrap_or(HOUSEKEEPING));
         self.parts.store.recover(self.parts.clock.now(), wait).await
     }
@@ -137,7 +153,16 @@ impl Delivery {
         });
         let dispatcher = dispatcher::Dispatcher::new(ground, parts.wake, window, desks, order, parts.random, health);
         let housekeeping = keep_house(parts.store, parts.clock, parts.lanes, soft);
-        tokio::join!(dispatcher.run(hard), housekeeping);
+        let delivered = async {
+            let mut dispatcher = pin!(dispatcher.run(hard));
+            tokio::select! {
+                // Only a broken dispatcher ends before the stop; the end of this task is then the end of the process.
+                () = &mut dispatcher => return,
+                () = housekeeping => {}
+            }
+            dispatcher.await;
+        };
+        delivered.await;
         parts.courier.close().await;
     }
 }
@@ -162,19 +187,22 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lanes: PerLane
     }
 }
 
+/// One round; returns how many things it did, at most. A sweep that failed does not keep unknowns waiting.
 async fn round(
     store: &dyn Store,
     now: Timestamp,
     policy: PerLane<crate::domain::lane::UnknownPolicy>,
 ) -> Result<usize, StoreError> {
-    let swept = store.sweep(now, HOUSEKEEPING_BATCH).await?;
-    if swept.held > 0 {
-        // The alarm: these may have been sent, nobody knows, and it is too late to try again.
-        tracing::error!(messages = swept.held, "past their deadline and possibly sent: held for an operator");
+    let swept = store.sweep(now, HOUSEKEEPING_BATCH).await;
+    let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
+    let swept = swept?;
+    let held = swept.held + decided.held;
+    if held > 0 {
+        // The alarm: these may have been sent, nobody knows, and nothing more is done without an operator.
+        tracing::error!(messages = held, "possibly sent: held for an operator");
     }
     if swept.expired > 0 {
         tracing::warn!(messages = swept.expired, "expired, not sent");
     }
-    let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
-    Ok(decided.max(swept.expired + swept.held))
+    Ok((swept.expired + swept.held).max(swept.forgotten).max(decided.total()))
 }

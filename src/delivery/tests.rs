@@ -232,7 +232,7 @@ impl House {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_whose_deadline_passes_while_the_relay_thinks_is_withdrawn_and_expired() {
     let stage = House::with([Next::Late(Duration::from_mins(11))]);
     let id = stage.accept().await;
@@ -243,7 +243,7 @@ async fn a_mail_whose_deadline_passes_while_the_relay_thinks_is_withdrawn_and_ex
     stage.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deferred_mail_is_tried_again_when_due_and_not_before() {
     let stage = House::with([Next::Refuse(450, "4.2.0 later")]);
     let id = stage.accept().await;
@@ -259,7 +259,7 @@ async fn a_deferred_mail_is_tried_again_when_due_and_not_before() {
     stage.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_waits_for_the_relay_is_given_back_unspent_at_a_stop() {
     let stage = House::with([Next::Hang]);
     let id = stage.accept().await;
@@ -271,7 +271,7 @@ async fn an_attempt_that_waits_for_the_relay_is_given_back_unspent_at_a_stop() {
     assert_eq!((message.status, message.attempts), (Status::Queued, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_cannot_be_reached_costs_no_attempts() {
     let stage = House::with([Next::Down, Next::Down, Next::Down]);
     let id = stage.accept().await;
@@ -282,7 +282,7 @@ async fn a_relay_that_cannot_be_reached_costs_no_attempts() {
     stage.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
     let stage = House::with([Next::PanicInOffer, Next::PanicInContent]);
     let before = stage.accept().await;
@@ -296,7 +296,7 @@ async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
     stage.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_refuses_us_ends_no_mail() {
     let stage = House::with([Next::Refuse(530, "5.7.0 Authentication required")]);
     let id = stage.accept().await;

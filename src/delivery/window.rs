@@ -1,10 +1,10 @@
 //! The active window: the messages considered now, a bounded few of an unbounded queue, shared out by lane, tenant and
 //! domain.
 //!
-//! It holds ids, domains and due times, never contents. Each lane has a third of the places, each tenant an equal part
-//! of its lane's, and within those the domains that have something due share equally: when a new domain appears and
-//! there is no room, the domains that hold more than their part give some back. So 50,000 mails for one domain that
-//! does not answer never keep out the rest.
+//! It holds ids, domains and due times, never contents. Each lane has a third of the places, each tenant that has
+//! something waiting an equal part of its lane's, and within those the domains that have something due share equally:
+//! when a new one appears and there is no room, those that hold more than their part give some back. So 50,000 mails for
+//! one domain that does not answer never keep out the rest.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -26,7 +26,7 @@ pub struct Plan {
 /// The window.
 #[derive(Debug)]
 pub struct Window {
-    share: usize,
+    places: usize,
     lanes: PerLane<BTreeMap<TenantId, Places>>,
 }
 
@@ -43,14 +43,14 @@ impl Window {
     /// A window of `places` for these tenants.
     pub fn new(places: usize, tenants: impl IntoIterator<Item = TenantId>) -> Self {
         let tenants: Vec<TenantId> = tenants.into_iter().collect();
-        let share = (places / Lane::ALL.len() / tenants.len().max(1)).max(1);
+        let places = (places / Lane::ALL.len()).max(1);
         let each = |_| tenants.iter().map(|tenant| (tenant.clone(), Places::default())).collect();
-        Self { share, lanes: PerLane::from_fn(each) }
+        Self { places, lanes: PerLane::from_fn(each) }
     }
 
-    /// Places of one tenant in one lane: also how many due domains are worth knowing.
-    pub fn share(&self) -> usize {
-        self.share
+    /// The places of one lane.
+    pub fn places_of_a_lane(&self) -> usize {
+        self.places
     }
 
     /// How many messages are held in all.
@@ -59,11 +59,11 @@ impl Window {
         Lane::ALL.iter().flat_map(|lane| self.lanes.get(*lane).values()).map(|places| places.held).sum()
     }
 
-    /// Given the domains that have something due: what to claim of each, and which claims must make room.
+    /// Given the domains that have something due: what to claim of each, and which claims must make room. `share` is the
+    /// tenant's part of the lane's places.
     ///
     /// A domain that still has half its part is left alone, so that the store is asked rarely and for much.
-    pub fn plan(&mut self, lane: Lane, tenant: &TenantId, due: &[String]) -> Plan {
-        let share = self.share;
+    pub fn plan(&mut self, lane: Lane, tenant: &TenantId, share: usize, due: &[String]) -> Plan {
         let Some(places) = self.lanes.get_mut(lane).get_mut(tenant) else { return Plan::default() };
         let part = (share / due.len().max(1)).max(1);
         let mut plan = Plan::default();
@@ -217,7 +217,7 @@ mod tests {
 
     fn claim(window: &mut Window, due: &[&str], first: u128) -> Plan {
         let due: Vec<String> = due.iter().map(ToString::to_string).collect();
-        let plan = window.plan(Lane::Standard, &tenant(), &due);
+        let plan = window.plan(Lane::Standard, &tenant(), 10, &due);
         let mut number = first;
         for (domain, count) in plan.wants.clone() {
             for _ in 0..count {

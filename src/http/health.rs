@@ -61,7 +61,8 @@ impl Health {
         self.stopping.store(true, Ordering::Release);
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether the gateway stops: it takes no more mail.
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 

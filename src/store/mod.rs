@@ -102,6 +102,16 @@ pub struct DueDomains {
     pub limit: usize,
 }
 
+/// What a page of domains found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DueDomainsPage {
+    /// Domains with something due.
+    pub domains: Vec<String>,
+    /// Where to go on; `None` when the last domain was looked at. A page may end early, with few domains or none: how many
+    /// are looked at is bounded, due or not.
+    pub next: Option<String>,
+}
+
 /// One attempt asks whether it may send.
 #[derive(Debug, Clone)]
 pub struct CommitPoint {
@@ -158,6 +168,23 @@ pub enum Content {
     NoMessage,
 }
 
+/// What became of unknowns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// To be sent once more.
+    pub resent: usize,
+    /// Held: an operator must look.
+    pub held: usize,
+}
+
+impl Decided {
+    /// How many were decided.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.resent + self.held
+    }
+}
+
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -165,6 +192,8 @@ pub struct Swept {
     pub expired: usize,
     /// Messages past their deadline that may have been sent, now `held`: an operator must look.
     pub held: usize,
+    /// Idempotency keys that were forgotten.
+    pub forgotten: usize,
 }
 
 /// The store, as work and doors see it.
@@ -181,8 +210,16 @@ pub trait Store: Send + Sync + 'static {
 
     // --- delivery ---
 
-    /// Domains with messages of this lane and tenant that are due and unclaimed or claimed alike.
-    async fn due_domains(&self, page: DueDomains) -> Result<Vec<String>, StoreError>;
+    /// Tenants that have `queued` or `deferred` messages in this lane, due or not, in order, after `after`.
+    async fn waiting_tenants(
+        &self,
+        lane: Lane,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError>;
+
+    /// Domains with messages of this lane and tenant that are due, claimed or not.
+    async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError>;
 
     /// Claims due messages (`queued`, `deferred`; without an attempt row) that nobody has claimed, oldest due first
     /// within each domain. An unreadable row is logged, skipped and held (`reason` = `content-unreadable`) if it can be.
@@ -212,7 +249,11 @@ pub trait Store: Send + Sync + 'static {
     /// `decide_at` of its lane. Returns how many.
     async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError>;
 
-    /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them; returns how many.
+    /// At start: waiting messages of tenants that are not in `known` become `held` (`not-configured`), at most `limit`;
+    /// returns how many.
+    async fn hold_unconfigured(&self, known: Vec<TenantId>, at: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them.
     ///
     /// `resend-once`, and never resent before, and before the deadline → `queued` (`unknown-resent`), due now.
     /// Otherwise → `held` (`unknown-held`, or `deadline-passed`).
@@ -221,7 +262,7 @@ pub trait Store: Send + Sync + 'static {
         at: Timestamp,
         policy: PerLane<UnknownPolicy>,
         limit: usize,
-    ) -> Result<usize, StoreError>;
+    ) -> Result<Decided, StoreError>;
 
     /// Ends messages past their deadline, at most `limit`: `expired`, or `held` when they may have been sent. Skips
     /// messages with an attempt row. Also forgets idempotency keys that have expired, at most `limit`.

@@ -167,3 +167,103 @@ fn message_id(raw: &[u8]) -> String {
     let line = text.lines().find(|line| line.starts_with("Message-ID:")).unwrap();
     line.to_owned()
 }
+
+#[test]
+fn one_recipient_whom_the_relay_always_puts_off_slows_down_nobody() {
+    let inbox = Inbox::start();
+    let gateway = House::new(inbox.smtp, "").serve_keeping();
+    // What Postfix answers for a domain it does not relay for, when it is set to be soft about it.
+    let put_off: Vec<String> = (0..5).map(|n| gateway.send(&format!("454+{n}@customer.example"))).collect();
+    for id in &put_off {
+        assert_eq!(gateway.wait_for_status(id, "deferred")["attempts"], 1);
+    }
+    let sent = Instant::now();
+    let urgent = gateway.send_as("code@customer.example", &json!({"lane": "urgent"}));
+    gateway.wait_for_status(&urgent, "relayed");
+    assert!(sent.elapsed() < Duration::from_secs(1), "urgent took {:?}", sent.elapsed());
+}
+
+#[test]
+fn what_is_due_is_tried_in_time_while_a_backlog_drains_steadily() {
+    let inbox = Inbox::start();
+    let house = House::with_relay(inbox.smtp, "[lanes.urgent]\nretry = [\"1s\"]\n", "sessions = 8\n");
+    let gateway = house.serve();
+    let backlog = send_many(&gateway, 400, &json!({}), |n| format!("slow+{n}@customer{}.example", n % 20));
+    let urgent = gateway.send_as("450@other.example", &json!({"lane": "urgent"}));
+    gateway.wait_for_status(&urgent, "deferred");
+    let first = Instant::now();
+    wait_within(Duration::from_secs(8), "three more attempts while the backlog drains", || {
+        (gateway.message(&urgent)["attempts"].as_u64().unwrap() >= 4).then_some(())
+    });
+    assert!(inbox.total() < backlog.len() as u64, "the backlog was still there after {:?}", first.elapsed());
+}
+
+#[test]
+fn a_stop_is_told_while_attempts_end_and_no_mail_is_taken_meanwhile() {
+    let inbox = Inbox::start();
+    let gateway = House::new(inbox.smtp, "").serve_keeping();
+    let slow = gateway.send("slow@customer.example");
+    wait_for("the commit point", || (gateway.kinds(&slow).len() == 2).then_some(()));
+    gateway.process.signal("TERM");
+    let ready = wait_for("readiness to go", || {
+        let ready = gateway.get("/readyz");
+        (ready.status == 503).then_some(ready)
+    });
+    assert_eq!(ready.json()["stopping"], true);
+    assert_eq!(gateway.post(&crate::harness::mail("ann@customer.example")).status, 503);
+    assert_eq!(gateway.message(&slow)["mayHaveBeenSent"], true);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_relay_that_says_nothing() {
+    // Accepts connections and never greets.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = House::new(silent.local_addr().unwrap(), "").serve_keeping();
+    let id = gateway.send("ann@customer.example");
+    let _connection = silent.accept().unwrap();
+    assert_eq!(gateway.message(&id)["status"], "queued");
+    let asked = Instant::now();
+    gateway.stop();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn mails_go_to_the_next_relay_while_the_first_is_down_and_back_when_it_is_well() {
+    let first = free_port();
+    let second = Inbox::start();
+    let house = House::new(first, "");
+    let port = second.smtp.port();
+    let another = format!("[[relays]]\nname = \"second\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n");
+    house.replace("[[relays]]\n", &format!("{another}[[relays]]\n"));
+    let demo = house.config().join("tenants/demo.toml");
+    let tenant = std::fs::read_to_string(&demo).unwrap();
+    std::fs::write(&demo, tenant.replace("[\"primary\"]", "[\"primary\", \"second\"]")).unwrap();
+    let gateway = house.serve();
+    let id = gateway.send("ann@customer.example");
+    let message = gateway.wait_for_status(&id, "relayed");
+    assert_eq!((&message["relay"], &message["attempts"]), (&json!("second"), &json!(1)));
+    let first = Inbox::start_on(&first.to_string());
+    wait_within(Duration::from_secs(10), "mails to go to the first relay again", || {
+        let id = gateway.send("ann@customer.example");
+        gateway.wait_for_status(&id, "relayed");
+        (first.total() > 0).then_some(())
+    });
+}
+
+#[test]
+fn mails_of_a_tenant_that_is_gone_are_held_in_sight() {
+    let relay = free_port();
+    let house = House::new(relay, "");
+    house.write("tenants/other.toml", "name = \"O\"\nfrom = \"o@demo.example\"\nrelays = [\"primary\"]\n");
+    let gateway = house.serve();
+    let (key, id) = (gateway.key.clone(), gateway.send("ann@customer.example"));
+    gateway.stop();
+    let demo = house.config().join("tenants/demo.toml");
+    let kept = std::fs::read_to_string(&demo).unwrap();
+    std::fs::remove_file(&demo).unwrap();
+    house.serve_with(key.clone()).stop();
+    std::fs::write(&demo, kept).unwrap();
+    let gateway = house.serve_with(key);
+    let message = gateway.message(&id);
+    assert_eq!((&message["status"], &message["reason"]), (&json!("held"), &json!("not-configured")));
+}

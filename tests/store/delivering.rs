@@ -1,7 +1,7 @@
 //! Delivery: what is due, who has claimed it, the commit point and how attempts end.
 
 use postern::domain::lane::Lane;
-use postern::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
+use postern::domain::message::{NewMessage, Outcome, Reason, Settled, Settlement, Status, Verdict};
 use postern::domain::reply::Reply;
 use postern::store::DueDomains;
 
@@ -24,10 +24,34 @@ on_every_database! {
         let mut other_lane = mail("a@d.example");
         other_lane.lane = Lane::Urgent;
         accept(store, other_lane).await;
-        assert_eq!(store.due_domains(page(0, None, 2)).await.unwrap(), ["a.example", "b.example"]);
-        assert_eq!(store.due_domains(page(0, Some("b.example"), 2)).await.unwrap(), ["c.example"]);
-        assert_eq!(store.due_domains(page(10, None, 2)).await.unwrap(), ["a.example", "aa.example"]);
-        assert!(store.due_domains(page(0, Some("c.example"), 2)).await.unwrap().is_empty());
+        assert_eq!(store.due_domains(page(0, None, 2)).await.unwrap().domains, ["a.example", "b.example"]);
+        assert_eq!(store.due_domains(page(0, Some("b.example"), 2)).await.unwrap().domains, ["c.example"]);
+        assert_eq!(store.due_domains(page(10, None, 2)).await.unwrap().domains, ["a.example", "aa.example"]);
+        assert!(store.due_domains(page(0, Some("c.example"), 2)).await.unwrap().domains.is_empty());
+    }
+
+    async fn tenants_that_have_something_waiting_are_told_by_lane(home) {
+        let store = &*home.store;
+        for name in ["zoo", "demo", "demo", "ann"] {
+            accept(store, NewMessage { tenant: tenant(name), ..mail("a@a.example") }).await;
+        }
+        let waiting = |after: Option<&str>, limit| store.waiting_tenants(Lane::Standard, after.map(tenant), limit);
+        assert_eq!(waiting(None, 9).await.unwrap(), ["ann", "demo", "zoo"].map(tenant));
+        assert_eq!(waiting(Some("ann"), 1).await.unwrap(), [tenant("demo")]);
+        assert!(store.waiting_tenants(Lane::Urgent, None, 9).await.unwrap().is_empty());
+    }
+
+    async fn what_waits_for_a_tenant_that_is_not_configured_is_held_and_still_expires(home) {
+        let store = &*home.store;
+        let gone = accept(store, NewMessage { tenant: tenant("gone"), ..mail("a@a.example") }).await.id;
+        let known = queued(store, "b@b.example").await;
+        assert_eq!(store.hold_unconfigured(vec![tenant("demo")], at(1), 9).await.unwrap(), 1);
+        assert_eq!(view(store, known).await.status, Status::Queued);
+        let message = store.message(&tenant("gone"), gone).await.unwrap().unwrap();
+        assert_eq!((message.status, message.reason), (Status::Held, Some(Reason::NotConfigured)));
+        assert_eq!(store.hold_unconfigured(vec![tenant("demo")], at(2), 9).await.unwrap(), 0);
+        store.sweep(at(1_000_000), 9).await.unwrap();
+        assert_eq!(store.message(&tenant("gone"), gone).await.unwrap().unwrap().status, Status::Expired);
     }
 
     async fn a_claim_takes_the_oldest_due_of_each_domain_and_takes_nothing_twice(home) {
@@ -43,7 +67,7 @@ on_every_database! {
         assert_eq!((claimed[0].domain.as_str(), claimed[0].lane), ("a.example", Lane::Standard));
         let claimed = store.claim(claim(9, &[("a.example", 9), ("b.example", 9)])).await.unwrap();
         assert_eq!(ids(&claimed), [second]);
-        assert_eq!(store.due_domains(page(9, None, 9)).await.unwrap().len(), 2, "claimed and unclaimed alike");
+        assert_eq!(store.due_domains(page(9, None, 9)).await.unwrap().domains.len(), 2, "claimed and unclaimed alike");
         store.give_back(&[third, first, new_id()]);
         let claimed = store.claim(claim(9, &[("a.example", 9), ("b.example", 9)])).await.unwrap();
         assert_eq!(ids(&claimed), [first, third]);
@@ -158,7 +182,7 @@ on_every_database! {
         assert!(shown.may_have_been_sent);
         assert_eq!(commit(store, id, 2, 3).await, Verdict::Stop);
         let policy = per_lane(postern::domain::lane::UnknownPolicy::ResendOnce);
-        assert_eq!(store.decide_unknown(at(100), policy, 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(100), policy, 9).await.unwrap().total(), 1);
         assert_eq!(commit(store, id, 2, 101).await, Verdict::Go);
         settle(store, id, 2, 102, relayed()).await;
         let shown = view(store, id).await;
@@ -209,7 +233,7 @@ on_every_database! {
         assert_eq!(kinds(store, id).await, ["accepted", "attempt-committed", "unknown"]);
         assert_eq!(commit(store, id, 2, 6).await, Verdict::Stop);
         let policy = per_lane(postern::domain::lane::UnknownPolicy::ResendOnce);
-        assert_eq!(store.decide_unknown(at(64), policy, 9).await.unwrap(), 0);
-        assert_eq!(store.decide_unknown(at(65), policy, 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(64), policy, 9).await.unwrap().total(), 0);
+        assert_eq!(store.decide_unknown(at(65), policy, 9).await.unwrap().total(), 1);
     }
 }

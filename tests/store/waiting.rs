@@ -10,14 +10,14 @@ on_every_database! {
     async fn resend_once_sends_one_unknown_once_more_and_holds_the_second(home) {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
-        assert_eq!(store.decide_unknown(at(9), per_lane(ResendOnce), 9).await.unwrap(), 0);
-        assert_eq!(store.decide_unknown(at(10), per_lane(ResendOnce), 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(9), per_lane(ResendOnce), 9).await.unwrap().total(), 0);
+        assert_eq!(store.decide_unknown(at(10), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Queued, Some(Reason::UnknownResent)));
         assert_eq!((shown.next_attempt_at, shown.attempts), (Some(at(10)), 1));
         assert_eq!(commit(store, id, 2, 11).await, Verdict::Go);
         assert_eq!(settle(store, id, 2, 12, unknown(20)).await, Settled::Applied);
-        assert_eq!(store.decide_unknown(at(20), per_lane(ResendOnce), 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(20), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::UnknownHeld)));
         assert!(shown.may_have_been_sent);
@@ -30,7 +30,7 @@ on_every_database! {
     async fn an_unknown_of_a_lane_that_holds_is_held(home) {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 9).await.unwrap().total(), 1);
         assert_eq!(view(store, id).await.reason, Some(Reason::UnknownHeld));
     }
 
@@ -38,7 +38,7 @@ on_every_database! {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
         assert_eq!(store.sweep(at(2_000), 9).await.unwrap(), Swept::default());
-        assert_eq!(store.decide_unknown(at(1_000), per_lane(ResendOnce), 9).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(1_000), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::DeadlinePassed)));
         assert_eq!(store.sweep(at(2_000), 9).await.unwrap(), Swept::default());
@@ -49,8 +49,8 @@ on_every_database! {
         for recipient in ["a@example.com", "b@example.com", "c@example.com"] {
             with_unknown(store, mail(recipient), 10).await;
         }
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap(), 2);
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap(), 1);
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap().total(), 2);
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap().total(), 1);
     }
 
     async fn a_message_past_its_deadline_is_expired_if_it_was_certainly_not_sent(home) {
@@ -61,7 +61,7 @@ on_every_database! {
         let held = queued(store, "held@example.com").await;
         settle(store, held, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
         assert_eq!(store.sweep(at(999), 9).await.unwrap(), Swept::default());
-        assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 3, held: 0 });
+        assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 3, held: 0, forgotten: 0 });
         for id in [waiting, again, held] {
             let shown = view(store, id).await;
             assert_eq!((shown.status, shown.reason), (Status::Expired, Some(Reason::DeadlinePassed)));
@@ -75,7 +75,7 @@ on_every_database! {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
         store.decide_unknown(at(10), per_lane(ResendOnce), 9).await.unwrap();
-        assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 0, held: 1 });
+        assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 0, held: 1, forgotten: 0 });
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::DeadlinePassed)));
         assert_eq!(shown.ended_at, None);
@@ -98,7 +98,7 @@ on_every_database! {
         let mut earlier = mail("early@example.com");
         earlier.deliver_by = at(500);
         let early = accept(store, earlier).await.id;
-        assert_eq!(store.sweep(at(1_000), 1).await.unwrap(), Swept { expired: 1, held: 0 });
+        assert_eq!(store.sweep(at(1_000), 1).await.unwrap(), Swept { expired: 1, held: 0, forgotten: 0 });
         assert_eq!(view(store, early).await.status, Status::Expired);
         assert_eq!(view(store, late).await.status, Status::Queued);
     }

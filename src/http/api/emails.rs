@@ -31,6 +31,9 @@ pub async fn submit(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Send)?;
+    if app.health.is_stopping() {
+        return Err(Problem::new(Kind::NotPersisted));
+    }
     let idempotency_key = idempotency_key(request.headers())?;
     let (media, body) = body::read(&request, payload, app.body_limits).await?;
     let submission = submission::parse(media, &body)?;

@@ -15,10 +15,13 @@ use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::{Candidate, Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
-use crate::store::{ClaimRequest, CommitPoint, DueDomains};
+use crate::store::{ClaimRequest, CommitPoint, DueDomains, DueDomainsPage};
+
+/// How many domains one page looks at, due or not: about 10 ms.
+const DOMAINS_LOOKED_AT_MAX: usize = 2_000;
 
 /// Domains with due messages. A loose index scan: one seek for each domain, however many messages wait for it.
-pub(super) fn due_domains(connection: &Connection, page: &DueDomains) -> Result<Vec<String>, Fault> {
+pub(super) fn due_domains(connection: &Connection, page: &DueDomains) -> Result<DueDomainsPage, Fault> {
     let sql = r"-- due_domains
         SELECT domain, due_at <= :now AS due
         FROM message INDEXED BY message_due
@@ -28,18 +31,46 @@ pub(super) fn due_domains(connection: &Connection, page: &DueDomains) -> Result<
     let mut statement = connection.prepare_cached(sql)?;
     let mut domains = Vec::new();
     let mut after = page.after.clone().unwrap_or_default();
-    while domains.len() < page.limit {
+    for _ in 0..DOMAINS_LOOKED_AT_MAX {
+        if domains.len() >= page.limit {
+            break;
+        }
         let params = named_params! {
             ":now": millis(page.now), ":lane": page.lane.as_str(), ":tenant": page.tenant.as_str(), ":after": after,
         };
         let next = statement.query_row(params, |row| Ok((row.get("domain")?, row.get("due")?))).optional()?;
-        let Some((domain, due)) = next else { break };
+        let Some((domain, due)) = next else { return Ok(DueDomainsPage { domains, next: None }) };
         after = domain;
         if due {
             domains.push(after.clone());
         }
     }
-    Ok(domains)
+    Ok(DueDomainsPage { domains, next: Some(after) })
+}
+
+/// Tenants with something waiting: one seek for each.
+pub(super) fn waiting_tenants(
+    connection: &Connection,
+    lane: Lane,
+    after: Option<&TenantId>,
+    limit: usize,
+) -> Result<Vec<TenantId>, Fault> {
+    let sql = r"-- waiting_tenants
+        SELECT tenant FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant > :after AND status IN ('queued', 'deferred')
+        ORDER BY tenant LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut tenants = Vec::new();
+    let mut after = after.map(|tenant| tenant.as_str().to_owned()).unwrap_or_default();
+    while tenants.len() < limit {
+        let params = named_params! { ":lane": lane.as_str(), ":after": after };
+        let next: Option<String> = statement.query_row(params, |row| row.get("tenant")).optional()?;
+        let Some(tenant) = next else { break };
+        // One that cannot be read is nobody's: there is no such tenant in any configuration.
+        tenants.extend(tenant.parse::<TenantId>());
+        after = tenant;
+    }
+    Ok(tenants)
 }
 
 /// What a claim found: candidates, now in the claimed set, and rows that cannot be read.

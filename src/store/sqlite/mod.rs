@@ -36,7 +36,10 @@ use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
 use self::writer::{Job, Task, Writer};
-use super::{ClaimRequest, CommitPoint, Content, DueDomains, Leaf, MessageFilter, Store, StoreError, Swept};
+use super::{
+    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError,
+    Swept,
+};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
@@ -202,7 +205,17 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn due_domains(&self, page: DueDomains) -> Result<Vec<String>, StoreError> {
+    async fn waiting_tenants(
+        &self,
+        lane: Lane,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let work = move |connection: &Connection| attempts::waiting_tenants(connection, lane, after.as_ref(), limit);
+        self.read("listing waiting tenants", work).await
+    }
+
+    async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError> {
         self.read("listing due domains", move |connection| attempts::due_domains(connection, &page)).await
     }
 
@@ -249,9 +262,14 @@ impl Store for SqliteStore {
         at: Timestamp,
         policy: PerLane<UnknownPolicy>,
         limit: usize,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Decided, StoreError> {
         let work = move |connection: &Connection| sweep::decide_unknown(connection, at, policy, limit);
         self.write("deciding unknowns", work).await
+    }
+
+    async fn hold_unconfigured(&self, known: Vec<TenantId>, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let work = move |connection: &Connection| sweep::hold_unconfigured(connection, &known, at, limit);
+        self.write("holding what is not configured", work).await
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError> {

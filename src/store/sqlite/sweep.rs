@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::accept::millis;
-use super::attempts::{in_flight, tell_unreadable};
+use super::attempts::{in_flight, tell_unreadable, waiting_tenants};
 use super::audit;
 use super::fault::{Cells, Fault};
 use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{Reason, Status};
-use crate::store::Swept;
+use crate::store::{Decided, Swept};
 
 /// A message whose time has come.
 struct Ripe {
@@ -55,7 +55,7 @@ pub(super) fn decide_unknown(
     at: Timestamp,
     policy: PerLane<UnknownPolicy>,
     limit: usize,
-) -> Result<usize, Fault> {
+) -> Result<Decided, Fault> {
     let sql = r"-- decide_unknown
         SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
         FROM message INDEXED BY message_unknown
@@ -65,6 +65,7 @@ pub(super) fn decide_unknown(
     let (messages, unreadable) =
         ripe(&mut statement.query(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?)?;
     hold_unreadable(connection, &unreadable, at)?;
+    let mut decided = Decided::default();
     for message in &messages {
         let in_time = message.deliver_by > at;
         let reason = match policy.get(message.lane) {
@@ -74,14 +75,16 @@ pub(super) fn decide_unknown(
         };
         let happening = if reason == Reason::UnknownResent {
             resend(connection, message, at)?;
+            decided.resent += 1;
             resolved_by_policy(at, &message.tenant, message.id, reason)
         } else {
             end(connection, message.id.as_bytes(), Status::Held, reason, None)?;
+            decided.held += 1;
             held(at, &message.tenant, message.id, reason)
         };
         audit::append(connection, &happening)?;
     }
-    Ok(messages.len())
+    Ok(decided)
 }
 
 fn resend(connection: &Connection, message: &Ripe, at: Timestamp) -> Result<(), Fault> {
@@ -148,12 +151,65 @@ pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Res
     let sql = r"-- forget_idempotency
         DELETE FROM idempotency WHERE (tenant, key) IN
             (SELECT tenant, key FROM idempotency WHERE expires_at <= :at ORDER BY expires_at LIMIT :limit)";
-    connection.prepare_cached(sql)?.execute(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?;
+    let params = named_params! { ":at": millis(at), ":limit": limit_of(limit) };
+    swept.forgotten = connection.prepare_cached(sql)?.execute(params)?;
     Ok(swept)
 }
 
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Holds what waits for tenants that are not configured.
+pub(super) fn hold_unconfigured(
+    connection: &Connection,
+    known: &[TenantId],
+    at: Timestamp,
+    limit: usize,
+) -> Result<usize, Fault> {
+    let mut messages = Vec::new();
+    for lane in Lane::ALL {
+        for tenant in waiting_tenants(connection, lane, None, usize::MAX)? {
+            if !known.contains(&tenant) {
+                messages.extend(waiting_of(connection, lane, &tenant, limit - messages.len())?);
+            }
+        }
+    }
+    for (tenant, id) in &messages {
+        hold_waiting(connection, *id, Reason::NotConfigured)?;
+        audit::append(connection, &held(at, tenant, *id, Reason::NotConfigured))?;
+    }
+    Ok(messages.len())
+}
+
+/// Holds a message that waits; what was certainly not sent still expires at its deadline.
+fn hold_waiting(connection: &Connection, id: MessageId, reason: Reason) -> Result<(), Fault> {
+    let sql = r"-- hold_waiting
+        UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
+            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
+        WHERE id = :id AND status IN ('queued', 'deferred')";
+    let params = named_params! { ":id": id.as_bytes(), ":reason": reason.as_str() };
+    one_row(connection.prepare_cached(sql)?.execute(params)?, id.as_bytes())
+}
+
+fn waiting_of(
+    connection: &Connection,
+    lane: Lane,
+    tenant: &TenantId,
+    limit: usize,
+) -> Result<Vec<(TenantId, MessageId)>, Fault> {
+    let sql = r"-- waiting_of
+        SELECT id FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
+    let mut rows = statement.query(params)?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        messages.push((tenant.clone(), Cells::new(row, "message").message_id("id")?));
+    }
+    Ok(messages)
 }
 
 /// Holds messages whose rows cannot be read, so that they come up no more until somebody has looked.
