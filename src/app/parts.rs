@@ -1,6 +1,7 @@
 //! How each part is made: one small function per room that the hall needs something from.
 
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,6 @@ use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
 /// The inbox's pages have nothing to finish when they stop.
 const INBOX_PAGES_GRACE: Duration = Duration::from_secs(1);
-/// Connections the kernel keeps until we take them; one too many knocks again only a second later.
-const BACKLOG: u32 = 1024;
 
 /// Opens the configured store, creating and migrating it where needed.
 pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dyn Store>> {
@@ -112,7 +111,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
             timeout: settings.request_timeout.0,
         },
     };
-    let listener = listen(settings.listen)?;
+    let listener = listen(settings.listen, settings.connections_max)?;
     let address = listener.local_addr()?;
     let grace = app.config.delivery.shutdown_grace.0;
     let server = http::serve(listener, state, Arc::clone(&app.clock), settings, grace).context("starting the doors")?;
@@ -121,12 +120,14 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     Ok(address)
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Listens. The kernel keeps as many connections until we take them as we may have open: fewer would turn a burst away
+/// (who is dropped knocks again a second later), more could not be seated in good time.
+fn listen(address: SocketAddr, connections_max: NonZeroU16) -> anyhow::Result<TcpListener> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
+        socket.listen(connections_max.get().into())?.into_std()
     };
     bind().with_context(|| format!("listening on {address}"))
 }
@@ -188,10 +189,11 @@ pub async fn start_inbox(
     let bound = Inbox::bind(settings, Arc::clone(clock)).await;
     let inbox = bound.with_context(|| format!("listening on {}", wanted.smtp))?;
     let captured = inbox.captured();
-    let listener = listen(wanted.http)?;
+    let settings = ServerSettings::default();
+    let listener = listen(wanted.http, settings.connections_max)?;
     let at = InboxAt { smtp: inbox.smtp_addr(), http: listener.local_addr()? };
     let table = move |table: &mut actix_web::web::ServiceConfig| http::inbox::configure(table, captured.clone());
-    let server = http::serve_table(listener, table, Arc::clone(clock), &ServerSettings::default(), INBOX_PAGES_GRACE)?;
+    let server = http::serve_table(listener, table, Arc::clone(clock), &settings, INBOX_PAGES_GRACE)?;
     tasks.spawn("inbox.smtp", Kind::Essential, inbox.run(until));
     run_server(server, tasks, "inbox.pages", tasks.soft(), || {});
     Ok(at)

@@ -24,8 +24,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// When seats are short, a client may keep its own this long without doing its part.
 const PRESSED_WAIT: Duration = Duration::from_millis(250);
-/// Bytes taken from a client in one turn of the dispatcher, so that one that sends many requests ahead costs little.
-const READ_AHEAD_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a body taken in one turn of the dispatcher.
+const BODY_BYTES_PER_TURN_MAX: usize = 16 << 10;
+/// The same where heads are expected: all that it holds are parsed at once, and a parsed head is large and costs time.
+const HEAD_BYTES_PER_TURN: usize = 2 << 10;
 /// A timer of ours is set anew before each use; this is only what it would do by itself.
 const TIMER_PERIOD: Duration = Duration::from_hours(1);
 
@@ -302,7 +304,9 @@ impl Drop for Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.write_pending || this.read_ahead >= READ_AHEAD_BYTES_MAX {
+        let body_unread = this.seat.body_unread.get();
+        let per_turn = if body_unread { BODY_BYTES_PER_TURN_MAX } else { HEAD_BYTES_PER_TURN };
+        if this.write_pending || this.read_ahead >= per_turn {
             this.read_put_off = true;
             return Poll::Pending;
         }
@@ -314,10 +318,19 @@ impl AsyncRead for Stream {
                 return Poll::Pending;
             }
         }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(cx, buffer);
-        this.read_ahead += buffer.filled().len() - before;
-        read
+        if body_unread {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut this.io).poll_read(cx, buffer);
+            this.read_ahead += buffer.filled().len() - before;
+            return read;
+        }
+        let mut bytes = [0; HEAD_BYTES_PER_TURN];
+        let room = buffer.remaining().min(HEAD_BYTES_PER_TURN - this.read_ahead);
+        let mut part = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut this.io).poll_read(cx, &mut part))?;
+        this.read_ahead += part.filled().len();
+        buffer.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
