@@ -42,7 +42,7 @@ use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
@@ -199,6 +199,17 @@ impl Store for SqliteStore {
         let packed = self.press.pack(&mut message.mime).await?;
         let secret = self.subject_secret;
         self.write("accepting a message", move |connection| accept::accept(connection, &secret, &message, &packed))
+            .await
+    }
+
+    async fn replay(
+        &self,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+        at: Timestamp,
+    ) -> Result<Option<Acceptance>, StoreError> {
+        let (tenant, idempotency) = (tenant.clone(), idempotency.clone());
+        self.read("looking up a key", move |connection| accept::first_answer(connection, &tenant, &idempotency, at))
             .await
     }
 
