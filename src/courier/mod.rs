@@ -52,6 +52,8 @@ pub struct Envelope {
     pub size: u64,
     /// Whether the mail holds bytes above 127 (BODY=8BITMIME, RFC 6152).
     pub eight_bit: bool,
+    /// Whether its header section does (RFC 6532), so that SMTPUTF8 is needed whatever the addresses are.
+    pub utf8_headers: bool,
 }
 
 /// Where the relay, not the mail, failed us.
@@ -134,7 +136,7 @@ pub enum NotOffered {
 /// What the relay lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
-    /// SMTPUTF8 (RFC 6531), which the local part needs.
+    /// SMTPUTF8 (RFC 6531), which a local part or the header section needs.
     Smtputf8,
     /// 8BITMIME (RFC 6152), which the content needs.
     EightBitMime,

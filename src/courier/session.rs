@@ -250,7 +250,7 @@ impl Session {
 }
 
 fn needs_smtputf8(envelope: &Envelope) -> bool {
-    envelope.sender.needs_smtputf8() || envelope.recipient.needs_smtputf8()
+    envelope.utf8_headers || envelope.sender.needs_smtputf8() || envelope.recipient.needs_smtputf8()
 }
 
 /// MAIL with the parameters this mail needs. Our own, since lettre's addresses know no quoted local part; ours cannot

@@ -157,6 +157,7 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
         recipient,
         size: u64::try_from(mime.len()).unwrap_or(u64::MAX),
         eight_bit: !mime.is_ascii(),
+        utf8_headers: !header_section(&mime).is_ascii(),
     };
     let offer = ground.courier.offer(&attempt.relay, &envelope);
     let offered = tokio::select! {
@@ -169,6 +170,12 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
         Ok(offered) => Ok((offered, mime, attempts)),
         Err(refusal) => Err(not_offered(ground, attempt, refusal, attempts)),
     }
+}
+
+/// Everything before the first empty line (RFC 5322 section 2.1).
+fn header_section(mime: &[u8]) -> &[u8] {
+    let end = mime.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(mime.len());
+    &mime[..end]
 }
 
 async fn load(ground: &Ground, attempt: &Attempt) -> Result<Outgoing, Early> {

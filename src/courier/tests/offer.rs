@@ -71,11 +71,26 @@ async fn mail_says_only_what_the_mail_needs() {
 }
 
 #[tokio::test]
+async fn headers_above_ascii_need_smtputf8_between_ascii_addresses_too() {
+    let script = [
+        welcome(&["8BITMIME", "SMTPUTF8"]),
+        vec![hear("MAIL FROM:<from@brand.example> BODY=8BITMIME SMTPUTF8"), say("250 ok"), hear("RCPT"), say("250 ok")],
+    ];
+    let relay = FakeRelay::follows(vec![script.concat()]).await;
+    let courier = courier_to(&relay, json!({}));
+    let envelope = Envelope { eight_bit: true, utf8_headers: true, ..envelope() };
+    assert!(courier.offer(&relay_name(), &envelope).await.is_ok());
+    drop(courier);
+    relay.heard().await;
+}
+
+#[tokio::test]
 async fn a_mail_the_relay_cannot_take_is_never_mentioned_to_it() {
     let relay = FakeRelay::follows(vec![welcome(&["SIZE 99"])]).await;
     let courier = courier_to(&relay, json!({}));
     for (envelope, unfit) in [
         (Envelope { recipient: "jürgen@x.example".parse().unwrap(), ..envelope() }, Unfit::Smtputf8),
+        (Envelope { utf8_headers: true, ..envelope() }, Unfit::Smtputf8),
         (Envelope { eight_bit: true, ..envelope() }, Unfit::EightBitMime),
         (envelope(), Unfit::Size),
     ] {
