@@ -128,9 +128,23 @@ pub enum NotOffered {
     /// A fresh session was lost, went silent or was garbled at MAIL or RCPT.
     Lost(Trouble),
     /// MAIL or RCPT was answered with something else than yes. Definite.
-    Refused(Reply),
+    Refused {
+        /// Which of the two.
+        command: RefusedCommand,
+        /// With what.
+        reply: Reply,
+    },
     /// This relay cannot take this mail: it lacks what the mail needs. Definite; nothing was said of it to the relay.
     Unfit(Unfit),
+}
+
+/// What a relay said no to before it was asked for the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedCommand {
+    /// MAIL: nothing was said of the recipient yet.
+    Mail,
+    /// RCPT: the answer may be about the recipient alone.
+    Rcpt,
 }
 
 /// What the relay lacks.
