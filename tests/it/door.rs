@@ -144,7 +144,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 #[test]
 fn an_idempotency_key_is_tied_to_the_message() {
     let gateway = gateway();
-    let headers = [("Idempotency-Key", "order-17")];
+    let headers = [("Idempotency-Key", "Zoë Müller: order 17")];
     let first = gateway.post_with(&mail("ann@customer.example"), &headers);
     let again = gateway.post_with(&mail("ann@customer.example"), &headers);
     assert_eq!((first.status, again.status), (202, 202));
@@ -154,7 +154,7 @@ fn an_idempotency_key_is_tied_to_the_message() {
     let key = [
         ("X-API-KEY", gateway.key.as_str()),
         ("Content-Type", "application/x-www-form-urlencoded"),
-        ("Idempotency-Key", "order-17"),
+        ("Idempotency-Key", "Zoë Müller: order 17"),
     ];
     let as_form = request("POST", &gateway.url("/v1/emails"), &key, Some(form.as_bytes()));
     assert_eq!(as_form.body, first.body, "the same parsed submission, however it was written");
