@@ -82,7 +82,20 @@ impl Intake {
         idempotency_key: Option<String>,
     ) -> Result<Acceptance, Refusal> {
         let tenant = self.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
-        let message = self.compose(tenant, actor, &submission, idempotency_key)?;
+        let now = self.clock.now();
+        let idempotency = idempotency_key.map(|key| Idempotency {
+            key,
+            fingerprint: fingerprint(&submission),
+            expires_at: now.checked_add(IDEMPOTENCY_KEPT).unwrap_or(Timestamp::MAX),
+        });
+        // Asked before any rule: what was accepted once is answered so again, also when its deadline has passed or the
+        // tenant's rules have changed since. `Store::accept` asks once more, for two that come at once.
+        if let Some(idempotency) = &idempotency
+            && let Some(answer) = self.store.replay(&tenant.id, idempotency, now).await.map_err(Refusal::Store)?
+        {
+            return Ok(answer);
+        }
+        let message = self.compose(tenant, actor, &submission, idempotency, now)?;
         let accepted = self.store.accept(message).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
@@ -95,9 +108,9 @@ impl Intake {
         tenant: &Tenant,
         actor: Actor,
         submission: &Submission,
-        idempotency_key: Option<String>,
+        idempotency: Option<Idempotency>,
+        now: Timestamp,
     ) -> Result<NewMessage, Refusal> {
-        let now = self.clock.now();
         let from = submission.from.as_ref().unwrap_or(&tenant.from);
         if !tenant.allows_sender(&from.address) {
             return Err(Refusal::SenderNotAllowed);
@@ -138,11 +151,7 @@ impl Intake {
             mime_sha256: Sha256::digest(&mime).into(),
             mime,
             entry: if allowed { Entry::Queued } else { Entry::Suppressed(Reason::NotAllowed) },
-            idempotency: idempotency_key.map(|key| Idempotency {
-                key,
-                fingerprint: fingerprint(submission),
-                expires_at: now.checked_add(IDEMPOTENCY_KEPT).unwrap_or(Timestamp::MAX),
-            }),
+            idempotency,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What an operator reads: log lines on standard error, error chains, and where a panic happened.
 //!
 //! Only our own crate speaks below `warn`: a dependency's debug lines may hold addresses or contents, ours may not.
-//! Recipients appear as [`crate::domain::masked::Masked`].
+//! No line names a recipient: a message is known by its id.
 
 use std::fmt;
 use std::io::IsTerminal as _;

@@ -52,6 +52,8 @@ pub struct Envelope {
     pub size: u64,
     /// Whether the mail holds bytes above 127 (BODY=8BITMIME, RFC 6152).
     pub eight_bit: bool,
+    /// Whether its header section does (RFC 6532), so that SMTPUTF8 is needed whatever the addresses are.
+    pub utf8_headers: bool,
 }
 
 /// Where the relay, not the mail, failed us.
@@ -126,15 +128,29 @@ pub enum NotOffered {
     /// A fresh session was lost, went silent or was garbled at MAIL or RCPT.
     Lost(Trouble),
     /// MAIL or RCPT was answered with something else than yes. Definite.
-    Refused(Reply),
+    Refused {
+        /// Which of the two.
+        command: RefusedCommand,
+        /// With what.
+        reply: Reply,
+    },
     /// This relay cannot take this mail: it lacks what the mail needs. Definite; nothing was said of it to the relay.
     Unfit(Unfit),
+}
+
+/// What a relay said no to before it was asked for the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedCommand {
+    /// MAIL: nothing was said of the recipient yet.
+    Mail,
+    /// RCPT: the answer may be about the recipient alone.
+    Rcpt,
 }
 
 /// What the relay lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
-    /// SMTPUTF8 (RFC 6531), which the local part needs.
+    /// SMTPUTF8 (RFC 6531), which a local part or the header section needs.
     Smtputf8,
     /// 8BITMIME (RFC 6152), which the content needs.
     EightBitMime,

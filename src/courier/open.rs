@@ -13,6 +13,7 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::Auth;
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret, SecretString};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -25,6 +26,12 @@ use super::{Stage, Trouble, TroubleKind};
 
 /// How many addresses of one relay are tried.
 const ADDRESSES_MAX: usize = 8;
+/// How long a connection is silent before the system asks whether the relay is still there.
+pub(super) const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// How long it waits before it asks again.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it asks before it calls the connection lost.
+pub(super) const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Opens a session. `tls` is there unless the relay's mode is `none`.
 pub(super) async fn open(settings: &RelaySettings, tls: Option<&TlsClient>) -> Result<Session, Trouble> {
@@ -68,6 +75,7 @@ async fn connect(settings: &RelaySettings) -> Result<TcpStream, TroubleKind> {
                 // SMTP is a dialogue of small packets; each would wait for the other side's delayed acknowledgement of
                 // the one before, 40 ms a mail.
                 stream.set_nodelay(true).map_err(|error| trouble_of(&error))?;
+                keep_alive(&stream).map_err(|error| trouble_of(&error))?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = trouble_of(&error),
@@ -75,6 +83,16 @@ async fn connect(settings: &RelaySettings) -> Result<TcpStream, TroubleKind> {
         }
     }
     Err(last)
+}
+
+/// Lets the system notice a relay that lost its power or its route. It never says that it is gone, and after a content
+/// was sent, silence alone would hold the session for the whole of `data_timeout`.
+fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 fn hello_name(settings: &RelaySettings, local: IpAddr) -> ClientId {

@@ -18,7 +18,7 @@ use super::replies::RawReply;
 use super::settings::{AuthMechanism, RelaySettings};
 use super::wire::Wire;
 use super::{Carried, Envelope, Stage, Trouble, TroubleKind, Unfit};
-use crate::domain::reply::{Meaning, Reply, Wanted, meaning};
+use crate::domain::reply::{Asked, Meaning, Reply, meaning};
 
 /// Longest wait for the answer to QUIT: nothing depends on it.
 pub(super) const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -177,7 +177,7 @@ impl Session {
             self.command(STAGE, &mail).await?
         };
         let mail_reply = Reply::from(mail_reply);
-        if meaning(&mail_reply, Wanted::Completion) != Meaning::Accepted {
+        if meaning(&mail_reply, Asked::Mail) != Meaning::Accepted {
             if pipelined && self.is_sound() {
                 // RCPT was said already; whatever the relay makes of it, MAIL's answer is the mail's. Should this one
                 // be lost, the session is broken and the answer stands.
@@ -187,7 +187,7 @@ impl Session {
         }
         let rcpt_reply = if pipelined { self.next_reply(STAGE).await? } else { self.command(STAGE, &rcpt).await? };
         let rcpt_reply = Reply::from(rcpt_reply);
-        if meaning(&rcpt_reply, Wanted::Completion) == Meaning::Accepted {
+        if meaning(&rcpt_reply, Asked::Rcpt) == Meaning::Accepted {
             Ok(Answer::Accepted)
         } else {
             Ok(Answer::RcptRefused(rcpt_reply))
@@ -200,7 +200,7 @@ impl Session {
             Ok(reply) => Reply::from(reply),
             Err(trouble) => return Carried::Lost(trouble),
         };
-        if meaning(&reply, Wanted::GoAhead) != Meaning::Accepted {
+        if meaning(&reply, Asked::Data) != Meaning::Accepted {
             if reply.code < 400 {
                 // Neither yes nor no: who knows what it waits for.
                 self.condition = Condition::Broken;
@@ -250,7 +250,7 @@ impl Session {
 }
 
 fn needs_smtputf8(envelope: &Envelope) -> bool {
-    envelope.sender.needs_smtputf8() || envelope.recipient.needs_smtputf8()
+    envelope.utf8_headers || envelope.sender.needs_smtputf8() || envelope.recipient.needs_smtputf8()
 }
 
 /// MAIL with the parameters this mail needs. Our own, since lettre's addresses know no quoted local part; ours cannot

@@ -12,8 +12,9 @@ use super::content::Content;
 use super::pool::{Leased, RelayPool};
 use super::session::{Answer, CLOSING};
 use super::settings::{AuthMechanism, RelaySettings, TlsMode};
-use super::{Carried, Courier, Envelope, NotOffered, Offered, Stage, Trouble, TroubleKind, tls};
+use super::{Carried, Courier, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind, tls};
 use crate::domain::ids::RelayName;
+use crate::domain::reply::Reply;
 
 /// A relay cannot be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -167,11 +168,14 @@ fn fit(leased: Leased, envelope: &Envelope) -> Result<Leased, NotOffered> {
 fn answered(leased: Leased, answer: Answer) -> Result<Box<dyn Offered>, NotOffered> {
     match answer {
         Answer::Accepted => Ok(Box::new(OfferedMail(leased))),
-        Answer::MailRefused(reply) | Answer::RcptRefused(reply) => {
-            leased.give_back();
-            Err(NotOffered::Refused(reply))
-        }
+        Answer::MailRefused(reply) => Err(refused(leased, RefusedCommand::Mail, reply)),
+        Answer::RcptRefused(reply) => Err(refused(leased, RefusedCommand::Rcpt, reply)),
     }
+}
+
+fn refused(leased: Leased, command: RefusedCommand, reply: Reply) -> NotOffered {
+    leased.give_back();
+    NotOffered::Refused { command, reply }
 }
 
 /// A mail that the relay would take.

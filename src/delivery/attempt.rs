@@ -14,15 +14,19 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::courier::{Carried, Courier, Envelope, NotOffered, Offered, Trouble, Unfit};
+use crate::courier::{
+    Carried, Courier, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind, Unfit,
+};
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::PerLane;
 use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settled, Settlement, Verdict};
-use crate::domain::reply::{Meaning, Reply, Wanted, meaning};
+use crate::domain::reply::{Asked, Meaning, Reply, meaning};
 use crate::domain::retry;
 use crate::domain::tenant::Tenant;
 use crate::store::{CommitPoint, Store, StoreError};
 
+/// Service not available, closing (RFC 5321 section 3.8): the relay speaks of itself, not of the mail.
+const CLOSING: u16 = 421;
 /// How long a settlement that could not be written waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_millis(250);
 
@@ -170,6 +174,7 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
         recipient,
         size: u64::try_from(mime.len()).unwrap_or(u64::MAX),
         eight_bit: !mime.is_ascii(),
+        utf8_headers: !header_section(&mime).is_ascii(),
     };
     let offer = ground.courier.offer(&attempt.relay, &envelope);
     let offered = tokio::select! {
@@ -182,6 +187,12 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
         Ok(offered) => Ok((offered, mime, attempts)),
         Err(refusal) => Err(not_offered(ground, attempt, refusal, attempts)),
     }
+}
+
+/// Everything before the first empty line (RFC 5322 section 2.1).
+fn header_section(mime: &[u8]) -> &[u8] {
+    let end = mime.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(mime.len());
+    &mime[..end]
 }
 
 async fn load(ground: &Ground, attempt: &Attempt) -> Result<Outgoing, Early> {
@@ -207,15 +218,7 @@ fn not_offered(ground: &Ground, attempt: &Attempt, refusal: NotOffered, spent: u
             let outcome = deferred(ground, attempt, Reason::ConnectionLost, None, spent);
             Early::Outcome(outcome, Word::Failed(trouble))
         }
-        NotOffered::Refused(reply) => match meaning(&reply, Wanted::Completion) {
-            Meaning::RelayRefusesUs => {
-                Early::GiveBack(GiveBack::RelayDown(format!("the relay refuses us: {}", reply.code)))
-            }
-            Meaning::Permanent => Early::Outcome(bounced(reply), Word::Well),
-            Meaning::Accepted | Meaning::Transient => {
-                Early::Outcome(deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
-            }
-        },
+        NotOffered::Refused { command, reply } => refused(ground, attempt, command, reply, spent),
         NotOffered::Unfit(unfit) => {
             let reason = match unfit {
                 Unfit::Smtputf8 => Reason::Smtputf8Needed,
@@ -227,17 +230,45 @@ fn not_offered(ground: &Ground, attempt: &Attempt, refusal: NotOffered, spent: u
     }
 }
 
+/// What a no to MAIL or RCPT means. Nothing was said of the recipient at MAIL: what the relay says of itself there
+/// costs no attempt. At RCPT it may be about this recipient alone, so an attempt is spent whatever is said.
+fn refused(ground: &Ground, attempt: &Attempt, command: RefusedCommand, reply: Reply, spent: u32) -> Early {
+    let asked = match command {
+        RefusedCommand::Mail => Asked::Mail,
+        RefusedCommand::Rcpt => Asked::Rcpt,
+    };
+    let word = match (reply.code, command) {
+        // The courier has tried a fresh session already.
+        (CLOSING, RefusedCommand::Mail) => {
+            return Early::GiveBack(GiveBack::RelayDown(format!("the relay closes at MAIL: {CLOSING}")));
+        }
+        (CLOSING, RefusedCommand::Rcpt) => {
+            Word::Failed(Trouble { stage: Stage::Envelope, kind: TroubleKind::Refused(CLOSING) })
+        }
+        _ => Word::Well,
+    };
+    match meaning(&reply, asked) {
+        Meaning::RelayRefusesUs => {
+            Early::GiveBack(GiveBack::RelayDown(format!("the relay refuses us: {}", reply.code)))
+        }
+        Meaning::Permanent => Early::Outcome(bounced(reply), word),
+        Meaning::Accepted | Meaning::Transient => {
+            Early::Outcome(deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), word)
+        }
+    }
+}
+
 /// What the content's journey means for the message. A reply is definite; only a lost one is unknown.
 fn judge(ground: &Ground, attempt: &Attempt, carried: Carried, spent: u32) -> (Outcome, Word) {
     match carried {
-        Carried::Answered(reply) => match meaning(&reply, Wanted::Completion) {
+        Carried::Answered(reply) => match meaning(&reply, Asked::Dot) {
             Meaning::Accepted => (Outcome::Relayed { reply }, Word::Well),
             Meaning::Permanent => (bounced(reply), Word::Well),
             Meaning::Transient | Meaning::RelayRefusesUs => {
                 (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
             }
         },
-        Carried::DataRefused(reply) => match meaning(&reply, Wanted::GoAhead) {
+        Carried::DataRefused(reply) => match meaning(&reply, Asked::Data) {
             Meaning::Permanent => (bounced(reply), Word::Well),
             Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs => {
                 (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::courier::{Carried, Envelope, NotOffered, Offered, Stage, Trouble, TroubleKind};
+use crate::courier::{Carried, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
@@ -24,8 +24,8 @@ use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 enum Next {
     /// Takes it.
     Take,
-    /// Answers RCPT with this.
-    Refuse(u16, &'static str),
+    /// Answers this command with this.
+    Refuse(RefusedCommand, u16, &'static str),
     /// Takes RCPT after so much time has passed.
     Late(Duration),
     /// Never answers RCPT.
@@ -75,7 +75,9 @@ impl Courier for ToldCourier {
         let panics = matches!(next, Next::PanicInContent);
         match next {
             Next::Take | Next::PanicInContent => {}
-            Next::Refuse(code, text) => return Err(NotOffered::Refused(Reply::new(code, text.to_owned()))),
+            Next::Refuse(command, code, text) => {
+                return Err(NotOffered::Refused { command, reply: Reply::new(code, text.to_owned()) });
+            }
             Next::Late(by) => self.clock.advance(by),
             Next::Hang => std::future::pending().await,
             Next::Down => {
@@ -245,7 +247,7 @@ async fn a_mail_whose_deadline_passes_while_the_relay_thinks_is_withdrawn_and_ex
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deferred_mail_is_tried_again_when_due_and_not_before() {
-    let stage = House::with([Next::Refuse(450, "4.2.0 later")]);
+    let stage = House::with([Next::Refuse(RefusedCommand::Rcpt, 450, "4.2.0 later")]);
     let id = stage.accept().await;
     let deferred = stage.until(id, |message| message.status == Status::Deferred).await;
     let wait = Duration::try_from(deferred.next_attempt_at.unwrap().duration_since(start_of_time())).unwrap();
@@ -298,8 +300,48 @@ async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_refuses_us_ends_no_mail() {
-    let stage = House::with([Next::Refuse(530, "5.7.0 Authentication required")]);
+    let stage = House::with([Next::Refuse(RefusedCommand::Mail, 530, "5.7.0 Authentication required")]);
     let id = stage.accept().await;
+    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_relay_says_of_itself_at_rcpt_is_spent_like_any_other_refusal() {
+    for (code, text) in
+        [(454, "4.7.1 Relay access denied"), (421, "4.7.0 too many"), (530, "5.7.0 Authentication required")]
+    {
+        let stage = House::with([Next::Refuse(RefusedCommand::Rcpt, code, text)]);
+        let id = stage.accept().await;
+        let deferred = stage.until(id, |message| message.status == Status::Deferred).await;
+        assert_eq!((deferred.attempts, deferred.reason), (1, Some(Reason::RelayRefused)), "{code}");
+        stage.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_always_refused_as_relaying_does_not_stop_the_others() {
+    let refuse = || Next::Refuse(RefusedCommand::Rcpt, 454, "4.7.1 Relay access denied");
+    let stage = House::with((0..5).map(|_| refuse()));
+    for _ in 0..5 {
+        let id = stage.accept().await;
+        stage.until(id, |message| message.status == Status::Deferred).await;
+    }
+    let other = stage.accept().await;
+    let now = stage.clock.now();
+    stage.until(other, |message| message.status == Status::Relayed).await;
+    assert!(stage.clock.now().duration_since(now) < jiff::SignedDuration::from_millis(100), "no breaker was open");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_closes_at_mail_costs_no_attempts() {
+    let closing = || Next::Refuse(RefusedCommand::Mail, 421, "4.3.2 shutting down");
+    let stage = House::with([closing(), closing(), closing()]);
+    let id = stage.accept().await;
+    stage.until_courier(|told| told.offered == 3).await;
+    assert_eq!(stage.message(id).await.attempts, 0);
+    stage.clock.advance(Duration::from_secs(1));
     assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
     stage.stop().await;
 }

@@ -5,7 +5,6 @@ pub mod audit;
 pub mod ids;
 pub mod key;
 pub mod lane;
-pub mod masked;
 pub mod media_type;
 pub mod message;
 pub mod quantity;

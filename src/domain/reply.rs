@@ -128,30 +128,38 @@ pub enum Meaning {
     RelayRefusesUs,
 }
 
-/// What the answer to a command that wants 2yz (DATA: 354) means. Total; temporary unless certainly permanent.
+/// What the answer to what was asked means. Total; temporary unless certainly permanent.
 ///
 /// A 5yz is permanent unless its enhanced code says 4.y.z; a 4yz is transient whatever its enhanced code says, since
 /// RFC 5321 section 4.2.1 gives the basic code the last word on trying again. Codes that speak of the dialogue rather
 /// than of the mail (RFC 5321 500–504, RFC 4954 530–538) never end a message.
+///
+/// The relay refuses *us* only before it has heard of a recipient, or when it has taken one: the answer to RCPT may
+/// always be about that recipient alone (Postfix says `454 4.7.1 Relay access denied` there), and a mail that is given
+/// back unspent over its own recipient would be tried for ever and keep the relay's breaker open for all others.
 #[must_use]
-pub fn meaning(reply: &Reply, wanted: Wanted) -> Meaning {
-    match (reply.code, wanted) {
-        (250..=252, Wanted::Completion) | (354, Wanted::GoAhead) => Meaning::Accepted,
-        (432 | 454 | 530 | 534 | 535 | 538, _) => Meaning::RelayRefusesUs,
-        (500 | 502 | 503 | 504, _) => Meaning::Transient,
+pub fn meaning(reply: &Reply, asked: Asked) -> Meaning {
+    match (reply.code, asked) {
+        (250..=252, Asked::Mail | Asked::Rcpt | Asked::Dot) | (354, Asked::Data) => Meaning::Accepted,
+        (530 | 534 | 535 | 538, Asked::Mail | Asked::Data) => Meaning::RelayRefusesUs,
+        (500 | 502 | 503 | 504 | 530 | 534 | 535 | 538, _) => Meaning::Transient,
         (500..=599, _) if reply.enhanced.is_none_or(|enhanced| enhanced.class != 4) => Meaning::Permanent,
         // 4yz, 5yz with 4.y.z, and whatever no relay should say here (1yz, 2yz to DATA, 3yz to RCPT, 6yz …).
         _ => Meaning::Transient,
     }
 }
 
-/// Which reply the command asks for.
+/// What the relay was asked, and which reply says yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// 250, 251 or 252: MAIL, RCPT, the final dot.
-    Completion,
-    /// 354: DATA.
-    GoAhead,
+pub enum Asked {
+    /// MAIL: 250, 251 or 252.
+    Mail,
+    /// RCPT: the same.
+    Rcpt,
+    /// DATA: 354.
+    Data,
+    /// The final dot: as MAIL.
+    Dot,
 }
 
 #[cfg(test)]
@@ -162,31 +170,48 @@ mod tests {
         Reply::new(code, text.to_owned())
     }
 
+    const ASKED: [Asked; 4] = [Asked::Mail, Asked::Rcpt, Asked::Data, Asked::Dot];
+
     #[test]
     fn every_code_means_something_and_only_certain_refusals_are_permanent() {
-        for code in 0..=999 {
-            let meant = meaning(&reply(code, "x"), Wanted::Completion);
+        for (code, asked) in (0..=999).flat_map(|code| ASKED.map(|asked| (code, asked))) {
+            let meant = meaning(&reply(code, "x"), asked);
             assert_eq!(
                 meant == Meaning::Permanent,
                 (500..600).contains(&code) && ![500, 502, 503, 504, 530, 534, 535, 538].contains(&code),
-                "{code}"
+                "{code} to {asked:?}"
             );
-            assert_eq!(meant == Meaning::Accepted, (250..=252).contains(&code), "{code}");
+            let yes = if asked == Asked::Data { 354..=354 } else { 250..=252 };
+            assert_eq!(meant == Meaning::Accepted, yes.contains(&code), "{code} to {asked:?}");
         }
     }
 
     #[test]
+    fn the_relay_refuses_us_only_where_no_recipient_can_be_meant() {
+        for (code, asked) in (0..=999).flat_map(|code| ASKED.map(|asked| (code, asked))) {
+            let refuses_us = [530, 534, 535, 538].contains(&code) && matches!(asked, Asked::Mail | Asked::Data);
+            let meant = meaning(&reply(code, "5.7.0 x"), asked);
+            assert_eq!(meant == Meaning::RelayRefusesUs, refuses_us, "{code} to {asked:?}");
+        }
+        for asked in ASKED {
+            assert_eq!(meaning(&reply(454, "4.7.1 Relay access denied"), asked), Meaning::Transient);
+            assert_eq!(meaning(&reply(432, "4.7.12 a password transition is needed"), asked), Meaning::Transient);
+        }
+        assert_eq!(meaning(&reply(530, "5.7.0 Authentication required"), Asked::Rcpt), Meaning::Transient);
+    }
+
+    #[test]
     fn the_enhanced_code_softens_but_never_hardens() {
-        assert_eq!(meaning(&reply(550, "4.2.2 full"), Wanted::Completion), Meaning::Transient);
-        assert_eq!(meaning(&reply(550, "5.1.1 no"), Wanted::Completion), Meaning::Permanent);
-        assert_eq!(meaning(&reply(450, "5.1.1 soft bounce"), Wanted::Completion), Meaning::Transient);
+        assert_eq!(meaning(&reply(550, "4.2.2 full"), Asked::Rcpt), Meaning::Transient);
+        assert_eq!(meaning(&reply(550, "5.1.1 no"), Asked::Rcpt), Meaning::Permanent);
+        assert_eq!(meaning(&reply(450, "5.1.1 soft bounce"), Asked::Rcpt), Meaning::Transient);
         assert_eq!(
-            meaning(&reply(530, "5.7.0 Must issue a STARTTLS command first"), Wanted::Completion),
+            meaning(&reply(530, "5.7.0 Must issue a STARTTLS command first"), Asked::Mail),
             Meaning::RelayRefusesUs
         );
-        assert_eq!(meaning(&reply(354, "go"), Wanted::Completion), Meaning::Transient);
-        assert_eq!(meaning(&reply(250, "ok"), Wanted::GoAhead), Meaning::Transient);
-        assert_eq!(meaning(&reply(354, "go"), Wanted::GoAhead), Meaning::Accepted);
+        assert_eq!(meaning(&reply(354, "go"), Asked::Rcpt), Meaning::Transient);
+        assert_eq!(meaning(&reply(250, "ok"), Asked::Data), Meaning::Transient);
+        assert_eq!(meaning(&reply(354, "go"), Asked::Data), Meaning::Accepted);
     }
 
     #[test]

@@ -40,10 +40,6 @@ pub enum Kind {
     MethodNotAllowed,
     /// The request did not arrive in time.
     Timeout,
-    /// Its attempt is past the commit point.
-    InFlight,
-    /// Its state does not allow this.
-    WrongState,
     /// It was there and has been removed.
     Gone,
     /// The body is larger than `request_body_max`.
@@ -54,8 +50,6 @@ pub enum Kind {
     Invalid,
     /// The idempotency key is bound to another submission.
     IdempotencyMismatch,
-    /// Too many.
-    RateLimited,
     /// A defect of ours.
     Internal,
     /// The store is away; nothing was accepted.
@@ -74,8 +68,6 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here")
             }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request did not arrive in time"),
-            Self::InFlight => (StatusCode::CONFLICT, "in-flight", "An attempt is past its commit point"),
-            Self::WrongState => (StatusCode::CONFLICT, "wrong-state", "The message's state does not allow this"),
             Self::Gone => (StatusCode::GONE, "gone", "It has been removed"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
             Self::UnsupportedMediaType => {
@@ -85,7 +77,6 @@ impl Kind {
             Self::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The key was used for another submission")
             }
-            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
             Self::NotPersisted => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not-persisted", "Nothing could be kept; try again")
@@ -104,7 +95,6 @@ impl Kind {
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
             StatusCode::UNPROCESSABLE_ENTITY => Self::Invalid,
-            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited,
             StatusCode::SERVICE_UNAVAILABLE => Self::NotPersisted,
             other if other.is_server_error() => Self::Internal,
             _ => Self::Malformed,

@@ -31,7 +31,7 @@ use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 /// What went wrong in the store. Messages never hold addresses or contents.
@@ -207,6 +207,17 @@ pub trait Store: Send + Sync + 'static {
     /// ([`Acceptance::Replayed`]) or, bound to another fingerprint, with [`Acceptance::IdempotencyMismatch`]; nothing
     /// is kept then.
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
+
+    /// What a submission under this key was answered, when the key is known and has not expired at `at`: the first
+    /// receipt ([`Acceptance::Replayed`]) or [`Acceptance::IdempotencyMismatch`]. Keeps nothing.
+    ///
+    /// For economy and for rules that may have changed since; [`Store::accept`] decides between two that come at once.
+    async fn replay(
+        &self,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+        at: Timestamp,
+    ) -> Result<Option<Acceptance>, StoreError>;
 
     // --- delivery ---
 

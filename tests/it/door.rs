@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use postern::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, House, Inbox, free_port, mail, request, wait_within};
@@ -143,7 +144,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 #[test]
 fn an_idempotency_key_is_tied_to_the_message() {
     let gateway = gateway();
-    let headers = [("Idempotency-Key", "order-17")];
+    let headers = [("Idempotency-Key", "Zoë Müller: order 17")];
     let first = gateway.post_with(&mail("ann@customer.example"), &headers);
     let again = gateway.post_with(&mail("ann@customer.example"), &headers);
     assert_eq!((first.status, again.status), (202, 202));
@@ -153,7 +154,7 @@ fn an_idempotency_key_is_tied_to_the_message() {
     let key = [
         ("X-API-KEY", gateway.key.as_str()),
         ("Content-Type", "application/x-www-form-urlencoded"),
-        ("Idempotency-Key", "order-17"),
+        ("Idempotency-Key", "Zoë Müller: order 17"),
     ];
     let as_form = request("POST", &gateway.url("/v1/emails"), &key, Some(form.as_bytes()));
     assert_eq!(as_form.body, first.body, "the same parsed submission, however it was written");
@@ -165,6 +166,35 @@ fn an_idempotency_key_is_tied_to_the_message() {
     );
     let all = gateway.get("/v1/emails").json();
     assert_eq!(all["items"].as_array().unwrap().len(), 1, "{all}");
+}
+
+#[test]
+fn a_repeat_is_answered_as_before_when_its_deadline_has_passed_and_when_its_sender_is_no_longer_allowed() {
+    let house = House::new(free_port(), "");
+    let gateway = house.serve();
+    let key = gateway.key.clone();
+    let mut body = mail("ann@customer.example");
+    body["from"] = json!("wallet@demo.example");
+    body["deliverBy"] = json!((SystemClock.now() + Duration::from_secs(2)).to_string());
+    let headers = [("Idempotency-Key", "order-17")];
+    let first = gateway.post_with(&body, &headers);
+    assert_eq!(first.status, 202, "{}", first.json());
+    gateway.wait_for_status(first.json()["id"].as_str().unwrap(), "expired");
+    assert_problem(&gateway.post(&body), 422, "invalid");
+    let repeats = |gateway: &Gateway| {
+        let again = gateway.post_with(&body, &headers);
+        assert_eq!((again.status, &again.body), (202, &first.body), "{}", again.json());
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    };
+    repeats(&gateway);
+    gateway.stop();
+    let path = house.config().join("tenants/demo.toml");
+    let tenant = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, tenant.replace("demo.example", "brand.example")).unwrap();
+    let gateway = house.serve_with(key);
+    assert_problem(&gateway.post(&body), 403, "forbidden");
+    repeats(&gateway);
+    gateway.stop();
 }
 
 #[test]

@@ -155,6 +155,23 @@ fn invalid_text_and_deep_json_are_malformed_and_nothing_panics() {
 }
 
 #[test]
+fn an_address_above_ascii_in_a_header_alone_asks_the_relay_for_smtputf8() {
+    let inbox = Inbox::start();
+    let gateway = House::new(inbox.smtp, "").serve_keeping();
+    for (field, address, smtputf8) in [
+        ("replyTo", "zoë@demo.example", true),
+        ("replyTo", "Zoë <zoe@bücher.example>", false),
+        ("from", "zoë@demo.example", true),
+    ] {
+        let id = gateway.send_as("ann@customer.example", &json!({field: address, "Body": "grüße"}));
+        let message = gateway.wait_for_status(&id, "relayed");
+        let captured = inbox.messages(1);
+        assert_eq!(captured[0]["messageId"], message["messageId"]);
+        assert_eq!(captured[0]["envelope"]["parameters"]["smtputf8"], json!(smtputf8), "{address}: {}", captured[0]);
+    }
+}
+
+#[test]
 fn odd_addresses_are_mailed_or_refused_never_bent() {
     let inbox = Inbox::start();
     let gateway = House::new(inbox.smtp, "").serve_keeping();

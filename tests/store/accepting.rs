@@ -81,6 +81,24 @@ on_every_database! {
         accept(store, later).await;
     }
 
+    async fn a_key_answers_before_anything_is_kept_until_it_is_forgotten(home) {
+        let store = &*home.store;
+        let mut first = mail("ann@example.com");
+        first.idempotency = Some(idempotency("key", 1));
+        let receipt = accept(store, first).await;
+        for (of, key, fingerprint, now, answer) in [
+            ("demo", "key", 1, 1, Some(Acceptance::Replayed(receipt.clone()))),
+            ("demo", "key", 1, 499, Some(Acceptance::Replayed(receipt))),
+            ("demo", "key", 2, 1, Some(Acceptance::IdempotencyMismatch)),
+            ("demo", "key", 1, 500, None),
+            ("demo", "Key", 1, 1, None),
+            ("other", "key", 1, 1, None),
+        ] {
+            let answered = store.replay(&tenant(of), &idempotency(key, fingerprint), at(now)).await.unwrap();
+            assert_eq!(answered, answer, "{of} {key} {fingerprint} {now}");
+        }
+    }
+
     async fn five_hundred_accepted_at_once_each_get_their_own_answer(home) {
         let store = &*home.store;
         let messages: Vec<_> = (0..500).map(|n| mail(&format!("user{n}@example.com"))).collect();

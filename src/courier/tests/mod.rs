@@ -36,6 +36,7 @@ fn envelope() -> Envelope {
         recipient: "to@person.example".parse().unwrap(),
         size: 100,
         eight_bit: false,
+        utf8_headers: false,
     }
 }
 

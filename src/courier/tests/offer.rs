@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::fake_relay::*;
 use super::*;
 
+fn refused(command: RefusedCommand, code: u16, text: &str) -> NotOffered {
+    NotOffered::Refused { command, reply: Reply::new(code, text.to_owned()) }
+}
+
 #[tokio::test]
 async fn a_mail_is_said_command_by_command_where_pipelining_is_not_offered() {
     let script = [
@@ -43,8 +47,8 @@ async fn the_envelope_is_said_in_one_go_where_pipelining_is_offered_but_never_da
     let relay = FakeRelay::follows(vec![script.concat()]).await;
     let courier = courier_to(&relay, json!({}));
     reply_of(carried(&courier).await);
-    assert_eq!(not_offered(&courier).await, NotOffered::Refused(Reply::new(550, "5.1.1 nobody".into())));
-    assert_eq!(not_offered(&courier).await, NotOffered::Refused(Reply::new(451, "4.7.1 later".into())));
+    assert_eq!(not_offered(&courier).await, refused(RefusedCommand::Rcpt, 550, "5.1.1 nobody"));
+    assert_eq!(not_offered(&courier).await, refused(RefusedCommand::Mail, 451, "4.7.1 later"));
     drop(offered(&courier).await);
     assert_eq!(relay.heard().await.len(), 1);
 }
@@ -71,11 +75,26 @@ async fn mail_says_only_what_the_mail_needs() {
 }
 
 #[tokio::test]
+async fn headers_above_ascii_need_smtputf8_between_ascii_addresses_too() {
+    let script = [
+        welcome(&["8BITMIME", "SMTPUTF8"]),
+        vec![hear("MAIL FROM:<from@brand.example> BODY=8BITMIME SMTPUTF8"), say("250 ok"), hear("RCPT"), say("250 ok")],
+    ];
+    let relay = FakeRelay::follows(vec![script.concat()]).await;
+    let courier = courier_to(&relay, json!({}));
+    let envelope = Envelope { eight_bit: true, utf8_headers: true, ..envelope() };
+    assert!(courier.offer(&relay_name(), &envelope).await.is_ok());
+    drop(courier);
+    relay.heard().await;
+}
+
+#[tokio::test]
 async fn a_mail_the_relay_cannot_take_is_never_mentioned_to_it() {
     let relay = FakeRelay::follows(vec![welcome(&["SIZE 99"])]).await;
     let courier = courier_to(&relay, json!({}));
     for (envelope, unfit) in [
         (Envelope { recipient: "jürgen@x.example".parse().unwrap(), ..envelope() }, Unfit::Smtputf8),
+        (Envelope { utf8_headers: true, ..envelope() }, Unfit::Smtputf8),
         (Envelope { eight_bit: true, ..envelope() }, Unfit::EightBitMime),
         (envelope(), Unfit::Size),
     ] {
@@ -99,7 +118,7 @@ async fn a_definite_answer_is_understood_however_it_is_written() {
         let relay = FakeRelay::follows(vec![script.concat()]).await;
         let courier = courier_to(&relay, json!({}));
         let not = not_offered(&courier).await;
-        assert_eq!(not, NotOffered::Refused(Reply::new(code, text.into())), "{}", raw.escape_ascii());
+        assert_eq!(not, refused(RefusedCommand::Rcpt, code, text), "{}", raw.escape_ascii());
     }
 }
 
@@ -188,7 +207,7 @@ async fn an_envelope_is_offered_once_more_when_a_used_session_had_ended() {
 async fn closing_is_an_answer_on_a_new_session_and_once_rcpt_is_answered() {
     let relay = FakeRelay::follows(vec![[welcome(&[]), vec![hear("MAIL"), say("421 busy")]].concat()]).await;
     let courier = courier_to(&relay, json!({}));
-    assert_eq!(not_offered(&courier).await, NotOffered::Refused(Reply::new(421, "busy".into())));
+    assert_eq!(not_offered(&courier).await, refused(RefusedCommand::Mail, 421, "busy"));
     assert_eq!(courier.only_pool().idle_count(), 0);
     relay.heard().await;
 
@@ -198,7 +217,7 @@ async fn closing_is_an_answer_on_a_new_session_and_once_rcpt_is_answered() {
     let relay = FakeRelay::follows(vec![script.concat()]).await;
     let courier = courier_to(&relay, json!({}));
     offered(&courier).await.withdraw().await;
-    assert_eq!(not_offered(&courier).await, NotOffered::Refused(Reply::new(421, "busy".into())));
+    assert_eq!(not_offered(&courier).await, refused(RefusedCommand::Rcpt, 421, "busy"));
     relay.heard().await;
 }
 

@@ -107,3 +107,18 @@ async fn after_the_end_no_session_is_kept() {
     assert_eq!(courier.only_pool().idle_count(), 0);
     assert_eq!(relay.heard().await[0].lines.last().map(String::as_str), Some("QUIT"));
 }
+
+#[tokio::test]
+async fn a_relay_that_lost_its_power_is_noticed_by_its_silence() {
+    let relay = FakeRelay::follows(vec![serving()]).await;
+    let session = open::open(&settings(relay.port(), json!({})), None).await.unwrap();
+    session.wire.line(|line| {
+        let socket = socket2::SockRef::from(line.socket());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), open::KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), open::KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), open::KEEPALIVE_RETRIES);
+    });
+    session.quit().await;
+    relay.heard().await;
+}

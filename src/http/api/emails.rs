@@ -41,7 +41,7 @@ pub async fn submit(
     accepted(&acceptance)
 }
 
-/// The key of the header, 1 to 255 visible ASCII characters.
+/// The key of the header: up to 255 characters of UTF-8 without control characters. An empty one is none.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let wrong = |detail| Problem::invalid(vec![FieldError::new("/Idempotency-Key", detail)]);
     let mut given = headers.get_all(IDEMPOTENCY_KEY);
@@ -49,11 +49,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if given.next().is_some() {
         return Err(wrong("given twice"));
     }
-    let key = value.as_bytes();
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_CHARS_MAX || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(wrong("1 to 255 visible ASCII characters"));
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok("") => Ok(None),
+        Ok(key) if key.chars().count() <= IDEMPOTENCY_KEY_CHARS_MAX && !key.chars().any(char::is_control) => {
+            Ok(Some(key.to_owned()))
+        }
+        Ok(_) | Err(_) => Err(wrong("at most 255 characters of UTF-8, without control characters")),
     }
-    Ok(Some(String::from_utf8_lossy(key).into_owned()))
 }
 
 fn accepted(acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
@@ -163,22 +165,28 @@ mod tests {
     use crate::domain::lane::Lane;
     use crate::domain::message::Status;
     use actix_web::ResponseError as _;
+    use actix_web::http::header::HeaderValue;
     use actix_web::test::TestRequest;
 
-    fn key_of(values: &[&str]) -> Result<Option<String>, u16> {
-        let request =
-            values.iter().fold(TestRequest::post(), |request, v| request.append_header((IDEMPOTENCY_KEY, *v)));
+    fn key_of(values: &[&[u8]]) -> Result<Option<String>, u16> {
+        let header = |value: &[u8]| (IDEMPOTENCY_KEY, HeaderValue::from_bytes(value).unwrap());
+        let request = values.iter().fold(TestRequest::post(), |request, value| request.append_header(header(value)));
         let request = request.to_http_request();
         idempotency_key(request.headers()).map_err(|problem| problem.status_code().as_u16())
     }
 
     #[test]
-    fn an_idempotency_key_is_1_to_255_visible_characters_given_once() {
-        let (longest, longer) = ("k".repeat(255), "k".repeat(256));
+    fn an_idempotency_key_is_at_most_255_characters_of_any_script_given_once() {
+        let (longest, longer) = ("é".repeat(255), "k".repeat(256));
         assert_eq!(key_of(&[]), Ok(None));
-        assert_eq!(key_of(&["\"8e03978e-40d5\""]), Ok(Some("\"8e03978e-40d5\"".into())));
-        assert_eq!(key_of(&[&longest]), Ok(Some(longest.clone())));
-        for wrong in [&[""][..], &["a b"], &["clé"], &[&longer], &["a", "a"]] {
+        assert_eq!(key_of(&[b""]), Ok(None));
+        for key in ["\"8e03978e-40d5\"", "Zoë Müller/order 17", "注文-17", &longest] {
+            assert_eq!(key_of(&[key.as_bytes()]), Ok(Some(key.to_owned())));
+        }
+        let control = "a\u{85}b";
+        for wrong in
+            [&[b"a\tb".as_slice()][..], &[control.as_bytes()], &[b"cl\xe9"], &[longer.as_bytes()], &[b"a", b"a"]]
+        {
             assert_eq!(key_of(wrong), Err(422), "{wrong:?}");
         }
     }

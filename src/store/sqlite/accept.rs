@@ -9,6 +9,7 @@ use super::audit;
 use super::content::{self, Packed};
 use super::fault::{Cells, Fault};
 use crate::domain::audit::accepted;
+use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Receipt, Status};
 
 /// A time as stored. What is finer than a millisecond is cut, which makes no deadline later.
@@ -24,7 +25,7 @@ pub(super) fn accept(
     packed: &Packed,
 ) -> Result<Acceptance, Fault> {
     if let Some(idempotency) = &message.idempotency
-        && let Some(answer) = first_answer(connection, message, idempotency)?
+        && let Some(answer) = first_answer(connection, &message.tenant, idempotency, message.accepted_at)?
     {
         return Ok(answer);
     }
@@ -52,20 +53,21 @@ pub(super) fn accept(
 }
 
 /// What an idempotency key that is still remembered was answered.
-fn first_answer(
+pub(super) fn first_answer(
     connection: &Connection,
-    message: &NewMessage,
+    tenant: &TenantId,
     idempotency: &Idempotency,
+    at: Timestamp,
 ) -> Result<Option<Acceptance>, Fault> {
     let sql = r"-- first_answer
         SELECT message, fingerprint, status, lane, deliver_by, message_id
         FROM idempotency
-        WHERE tenant = :tenant AND key = :key AND expires_at > :accepted_at";
+        WHERE tenant = :tenant AND key = :key AND expires_at > :at";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! {
-        ":tenant": message.tenant.as_str(),
+        ":tenant": tenant.as_str(),
         ":key": idempotency.key,
-        ":accepted_at": millis(message.accepted_at),
+        ":at": millis(at),
     })?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "idempotency");

@@ -45,7 +45,7 @@ use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
@@ -213,6 +213,17 @@ impl Store for SqliteStore {
     ) -> Result<Vec<TenantId>, StoreError> {
         let work = move |connection: &Connection| attempts::waiting_tenants(connection, lane, after.as_ref(), limit);
         self.read("listing waiting tenants", work).await
+    }
+
+    async fn replay(
+        &self,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+        at: Timestamp,
+    ) -> Result<Option<Acceptance>, StoreError> {
+        let (tenant, idempotency) = (tenant.clone(), idempotency.clone());
+        self.read("looking up a key", move |connection| accept::first_answer(connection, &tenant, &idempotency, at))
+            .await
     }
 
     async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError> {
