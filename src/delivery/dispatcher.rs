@@ -170,7 +170,7 @@ impl Dispatcher {
             for page in pages {
                 let (lane, tenant) = (page.lane, page.tenant.clone());
                 match store.due_domains(page).await {
-                    Ok(domains) => looks.push(Look { lane, tenant, domains }),
+                    Ok(page) => looks.push(Look { lane, tenant, domains: page.domains }),
                     Err(error) => return Event::Domains(looks, Err(error)),
                 }
             }

@@ -102,6 +102,15 @@ pub struct DueDomains {
     pub limit: usize,
 }
 
+/// Domains that have something due, and where the walk goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueDomainsPage {
+    /// The domains; there may be fewer than asked for, or none, although more follow.
+    pub domains: Vec<String>,
+    /// Go on after this one; `None` when the end was reached.
+    pub next: Option<String>,
+}
+
 /// One attempt asks whether it may send.
 #[derive(Debug, Clone)]
 pub struct CommitPoint {
@@ -181,8 +190,17 @@ pub trait Store: Send + Sync + 'static {
 
     // --- delivery ---
 
-    /// Domains with messages of this lane and tenant that are due and unclaimed or claimed alike.
-    async fn due_domains(&self, page: DueDomains) -> Result<Vec<String>, StoreError>;
+    /// Domains with messages of this lane and tenant that are due and unclaimed or claimed alike. Looks at a bounded
+    /// number of domains, due or not.
+    async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError>;
+
+    /// Tenants with queued or deferred messages in this lane, in alphabetical order behind `after`, at most `limit`.
+    async fn waiting_tenants(
+        &self,
+        lane: Lane,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError>;
 
     /// Claims due messages (`queued`, `deferred`; without an attempt row) that nobody has claimed, oldest due first
     /// within each domain. An unreadable row is logged, skipped and held (`reason` = `content-unreadable`) if it can be.
@@ -235,7 +253,7 @@ pub trait Store: Send + Sync + 'static {
     /// One message of a tenant.
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError>;
 
-    /// Messages of a tenant, newest first.
+    /// Messages of a tenant, newest first. A list that takes too long is [`StoreError::Unreadable`], never cut short.
     async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError>;
 
     /// The leaves of a message of a tenant, oldest first; `None` when there is no such message.
@@ -255,7 +273,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new API key, with its leaf.
     async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError>;
 
-    /// All API keys, oldest first, revoked ones too.
+    /// All API keys, oldest first, revoked ones too. One that cannot be read is logged and left out.
     async fn keys(&self) -> Result<Vec<ApiKey>, StoreError>;
 
     /// Revokes a key, with its leaf. `false` when there is no such key; revoking twice changes nothing.

@@ -1,5 +1,6 @@
 //! Delivery: what is due, who has claimed it, the commit point and how attempts end.
 
+use futures_util::future::join_all;
 use postern::domain::lane::Lane;
 use postern::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use postern::domain::reply::Reply;
@@ -24,10 +25,59 @@ on_every_database! {
         let mut other_lane = mail("a@d.example");
         other_lane.lane = Lane::Urgent;
         accept(store, other_lane).await;
-        assert_eq!(store.due_domains(page(0, None, 2)).await.unwrap(), ["a.example", "b.example"]);
-        assert_eq!(store.due_domains(page(0, Some("b.example"), 2)).await.unwrap(), ["c.example"]);
-        assert_eq!(store.due_domains(page(10, None, 2)).await.unwrap(), ["a.example", "aa.example"]);
-        assert!(store.due_domains(page(0, Some("c.example"), 2)).await.unwrap().is_empty());
+        assert_eq!(store.due_domains(page(0, None, 2)).await.unwrap().domains, ["a.example", "b.example"]);
+        assert_eq!(store.due_domains(page(0, Some("b.example"), 2)).await.unwrap().domains, ["c.example"]);
+        assert_eq!(store.due_domains(page(10, None, 2)).await.unwrap().domains, ["a.example", "aa.example"]);
+        let end = store.due_domains(page(0, Some("c.example"), 2)).await.unwrap();
+        assert_eq!((end.domains, end.next), (vec![], None));
+        assert_eq!(store.due_domains(page(0, None, 2)).await.unwrap().next.as_deref(), Some("b.example"));
+    }
+
+    async fn a_page_of_due_domains_ends_although_thousands_are_not_due_yet(home) {
+        let store = &*home.store;
+        let messages = (0..2_100).map(|n| {
+            let mut message = mail(&format!("a@d{n:04}.example"));
+            message.due_at = at(100);
+            message
+        });
+        join_all(messages.map(|message| accept(store, message))).await;
+        queued(store, "a@due.example").await;
+        let first = store.due_domains(page(0, None, 5)).await.unwrap();
+        assert_eq!(first.domains, Vec::<String>::new());
+        let next = first.next.unwrap();
+        let second = store.due_domains(page(0, Some(&next), 5)).await.unwrap();
+        assert_eq!((second.domains, second.next), (vec!["due.example".to_owned()], None));
+    }
+
+    async fn tenants_that_wait_come_in_order_and_only_those_of_the_lane(home) {
+        let store = &*home.store;
+        for name in ["charlie", "alpha", "bravo", "alpha"] {
+            let mut message = mail("ann@example.com");
+            message.tenant = tenant(name);
+            accept(store, message).await;
+        }
+        let mut urgent = mail("ann@example.com");
+        urgent.lane = Lane::Urgent;
+        let urgent = accept(store, urgent).await.id;
+        let waiting = async |lane, after: Option<&str>, limit| {
+            let tenants = store.waiting_tenants(lane, after.map(tenant), limit).await.unwrap();
+            tenants.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(waiting(Lane::Standard, None, 2).await, ["alpha", "bravo"]);
+        assert_eq!(waiting(Lane::Standard, Some("bravo"), 2).await, ["charlie"]);
+        assert_eq!(waiting(Lane::Urgent, None, 9).await, ["demo"]);
+        settle(store, urgent, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
+        assert!(waiting(Lane::Urgent, None, 9).await.is_empty());
+    }
+
+    async fn a_claim_walks_on_behind_hundreds_that_are_claimed_already(home) {
+        let store = &*home.store;
+        let messages = (0..600).map(|n| mail(&format!("user{n}@example.com")));
+        join_all(messages.map(|message| accept(store, message))).await;
+        let first = store.claim(claim(1, &[("example.com", 550)])).await.unwrap();
+        let second = store.claim(claim(1, &[("example.com", 100)])).await.unwrap();
+        assert_eq!((first.len(), second.len()), (550, 50));
+        assert!(first.iter().all(|claimed| !ids(&second).contains(&claimed.id)));
     }
 
     async fn a_claim_takes_the_oldest_due_of_each_domain_and_takes_nothing_twice(home) {
@@ -43,7 +93,7 @@ on_every_database! {
         assert_eq!((claimed[0].domain.as_str(), claimed[0].lane), ("a.example", Lane::Standard));
         let claimed = store.claim(claim(9, &[("a.example", 9), ("b.example", 9)])).await.unwrap();
         assert_eq!(ids(&claimed), [second]);
-        assert_eq!(store.due_domains(page(9, None, 9)).await.unwrap().len(), 2, "claimed and unclaimed alike");
+        assert_eq!(store.due_domains(page(9, None, 9)).await.unwrap().domains.len(), 2, "claimed and unclaimed alike");
         store.give_back(&[third, first, new_id()]);
         let claimed = store.claim(claim(9, &[("a.example", 9), ("b.example", 9)])).await.unwrap();
         assert_eq!(ids(&claimed), [first, third]);

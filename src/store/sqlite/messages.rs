@@ -59,7 +59,8 @@ enum Walk {
     Recipient,
     Tag,
     Template,
-    Status,
+    /// One lane and one state; a filter that leaves one of them open walks several of these side by side.
+    Standing,
     All,
 }
 
@@ -69,9 +70,22 @@ impl Walk {
             MessageFilter { recipient: Some(_), .. } => Self::Recipient,
             MessageFilter { tag: Some(_), .. } => Self::Tag,
             MessageFilter { template: Some(_), .. } => Self::Template,
-            MessageFilter { status: Some(_), .. } => Self::Status,
+            MessageFilter { status: Some(_), .. } | MessageFilter { lane: Some(_), .. } => Self::Standing,
             _ => Self::All,
         }
+    }
+
+    /// The lanes and states to walk, each once; `None` is any.
+    fn standings(self, filter: &MessageFilter) -> Vec<(Option<Lane>, Option<Status>)> {
+        if !matches!(self, Self::Standing) {
+            return vec![(filter.lane, filter.status)];
+        }
+        let lanes = Lane::ALL.into_iter().filter(|lane| filter.lane.is_none_or(|wanted| wanted == *lane));
+        let statuses = |lane| {
+            let wanted = Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status));
+            wanted.map(move |status| (Some(lane), Some(status)))
+        };
+        lanes.flat_map(statuses).collect()
     }
 
     /// The statement that walks this index. `+` keeps a column from being asked of another one.
@@ -80,12 +94,14 @@ impl Walk {
             Self::Recipient => ("message INDEXED BY message_by_recipient", "message.recipient = :recipient"),
             Self::Tag => ("message_tag CROSS JOIN message ON message.id = message_tag.message", "tag = :tag"),
             Self::Template => ("message INDEXED BY message_by_template", "message.template = :template"),
-            Self::Status => ("message INDEXED BY message_by_status", "message.status = :status"),
+            Self::Standing => {
+                ("message INDEXED BY message_by_standing", "message.lane = :lane AND message.status = :status")
+            }
             Self::All => ("message INDEXED BY message_listed", "TRUE"),
         };
         let (place, id) = match self {
             Self::Tag => ("message_tag", "message"),
-            Self::Recipient | Self::Template | Self::Status | Self::All => ("message", "id"),
+            Self::Recipient | Self::Template | Self::Standing | Self::All => ("message", "id"),
         };
         format!(
             "-- messages
@@ -110,23 +126,28 @@ pub(super) fn messages(
     filter: &MessageFilter,
 ) -> Result<Vec<MessageView>, Fault> {
     let (until, before) = upper_end(connection, tenant, filter)?;
-    let mut statement = connection.prepare_cached(&Walk::of(filter).sql())?;
-    let mut rows = statement.query(named_params! {
-        ":tenant": tenant.as_str(),
-        ":since": filter.since.map_or(i64::MIN, millis_up),
-        ":until": until,
-        ":before": before,
-        ":recipient": filter.recipient,
-        ":status": filter.status.map(Status::as_str),
-        ":template": filter.template,
-        ":lane": filter.lane.map(Lane::as_str),
-        ":tag": filter.tag,
-        ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
-    })?;
+    let walk = Walk::of(filter);
+    let mut statement = connection.prepare_cached(&walk.sql())?;
     let mut page = Vec::new();
-    while let Some(row) = rows.next()? {
-        page.push(view(&Cells::new(row, "message"))?);
+    for (lane, status) in walk.standings(filter) {
+        let mut rows = statement.query(named_params! {
+            ":tenant": tenant.as_str(),
+            ":since": filter.since.map_or(i64::MIN, millis_up),
+            ":until": until,
+            ":before": before,
+            ":recipient": filter.recipient,
+            ":status": status.map(Status::as_str),
+            ":template": filter.template,
+            ":lane": lane.map(Lane::as_str),
+            ":tag": filter.tag,
+            ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
+        })?;
+        while let Some(row) = rows.next()? {
+            page.push(view(&Cells::new(row, "message"))?);
+        }
     }
+    page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
+    page.truncate(filter.limit);
     Ok(page)
 }
 
@@ -187,7 +208,7 @@ mod tests {
             (Walk::Recipient, "message_by_recipient (tenant=? AND recipient=? AND accepted_at>?"),
             (Walk::Tag, "message_tag USING PRIMARY KEY (tenant=? AND tag=? AND accepted_at>?"),
             (Walk::Template, "message_by_template (tenant=? AND template=? AND accepted_at>?"),
-            (Walk::Status, "message_by_status (tenant=? AND status=? AND accepted_at>?"),
+            (Walk::Standing, "message_by_standing (tenant=? AND lane=? AND status=? AND accepted_at>?"),
             (Walk::All, "message_listed (tenant=? AND accepted_at>?"),
         ] {
             let plan = plan(&walk.sql()).unwrap();

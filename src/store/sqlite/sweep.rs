@@ -113,6 +113,25 @@ fn end(
     one_row(changed, id)
 }
 
+/// Ends a message, or takes one whose state cannot be read out of every clock's sight: it must stop nobody else.
+/// `false`: parked.
+fn end_or_park(
+    connection: &Connection,
+    id: &[u8],
+    status: Status,
+    reason: Reason,
+    ended_at: Option<Timestamp>,
+) -> Result<bool, Fault> {
+    match end(connection, id, status, reason, ended_at) {
+        Ok(()) => Ok(true),
+        Err(fault) => {
+            tell_unreadable(fault)?;
+            park(connection, id)?;
+            Ok(false)
+        }
+    }
+}
+
 fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
     if changed == 1 {
         return Ok(());
@@ -136,11 +155,11 @@ pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Res
     for message in &messages {
         let (id, tenant) = (message.id, &message.tenant);
         if message.may_have_been_sent {
-            end(connection, id.as_bytes(), Status::Held, Reason::DeadlinePassed, None)?;
-            audit::append(connection, &held(at, tenant, id, Reason::DeadlinePassed))?;
-            swept.held += 1;
-        } else {
-            end(connection, id.as_bytes(), Status::Expired, Reason::DeadlinePassed, Some(at))?;
+            if end_or_park(connection, id.as_bytes(), Status::Held, Reason::DeadlinePassed, None)? {
+                audit::append(connection, &held(at, tenant, id, Reason::DeadlinePassed))?;
+                swept.held += 1;
+            }
+        } else if end_or_park(connection, id.as_bytes(), Status::Expired, Reason::DeadlinePassed, Some(at))? {
             audit::append(connection, &expired(at, tenant, id, message.lane))?;
             swept.expired += 1;
         }
@@ -167,8 +186,9 @@ pub(super) fn hold_unreadable(connection: &Connection, ids: &[Vec<u8>], at: Time
         }
         match (known, tenant_of(connection, id)?) {
             (Some(known), Some(tenant)) => {
-                end(connection, id, Status::Held, Reason::ContentUnreadable, None)?;
-                audit::append(connection, &held(at, &tenant, known, Reason::ContentUnreadable))?;
+                if end_or_park(connection, id, Status::Held, Reason::ContentUnreadable, None)? {
+                    audit::append(connection, &held(at, &tenant, known, Reason::ContentUnreadable))?;
+                }
             }
             // Not even a leaf can be written: the state stays, and no clock looks at the row.
             (None, _) | (_, None) => park(connection, id)?,
