@@ -176,5 +176,8 @@ async fn round(
         tracing::warn!(messages = swept.expired, "expired, not sent");
     }
     let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
-    Ok(decided.max(swept.expired + swept.held))
+    if decided.held > 0 {
+        tracing::error!(messages = decided.held, "unknown, possibly sent: held for an operator");
+    }
+    Ok((decided.resent + decided.held).max(swept.expired + swept.held).max(swept.forgotten))
 }

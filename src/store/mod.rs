@@ -20,7 +20,6 @@
 pub mod settings;
 pub mod sqlite;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -174,6 +173,17 @@ pub struct Swept {
     pub expired: usize,
     /// Messages past their deadline that may have been sent, now `held`: an operator must look.
     pub held: usize,
+    /// Idempotency keys that were forgotten. As many as the limit: there may be more.
+    pub forgotten: usize,
+}
+
+/// What became of unknowns whose waiting time was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Messages that will be sent once more.
+    pub resent: usize,
+    /// Messages now `held`: an operator must look.
+    pub held: usize,
 }
 
 /// The store, as work and doors see it.
@@ -230,7 +240,7 @@ pub trait Store: Send + Sync + 'static {
     /// `decide_at` of its lane. Returns how many.
     async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError>;
 
-    /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them; returns how many.
+    /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them.
     ///
     /// `resend-once`, and never resent before, and before the deadline → `queued` (`unknown-resent`), due now.
     /// Otherwise → `held` (`unknown-held`, or `deadline-passed`).
@@ -239,14 +249,16 @@ pub trait Store: Send + Sync + 'static {
         at: Timestamp,
         policy: PerLane<UnknownPolicy>,
         limit: usize,
-    ) -> Result<usize, StoreError>;
+    ) -> Result<Decided, StoreError>;
 
     /// Ends messages past their deadline, at most `limit`: `expired`, or `held` when they may have been sent. Skips
     /// messages with an attempt row. Also forgets idempotency keys that have expired, at most `limit`.
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError>;
 
-    /// The next moment at which something becomes due, is to be decided or expires; `None` when nothing waits.
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// Holds waiting messages (`queued`, `deferred`; without an attempt row) of tenants that are not among `known`
+    /// (`reason` = `not-configured`), each with its leaf; returns how many. They stay held when their tenant comes back:
+    /// an operator decides.
+    async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError>;
 
     // --- reading ---
 
@@ -261,9 +273,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// The content of a message of a tenant.
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError>;
-
-    /// How many live messages there are, by lane and state.
-    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError>;
 
     // --- keys ---
 

@@ -88,30 +88,6 @@ on_every_database! {
         }
     }
 
-    async fn queue_sizes_count_live_messages_by_lane_and_state(home) {
-        let store = &*home.store;
-        assert!(store.queue_sizes().await.unwrap().is_empty());
-        queued(store, "a@example.com").await;
-        queued(store, "b@example.com").await;
-        let mut urgent = mail("c@example.com");
-        urgent.lane = Lane::Urgent;
-        let urgent = accept(store, urgent).await.id;
-        settle(store, urgent, 0, 1, deferred(60)).await;
-        with_unknown(store, mail("d@example.com"), 100).await;
-        let held = queued(store, "e@example.com").await;
-        settle(store, held, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
-        let ended = queued(store, "f@example.com").await;
-        commit(store, ended, 1, 1).await;
-        settle(store, ended, 1, 2, relayed()).await;
-        let expected = [
-            ((Lane::Standard, Status::Queued), 2),
-            ((Lane::Standard, Status::Unknown), 1),
-            ((Lane::Standard, Status::Held), 1),
-            ((Lane::Urgent, Status::Deferred), 1),
-        ];
-        assert_eq!(store.queue_sizes().await.unwrap(), expected.into());
-    }
-
     async fn what_was_written_is_there_after_the_store_was_opened_again(home) {
         let id = queued(&*home.store, "ann@example.com").await;
         let (before, pepper) = (view(&*home.store, id).await, home.store.key_pepper().await.unwrap());

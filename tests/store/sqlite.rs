@@ -10,7 +10,7 @@ use postern::domain::key::{ApiKey, Scope};
 use postern::domain::lane::UnknownPolicy;
 use postern::domain::message::{Reason, Settlement, Status};
 use postern::store::sqlite::{OpenOptions, Role, SqliteStore};
-use postern::store::{MessageFilter, Store, StoreError, Swept};
+use postern::store::{Decided, MessageFilter, Store, StoreError, Swept};
 use rusqlite::Connection;
 
 use crate::harness::*;
@@ -185,9 +185,9 @@ async fn a_corrupt_row_is_held_and_stops_neither_claims_nor_sweeps() {
     break_rows(&path, "UPDATE message SET tenant = 'Not A Tenant' WHERE id = ?1", nobodys);
     let laneless = with_unknown(&store, mail("d@example.com"), 10).await;
     break_rows(&path, "UPDATE message SET lane = 'scenic' WHERE id = ?1", laneless);
-    assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 1, held: 0 });
-    assert_eq!(store.decide_unknown(at(1_000), per_lane(UnknownPolicy::Hold), 9).await.unwrap(), 0);
-    assert_eq!(store.next_due().await.unwrap(), None, "nothing comes up again and again");
+    assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 1, held: 0, forgotten: 0 });
+    assert_eq!(store.decide_unknown(at(1_000), per_lane(UnknownPolicy::Hold), 9).await.unwrap(), Decided::default());
+    assert_eq!(store.sweep(at(1_001), 9).await.unwrap(), Swept::default(), "nothing comes up again and again");
 }
 
 #[tokio::test]

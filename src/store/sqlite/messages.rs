@@ -1,6 +1,4 @@
-//! Messages as shown to people: one, a page of many, and how many wait.
-
-use std::collections::BTreeMap;
+//! Messages as shown to people: one, or a page of many.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -170,30 +168,6 @@ fn upper_end(connection: &Connection, tenant: &TenantId, filter: &MessageFilter)
 fn millis_up(at: Timestamp) -> i64 {
     let whole = millis(at);
     if Timestamp::from_millisecond(whole).is_ok_and(|cut| cut < at) { whole + 1 } else { whole }
-}
-
-/// How many live messages there are. Walks two indexes that hold nothing but these.
-pub(super) fn queue_sizes(connection: &Connection) -> Result<BTreeMap<(Lane, Status), u64>, Fault> {
-    let sql = r"-- queue_sizes_due
-        SELECT count(*) FROM message INDEXED BY message_due
-        WHERE lane = :lane AND status = :status AND status IN ('queued', 'deferred')";
-    let mut due = connection.prepare_cached(sql)?;
-    let sql = r"-- queue_sizes_waiting
-        SELECT count(*) FROM message INDEXED BY message_waiting
-        WHERE lane = :lane AND status = :status AND status IN ('held', 'unknown')";
-    let mut waiting = connection.prepare_cached(sql)?;
-    let mut sizes = BTreeMap::new();
-    for lane in Lane::ALL {
-        for status in Status::ALL.into_iter().filter(|status| status.is_live()) {
-            let statement = if matches!(status, Status::Queued | Status::Deferred) { &mut due } else { &mut waiting };
-            let params = named_params! { ":lane": lane.as_str(), ":status": status.as_str() };
-            let count: i64 = statement.query_row(params, |row| row.get(0))?;
-            if count > 0 {
-                sizes.insert((lane, status), u64::try_from(count).unwrap_or_default());
-            }
-        }
-    }
-    Ok(sizes)
 }
 
 #[cfg(test)]

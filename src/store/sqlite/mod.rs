@@ -20,7 +20,7 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,15 +38,14 @@ use self::fault::Fault;
 use self::readers::Question;
 use self::writer::{Job, Task, Writer};
 use super::{
-    ClaimRequest, CommitPoint, Content, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError, Swept,
+    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError,
+    Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
-use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
-};
+use crate::domain::message::{Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict};
 
 mod accept;
 mod attempts;
@@ -64,6 +63,9 @@ mod waiting;
 mod writer;
 
 pub use open::Role;
+
+/// Messages held, or tenants looked at, in one transaction at most.
+const HOLD_STEP: usize = 500;
 
 /// Where a store is and who opens it.
 #[derive(Debug, Clone)]
@@ -209,6 +211,22 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
+    async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
+        let mut held = 0;
+        loop {
+            let tenant = tenant.clone();
+            let work = move |connection: &Connection| sweep::hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
+            let step = self.write("holding messages of a tenant that is not configured", work).await?;
+            held += step.held;
+            if !step.more {
+                return Ok(held);
+            }
+        }
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -285,7 +303,7 @@ impl Store for SqliteStore {
         at: Timestamp,
         policy: PerLane<UnknownPolicy>,
         limit: usize,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Decided, StoreError> {
         let work = move |connection: &Connection| sweep::decide_unknown(connection, at, policy, limit);
         self.write("deciding unknowns", work).await
     }
@@ -294,8 +312,22 @@ impl Store for SqliteStore {
         self.write("sweeping deadlines", move |connection| sweep::sweep(connection, at, limit)).await
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read("finding the next due time", sweep::next_due).await
+    async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError> {
+        let mut held = 0;
+        for lane in Lane::ALL {
+            let mut after = None;
+            loop {
+                let tenants = self.waiting_tenants(lane, after, HOLD_STEP).await?;
+                for tenant in tenants.iter().filter(|tenant| !known.contains(tenant)) {
+                    held += self.hold_all(lane, tenant, at).await?;
+                }
+                match tenants.into_iter().nth(HOLD_STEP - 1) {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        Ok(held)
     }
 
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError> {
@@ -316,10 +348,6 @@ impl Store for SqliteStore {
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
         let tenant = tenant.clone();
         self.list("reading a content", move |connection| content::content(connection, &tenant, id)).await
-    }
-
-    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError> {
-        self.read("counting messages", messages::queue_sizes).await
     }
 
     async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {

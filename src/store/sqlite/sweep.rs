@@ -11,7 +11,7 @@ use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{Reason, Status};
-use crate::store::Swept;
+use crate::store::{Decided, Swept};
 
 /// A message whose time has come.
 struct Ripe {
@@ -55,7 +55,7 @@ pub(super) fn decide_unknown(
     at: Timestamp,
     policy: PerLane<UnknownPolicy>,
     limit: usize,
-) -> Result<usize, Fault> {
+) -> Result<Decided, Fault> {
     let sql = r"-- decide_unknown
         SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
         FROM message INDEXED BY message_unknown
@@ -65,6 +65,7 @@ pub(super) fn decide_unknown(
     let (messages, unreadable) =
         ripe(&mut statement.query(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?)?;
     hold_unreadable(connection, &unreadable, at)?;
+    let mut decided = Decided::default();
     for message in &messages {
         let in_time = message.deliver_by > at;
         let reason = match policy.get(message.lane) {
@@ -74,14 +75,16 @@ pub(super) fn decide_unknown(
         };
         let happening = if reason == Reason::UnknownResent {
             resend(connection, message, at)?;
+            decided.resent += 1;
             resolved_by_policy(at, &message.tenant, message.id, reason)
         } else {
             end(connection, message.id.as_bytes(), Status::Held, reason, None)?;
+            decided.held += 1;
             held(at, &message.tenant, message.id, reason)
         };
         audit::append(connection, &happening)?;
     }
-    Ok(messages.len())
+    Ok(decided)
 }
 
 fn resend(connection: &Connection, message: &Ripe, at: Timestamp) -> Result<(), Fault> {
@@ -167,7 +170,8 @@ pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Res
     let sql = r"-- forget_idempotency
         DELETE FROM idempotency WHERE (tenant, key) IN
             (SELECT tenant, key FROM idempotency WHERE expires_at <= :at ORDER BY expires_at LIMIT :limit)";
-    connection.prepare_cached(sql)?.execute(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?;
+    let params = named_params! { ":at": millis(at), ":limit": limit_of(limit) };
+    swept.forgotten = connection.prepare_cached(sql)?.execute(params)?;
     Ok(swept)
 }
 
@@ -212,14 +216,45 @@ fn park(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The next moment at which something is due, to be decided or expires.
-pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, Fault> {
-    let sql = r"-- next_due
-        SELECT min(at) FROM (
-            SELECT (SELECT min(due_at) FROM message INDEXED BY message_wake WHERE due_at IS NOT NULL) AS at
-            UNION ALL
-            SELECT (SELECT min(expires_at) FROM message INDEXED BY message_expires WHERE expires_at IS NOT NULL))";
-    let at: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    // A time that cannot be read is as good as past: the sweep will find its row and hold it.
-    Ok(at.map(|at| Timestamp::from_millisecond(at).unwrap_or(Timestamp::MIN)))
+/// One step of holding what waits for a tenant.
+pub(super) struct HeldStep {
+    pub(super) held: usize,
+    /// Whether there may be more.
+    pub(super) more: bool,
+}
+
+/// Holds up to `limit` messages of a tenant that wait in a lane and are on no attempt.
+pub(super) fn hold_waiting(
+    connection: &Connection,
+    lane: Lane,
+    tenant: &TenantId,
+    at: Timestamp,
+    limit: usize,
+) -> Result<HeldStep, Fault> {
+    let sql = r"-- hold_waiting
+        SELECT id FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
+        LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
+    let ids = statement.query_map(params, |row| row.get("id"))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
+    let mut held_now = 0;
+    for id in &ids {
+        let Some(known) = MessageId::from_slice(id) else { continue };
+        hold(connection, id)?;
+        audit::append(connection, &held(at, tenant, known, Reason::NotConfigured))?;
+        held_now += 1;
+    }
+    Ok(HeldStep { held: held_now, more: held_now == limit })
+}
+
+/// Like a settlement as held: the deadline goes on, unless it may have been sent.
+fn hold(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
+    let sql = r"-- hold
+        UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
+            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
+        WHERE id = :id AND status IN ('queued', 'deferred')";
+    let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
+    one_row(connection.prepare_cached(sql)?.execute(params)?, id)
 }

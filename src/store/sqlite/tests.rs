@@ -152,11 +152,8 @@ async fn jobs_that_lost_their_transaction_to_a_neighbour_are_told_the_first_erro
         Err(rusqlite::Error::SqliteFailure(code, Some("the disk failed".to_owned())).into())
     };
     // One that holds the writer, so that the others share a transaction.
-    let (first, neighbour, lost) = tokio::join!(
-        store.write("first", |_| Ok(())),
-        store.write("neighbour", keep),
-        store.write("lost", lose)
-    );
+    let (first, neighbour, lost) =
+        tokio::join!(store.write("first", |_| Ok(())), store.write("neighbour", keep), store.write("lost", lose));
     drop(first);
     assert!(lost.unwrap_err().to_string().contains("the disk failed"));
     if let Err(error) = neighbour {
