@@ -26,12 +26,15 @@ const LIST_TIME_STEPS: i32 = 10_000;
 /// How many questions may wait for each pool; more callers wait for a place.
 pub(super) const QUESTIONS_MAX: usize = 256;
 
+/// What asks: it is handed a connection, or why there is none, and says whether the connection may be used again.
+type Ask = Box<dyn FnOnce(Result<&Connection, String>) -> Connected + Send>;
+
 /// One caller's question.
 pub(super) struct Question {
     /// When it is given up; `None` never.
     pub(super) until: Option<Instant>,
-    /// Asks it. Says whether the connection may be used again.
-    pub(super) ask: Box<dyn FnOnce(Result<&Connection, String>) -> Connected + Send>,
+    /// Asks it.
+    pub(super) ask: Ask,
 }
 
 /// Whether a reader's connection is still good.
