@@ -112,15 +112,7 @@ impl Delivery {
     /// configuration is held. Before anything else runs.
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let known: Vec<TenantId> = self.parts.tenants.keys().cloned().collect();
-        let mut held = 0;
-        loop {
-            let at = self.parts.clock.now();
-            let more = self.parts.store.hold_unconfigured(known.clone(), at, HOUSEKEEPING_BATCH).await?;
-            held += more;
-            if more < HOUSEKEEPING_BATCH {
-                break;
-            }
-        }
+        let held = self.parts.store.hold_unconfigured(&known, self.parts.clock.now()).await?;
         if held > 0 {
             tracing::error!(messages = held, "held: their tenants are not in the configuration");
         }

@@ -20,7 +20,6 @@
 pub mod settings;
 pub mod sqlite;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -102,13 +101,12 @@ pub struct DueDomains {
     pub limit: usize,
 }
 
-/// What a page of domains found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Domains that have something due, and where the walk goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueDomainsPage {
-    /// Domains with something due.
+    /// The domains; there may be fewer than asked for, or none, although more follow.
     pub domains: Vec<String>,
-    /// Where to go on; `None` when the last domain was looked at. A page may end early, with few domains or none: how many
-    /// are looked at is bounded, due or not.
+    /// Go on after this one; `None` when the end was reached.
     pub next: Option<String>,
 }
 
@@ -168,12 +166,23 @@ pub enum Content {
     NoMessage,
 }
 
-/// What became of unknowns.
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Messages that became `expired`.
+    pub expired: usize,
+    /// Messages past their deadline that may have been sent, now `held`: an operator must look.
+    pub held: usize,
+    /// Idempotency keys that were forgotten. As many as the limit: there may be more.
+    pub forgotten: usize,
+}
+
+/// What became of unknowns whose waiting time was over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decided {
-    /// To be sent once more.
+    /// Messages that will be sent once more.
     pub resent: usize,
-    /// Held: an operator must look.
+    /// Messages now `held`: an operator must look.
     pub held: usize,
 }
 
@@ -183,17 +192,6 @@ impl Decided {
     pub fn total(self) -> usize {
         self.resent + self.held
     }
-}
-
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Messages that became `expired`.
-    pub expired: usize,
-    /// Messages past their deadline that may have been sent, now `held`: an operator must look.
-    pub held: usize,
-    /// Idempotency keys that were forgotten.
-    pub forgotten: usize,
 }
 
 /// The store, as work and doors see it.
@@ -221,16 +219,17 @@ pub trait Store: Send + Sync + 'static {
 
     // --- delivery ---
 
-    /// Tenants that have `queued` or `deferred` messages in this lane, due or not, in order, after `after`.
+    /// Domains with messages of this lane and tenant that are due and unclaimed or claimed alike. Looks at a bounded
+    /// number of domains, due or not.
+    async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError>;
+
+    /// Tenants with queued or deferred messages in this lane, in alphabetical order behind `after`, at most `limit`.
     async fn waiting_tenants(
         &self,
         lane: Lane,
         after: Option<TenantId>,
         limit: usize,
     ) -> Result<Vec<TenantId>, StoreError>;
-
-    /// Domains with messages of this lane and tenant that are due, claimed or not.
-    async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError>;
 
     /// Claims due messages (`queued`, `deferred`; without an attempt row) that nobody has claimed, oldest due first
     /// within each domain. An unreadable row is logged, skipped and held (`reason` = `content-unreadable`) if it can be.
@@ -260,10 +259,6 @@ pub trait Store: Send + Sync + 'static {
     /// `decide_at` of its lane. Returns how many.
     async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError>;
 
-    /// At start: waiting messages of tenants that are not in `known` become `held` (`not-configured`), at most `limit`;
-    /// returns how many.
-    async fn hold_unconfigured(&self, known: Vec<TenantId>, at: Timestamp, limit: usize) -> Result<usize, StoreError>;
-
     /// Decides unknowns whose waiting time is over, by their lane's policy, at most `limit` of them.
     ///
     /// `resend-once`, and never resent before, and before the deadline → `queued` (`unknown-resent`), due now.
@@ -279,15 +274,17 @@ pub trait Store: Send + Sync + 'static {
     /// messages with an attempt row. Also forgets idempotency keys that have expired, at most `limit`.
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError>;
 
-    /// The next moment at which something becomes due, is to be decided or expires; `None` when nothing waits.
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+    /// Holds waiting messages (`queued`, `deferred`; without an attempt row) of tenants that are not among `known`
+    /// (`reason` = `not-configured`), each with its leaf; returns how many. They stay held when their tenant comes back:
+    /// an operator decides.
+    async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError>;
 
     // --- reading ---
 
     /// One message of a tenant.
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError>;
 
-    /// Messages of a tenant, newest first.
+    /// Messages of a tenant, newest first. A list that takes too long is [`StoreError::Unreadable`], never cut short.
     async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError>;
 
     /// The leaves of a message of a tenant, oldest first; `None` when there is no such message.
@@ -295,9 +292,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// The content of a message of a tenant.
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError>;
-
-    /// How many live messages there are, by lane and state.
-    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError>;
 
     // --- keys ---
 
@@ -307,7 +301,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a new API key, with its leaf.
     async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError>;
 
-    /// All API keys, oldest first, revoked ones too.
+    /// All API keys, oldest first, revoked ones too. One that cannot be read is logged and left out.
     async fn keys(&self) -> Result<Vec<ApiKey>, StoreError>;
 
     /// Revokes a key, with its leaf. `false` when there is no such key; revoking twice changes nothing.

@@ -69,6 +69,10 @@ on_every_database! {
             (MessageFilter { status: Some(Status::Queued), ..any() }, vec![other, plain]),
             (MessageFilter { template: Some("code".into()), ..any() }, vec![other]),
             (MessageFilter { lane: Some(Lane::Urgent), ..any() }, vec![other]),
+            (MessageFilter { lane: Some(Lane::Standard), ..any() }, vec![bare, plain]),
+            (MessageFilter { lane: Some(Lane::Standard), limit: 1, ..any() }, vec![bare]),
+            (MessageFilter { lane: Some(Lane::Standard), before: Some(bare), ..any() }, vec![plain]),
+            (MessageFilter { lane: Some(Lane::Urgent), status: Some(Status::Queued), ..any() }, vec![other]),
             (MessageFilter { tag: Some("x".into()), ..any() }, vec![other]),
             (MessageFilter { tag: Some("summer".into()), ..any() }, vec![plain]),
             (MessageFilter { tag: Some("summer".into()), status: Some(Status::Bounced), ..any() }, vec![]),
@@ -82,30 +86,6 @@ on_every_database! {
         ] {
             assert_eq!(listed(store, filter.clone()).await, expected, "{filter:?}");
         }
-    }
-
-    async fn queue_sizes_count_live_messages_by_lane_and_state(home) {
-        let store = &*home.store;
-        assert!(store.queue_sizes().await.unwrap().is_empty());
-        queued(store, "a@example.com").await;
-        queued(store, "b@example.com").await;
-        let mut urgent = mail("c@example.com");
-        urgent.lane = Lane::Urgent;
-        let urgent = accept(store, urgent).await.id;
-        settle(store, urgent, 0, 1, deferred(60)).await;
-        with_unknown(store, mail("d@example.com"), 100).await;
-        let held = queued(store, "e@example.com").await;
-        settle(store, held, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
-        let ended = queued(store, "f@example.com").await;
-        commit(store, ended, 1, 1).await;
-        settle(store, ended, 1, 2, relayed()).await;
-        let expected = [
-            ((Lane::Standard, Status::Queued), 2),
-            ((Lane::Standard, Status::Unknown), 1),
-            ((Lane::Standard, Status::Held), 1),
-            ((Lane::Urgent, Status::Deferred), 1),
-        ];
-        assert_eq!(store.queue_sizes().await.unwrap(), expected.into());
     }
 
     async fn what_was_written_is_there_after_the_store_was_opened_again(home) {

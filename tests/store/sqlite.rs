@@ -8,9 +8,9 @@ use postern::domain::audit::Actor;
 use postern::domain::ids::{KeyId, MessageId};
 use postern::domain::key::{ApiKey, Scope};
 use postern::domain::lane::UnknownPolicy;
-use postern::domain::message::{Reason, Status};
+use postern::domain::message::{Reason, Settlement, Status};
 use postern::store::sqlite::{OpenOptions, Role, SqliteStore};
-use postern::store::{MessageFilter, Store, StoreError, Swept};
+use postern::store::{Decided, MessageFilter, Store, StoreError, Swept};
 use rusqlite::Connection;
 
 use crate::harness::*;
@@ -186,8 +186,8 @@ async fn a_corrupt_row_is_held_and_stops_neither_claims_nor_sweeps() {
     let laneless = with_unknown(&store, mail("d@example.com"), 10).await;
     break_rows(&path, "UPDATE message SET lane = 'scenic' WHERE id = ?1", laneless);
     assert_eq!(store.sweep(at(1_000), 9).await.unwrap(), Swept { expired: 1, held: 0, forgotten: 0 });
-    assert_eq!(store.decide_unknown(at(1_000), per_lane(UnknownPolicy::Hold), 9).await.unwrap().total(), 0);
-    assert_eq!(store.next_due().await.unwrap(), None, "nothing comes up again and again");
+    assert_eq!(store.decide_unknown(at(1_000), per_lane(UnknownPolicy::Hold), 9).await.unwrap(), Decided::default());
+    assert_eq!(store.sweep(at(1_001), 9).await.unwrap(), Swept::default(), "nothing comes up again and again");
 }
 
 #[tokio::test]
@@ -226,4 +226,70 @@ async fn the_log_file_is_empty_after_a_close() {
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
     store.close().await;
     assert!(std::fs::metadata(&log).map_or(0, |log| log.len()) == 0);
+}
+
+#[tokio::test]
+async fn a_message_whose_state_cannot_be_read_stops_no_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    let broken = queued(&store, "a@example.com").await;
+    let good = queued(&store, "b@example.com").await;
+    break_rows(&path, "UPDATE message SET status = 'lost' WHERE id = ?1", broken);
+    assert_eq!(store.sweep(at(1_000), 9).await.unwrap().expired, 1);
+    assert_eq!(view(&store, good).await.status, Status::Expired);
+    assert_eq!(kinds(&store, broken).await, ["accepted"]);
+    assert_eq!(store.sweep(at(1_001), 9).await.unwrap(), Swept::default(), "it is parked");
+}
+
+#[tokio::test]
+async fn a_corrupt_attempt_number_is_named_and_not_taken_for_a_sick_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    let id = queued(&store, "a@example.com").await;
+    commit(&store, id, 1, 1).await;
+    break_rows(&path, "UPDATE attempt SET number = -1 WHERE message = ?1", id);
+    let settlement = Settlement { id, token: Some(token(1)), relay: None, at: at(2), outcome: relayed() };
+    let error = store.settle(settlement).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { table: "attempt", column: "number", .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_opens_nothing_and_shuts_out_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    for number in 1..=3_u8 {
+        let key = ApiKey {
+            id: KeyId::from_uuid(uuid::Uuid::from_u128(u128::from(number))),
+            tenant: tenant("demo"),
+            name: "a key".to_owned(),
+            scopes: vec![Scope::Send],
+            mac: [number; 32],
+            created_at: at(0),
+            revoked_at: None,
+        };
+        store.create_key(key, Actor::Command("keys")).await.unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("UPDATE api_key SET scopes = 'send levitate' WHERE mac = ?1", [[1_u8; 32]]).unwrap();
+    connection.execute("UPDATE api_key SET tenant = 'Not A Tenant' WHERE mac = ?1", [[2_u8; 32]]).unwrap();
+    let keys = store.keys().await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.mac[0]).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test]
+async fn a_command_that_ends_waits_for_nobody_who_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let gateway = open(&path, Role::Gateway).unwrap();
+    queued(&gateway, "ann@example.com").await;
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    reader.query_row("SELECT count(*) FROM message", [], |_| Ok(())).unwrap();
+    let command = open(&path, Role::Command).unwrap();
+    command.probe(at(1)).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), command.close()).await.unwrap();
+    drop(reader);
 }

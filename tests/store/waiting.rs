@@ -1,8 +1,9 @@
-//! Time: unknowns that are decided, deadlines, keys that are forgotten, and when to look next.
+//! Time: unknowns that are decided, deadlines, keys that are forgotten, and tenants that went away.
 
+use futures_util::future::join_all;
 use postern::domain::lane::UnknownPolicy::{Hold, ResendOnce};
 use postern::domain::message::{Outcome, Reason, Settled, Status, Verdict};
-use postern::store::Swept;
+use postern::store::{Decided, Swept};
 
 use crate::harness::*;
 
@@ -10,14 +11,14 @@ on_every_database! {
     async fn resend_once_sends_one_unknown_once_more_and_holds_the_second(home) {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
-        assert_eq!(store.decide_unknown(at(9), per_lane(ResendOnce), 9).await.unwrap().total(), 0);
-        assert_eq!(store.decide_unknown(at(10), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
+        assert_eq!(store.decide_unknown(at(9), per_lane(ResendOnce), 9).await.unwrap(), Decided::default());
+        assert_eq!(store.decide_unknown(at(10), per_lane(ResendOnce), 9).await.unwrap(), Decided { resent: 1, held: 0 });
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Queued, Some(Reason::UnknownResent)));
         assert_eq!((shown.next_attempt_at, shown.attempts), (Some(at(10)), 1));
         assert_eq!(commit(store, id, 2, 11).await, Verdict::Go);
         assert_eq!(settle(store, id, 2, 12, unknown(20)).await, Settled::Applied);
-        assert_eq!(store.decide_unknown(at(20), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
+        assert_eq!(store.decide_unknown(at(20), per_lane(ResendOnce), 9).await.unwrap(), Decided { resent: 0, held: 1 });
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::UnknownHeld)));
         assert!(shown.may_have_been_sent);
@@ -30,7 +31,7 @@ on_every_database! {
     async fn an_unknown_of_a_lane_that_holds_is_held(home) {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 9).await.unwrap().total(), 1);
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 9).await.unwrap(), Decided { resent: 0, held: 1 });
         assert_eq!(view(store, id).await.reason, Some(Reason::UnknownHeld));
     }
 
@@ -38,7 +39,7 @@ on_every_database! {
         let store = &*home.store;
         let id = with_unknown(store, mail("ann@example.com"), 10).await;
         assert_eq!(store.sweep(at(2_000), 9).await.unwrap(), Swept::default());
-        assert_eq!(store.decide_unknown(at(1_000), per_lane(ResendOnce), 9).await.unwrap().total(), 1);
+        assert_eq!(store.decide_unknown(at(1_000), per_lane(ResendOnce), 9).await.unwrap(), Decided { resent: 0, held: 1 });
         let shown = view(store, id).await;
         assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::DeadlinePassed)));
         assert_eq!(store.sweep(at(2_000), 9).await.unwrap(), Swept::default());
@@ -49,8 +50,8 @@ on_every_database! {
         for recipient in ["a@example.com", "b@example.com", "c@example.com"] {
             with_unknown(store, mail(recipient), 10).await;
         }
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap().total(), 2);
-        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap().total(), 1);
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap(), Decided { resent: 0, held: 2 });
+        assert_eq!(store.decide_unknown(at(10), per_lane(Hold), 2).await.unwrap(), Decided { resent: 0, held: 1 });
     }
 
     async fn a_message_past_its_deadline_is_expired_if_it_was_certainly_not_sent(home) {
@@ -103,21 +104,34 @@ on_every_database! {
         assert_eq!(view(store, late).await.status, Status::Queued);
     }
 
-    async fn the_next_due_time_is_the_earliest_of_all_that_waits(home) {
+    async fn forgotten_keys_are_counted_so_that_more_can_be_forgotten_at_once(home) {
         let store = &*home.store;
-        assert_eq!(store.next_due().await.unwrap(), None);
-        let mut message = mail("ann@example.com");
-        message.due_at = at(300);
-        let id = accept(store, message).await.id;
-        assert_eq!(store.next_due().await.unwrap(), Some(at(300)));
-        let second = with_unknown(store, mail("bob@example.com"), 200).await;
-        assert_eq!(store.next_due().await.unwrap(), Some(at(200)));
-        store.decide_unknown(at(200), per_lane(Hold), 9).await.unwrap();
-        assert_eq!(view(store, second).await.status, Status::Held);
-        assert_eq!(store.next_due().await.unwrap(), Some(at(300)));
-        settle(store, id, 0, 1, Outcome::Held { reason: Reason::NotConfigured }).await;
-        assert_eq!(store.next_due().await.unwrap(), Some(at(1_000)), "its deadline");
-        store.sweep(at(1_000), 9).await.unwrap();
-        assert_eq!(store.next_due().await.unwrap(), None);
+        for key in ["one", "two", "three"] {
+            let mut message = mail("ann@example.com");
+            (message.deliver_by, message.idempotency) = (at(5_000), Some(idempotency(key, 1)));
+            accept(store, message).await;
+        }
+        assert_eq!(store.sweep(at(499), 2).await.unwrap().forgotten, 0);
+        assert_eq!(store.sweep(at(500), 2).await.unwrap().forgotten, 2);
+        assert_eq!(store.sweep(at(500), 2).await.unwrap().forgotten, 1);
+    }
+
+    async fn what_waits_for_a_tenant_that_went_away_is_held_and_nothing_else(home) {
+        let store = &*home.store;
+        let messages: Vec<_> = (0..1_100).map(|n| mail(&format!("user{n}@example.com"))).collect();
+        join_all(messages.iter().map(|message| accept(store, message.clone()))).await;
+        let busy = queued(store, "busy@example.com").await;
+        commit(store, busy, 1, 1).await;
+        let mut kept = mail("ann@example.com");
+        kept.tenant = tenant("kept");
+        let kept = accept(store, kept).await.id;
+        assert_eq!(store.hold_unconfigured(&[tenant("kept")], at(2)).await.unwrap(), 1_100);
+        let shown = view(store, messages[0].id).await;
+        assert_eq!((shown.status, shown.reason), (Status::Held, Some(Reason::NotConfigured)));
+        assert_eq!(kinds(store, messages[1_099].id).await, ["accepted", "held"]);
+        assert_eq!(view(store, busy).await.status, Status::Queued);
+        assert_eq!(store.message(&tenant("kept"), kept).await.unwrap().unwrap().status, Status::Queued);
+        assert_eq!(store.hold_unconfigured(&[tenant("kept")], at(3)).await.unwrap(), 0);
+        assert_eq!(store.sweep(at(1_000), 5).await.unwrap().expired, 5, "their deadlines go on");
     }
 }

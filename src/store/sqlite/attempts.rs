@@ -1,11 +1,9 @@
-//! Attempts: what is due, the commit point, settlement, and what a dead process left behind.
+//! Attempts: the commit point, settlement, and what a dead process left behind.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::accept::millis;
 use super::audit;
@@ -13,132 +11,9 @@ use super::fault::{Cells, Fault};
 use crate::domain::audit::{attempt_committed, late, outcome};
 use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
-use crate::domain::message::{Candidate, Outcome, Reason, Settled, Settlement, Status, Verdict};
+use crate::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
-use crate::store::{ClaimRequest, CommitPoint, DueDomains, DueDomainsPage};
-
-/// How many domains one page looks at, due or not: about 10 ms.
-const DOMAINS_LOOKED_AT_MAX: usize = 2_000;
-
-/// Domains with due messages. A loose index scan: one seek for each domain, however many messages wait for it.
-pub(super) fn due_domains(connection: &Connection, page: &DueDomains) -> Result<DueDomainsPage, Fault> {
-    let sql = r"-- due_domains
-        SELECT domain, due_at <= :now AS due
-        FROM message INDEXED BY message_due
-        WHERE lane = :lane AND tenant = :tenant AND domain > :after AND status IN ('queued', 'deferred')
-            AND due_at IS NOT NULL
-        ORDER BY domain, due_at LIMIT 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut domains = Vec::new();
-    let mut after = page.after.clone().unwrap_or_default();
-    for _ in 0..DOMAINS_LOOKED_AT_MAX {
-        if domains.len() >= page.limit {
-            break;
-        }
-        let params = named_params! {
-            ":now": millis(page.now), ":lane": page.lane.as_str(), ":tenant": page.tenant.as_str(), ":after": after,
-        };
-        let next = statement.query_row(params, |row| Ok((row.get("domain")?, row.get("due")?))).optional()?;
-        let Some((domain, due)) = next else { return Ok(DueDomainsPage { domains, next: None }) };
-        after = domain;
-        if due {
-            domains.push(after.clone());
-        }
-    }
-    Ok(DueDomainsPage { domains, next: Some(after) })
-}
-
-/// Tenants with something waiting: one seek for each.
-pub(super) fn waiting_tenants(
-    connection: &Connection,
-    lane: Lane,
-    after: Option<&TenantId>,
-    limit: usize,
-) -> Result<Vec<TenantId>, Fault> {
-    let sql = r"-- waiting_tenants
-        SELECT tenant FROM message INDEXED BY message_due
-        WHERE lane = :lane AND tenant > :after AND status IN ('queued', 'deferred')
-        ORDER BY tenant LIMIT 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut tenants = Vec::new();
-    let mut after = after.map(|tenant| tenant.as_str().to_owned()).unwrap_or_default();
-    while tenants.len() < limit {
-        let params = named_params! { ":lane": lane.as_str(), ":after": after };
-        let next: Option<String> = statement.query_row(params, |row| row.get("tenant")).optional()?;
-        let Some(tenant) = next else { break };
-        // One that cannot be read is nobody's: there is no such tenant in any configuration.
-        tenants.extend(tenant.parse::<TenantId>());
-        after = tenant;
-    }
-    Ok(tenants)
-}
-
-/// What a claim found: candidates, now in the claimed set, and rows that cannot be read.
-#[derive(Default)]
-pub(super) struct Claimed {
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) unreadable: Vec<MessageId>,
-}
-
-/// Claims due messages. The set is locked while a domain is read, so that what is read is never older than a
-/// give-back: a message that was tried and given back in between is not claimed on what was true before.
-pub(super) fn claim(
-    connection: &Connection,
-    claims: &Mutex<HashSet<MessageId>>,
-    request: &ClaimRequest,
-) -> Result<Claimed, Fault> {
-    let mut found = Claimed::default();
-    for (domain, limit) in &request.domains {
-        let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(fault) = claim_domain(connection, &mut claims, request, (domain, *limit), &mut found) {
-            for candidate in &found.candidates {
-                claims.remove(&candidate.id);
-            }
-            return Err(fault);
-        }
-    }
-    Ok(found)
-}
-
-fn claim_domain(
-    connection: &Connection,
-    claims: &mut HashSet<MessageId>,
-    request: &ClaimRequest,
-    (domain, limit): (&str, usize),
-    found: &mut Claimed,
-) -> Result<(), Fault> {
-    let sql = r"-- claim
-        SELECT id, due_at, deliver_by
-        FROM message INDEXED BY message_due
-        WHERE lane = :lane AND tenant = :tenant AND domain = :domain AND status IN ('queued', 'deferred')
-            AND due_at <= :now AND deliver_by > :now
-        ORDER BY due_at, id";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! {
-        ":lane": request.lane.as_str(),
-        ":tenant": request.tenant.as_str(),
-        ":domain": domain,
-        ":now": millis(request.now),
-    })?;
-    let full = found.candidates.len() + limit;
-    while found.candidates.len() < full {
-        let Some(row) = rows.next()? else { break };
-        let cells = Cells::new(row, "message");
-        let id = cells.message_id("id")?;
-        if claims.contains(&id) || in_flight(connection, id)? {
-            continue;
-        }
-        let times = cells.time("due_at").and_then(|due_at| Ok((due_at, cells.time("deliver_by")?)));
-        let Ok((due_at, deliver_by)) = times else {
-            found.unreadable.push(id);
-            continue;
-        };
-        claims.insert(id);
-        let (tenant, lane) = (request.tenant.clone(), request.lane);
-        found.candidates.push(Candidate { id, tenant, lane, domain: domain.to_owned(), due_at, deliver_by });
-    }
-    Ok(())
-}
+use crate::store::CommitPoint;
 
 /// Whether an attempt of the message is past its commit point and not settled.
 pub(super) fn in_flight(connection: &Connection, id: MessageId) -> Result<bool, Fault> {
@@ -229,10 +104,10 @@ pub(super) fn settle(connection: &Connection, settlement: &Settlement) -> Result
 /// Takes the attempt row away if it still holds this token; its number.
 fn delete_attempt(connection: &Connection, id: MessageId, token: LeaseToken) -> Result<Option<u32>, Fault> {
     let sql = r"-- delete_attempt
-        DELETE FROM attempt WHERE message = :message AND token = :token RETURNING number";
+        DELETE FROM attempt WHERE message = :message AND token = :token RETURNING message, number";
     let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! { ":message": id.as_bytes(), ":token": token.as_bytes() };
-    Ok(statement.query_row(params, |row| row.get(0)).optional()?)
+    let mut rows = statement.query(named_params! { ":message": id.as_bytes(), ":token": token.as_bytes() })?;
+    rows.next()?.map(|row| Cells::new(row, "attempt").plain("number")).transpose()
 }
 
 /// What an outcome writes into the hot row; the rest of the row is left as it is.

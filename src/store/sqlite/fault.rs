@@ -39,9 +39,20 @@ impl Fault {
     /// As the failure of a read.
     pub(super) fn unreadable(self, doing: &'static str) -> StoreError {
         match self {
+            Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                StoreError::Unreadable { doing, detail: "it took too long".to_owned() }
+            }
             Self::Database(error) => StoreError::Unreadable { doing, detail: error.to_string() },
             Self::Random(error) => StoreError::Unreadable { doing, detail: error.to_string() },
             Self::Corrupt { table, column, id } => StoreError::Corrupt { table, column, id },
+        }
+    }
+
+    /// What the database said, if it was the database.
+    pub(super) fn database_said(&self) -> Option<String> {
+        match self {
+            Self::Database(error) => Some(error.to_string()),
+            Self::Corrupt { .. } | Self::Random(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::accept::millis;
+use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
 use crate::domain::audit::{Actor, Happening, Kind};
@@ -40,7 +41,11 @@ pub(super) fn keys(connection: &Connection) -> Result<Vec<ApiKey>, Fault> {
     let mut rows = statement.query([])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
-        keys.push(key(&Cells::new(row, "api_key"))?);
+        // A key that cannot be read, or that a newer version gave a scope we do not know, opens nothing; others do.
+        match key(&Cells::new(row, "api_key")) {
+            Ok(key) => keys.push(key),
+            Err(fault) => tell_unreadable(fault)?,
+        }
     }
     keys.sort_by_key(|key| (key.created_at, key.id));
     Ok(keys)

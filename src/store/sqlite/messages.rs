@@ -1,6 +1,4 @@
-//! Messages as shown to people: one, a page of many, and how many wait.
-
-use std::collections::BTreeMap;
+//! Messages as shown to people: one, or a page of many.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -59,7 +57,8 @@ enum Walk {
     Recipient,
     Tag,
     Template,
-    Status,
+    /// One lane and one state; a filter that leaves one of them open walks several of these side by side.
+    Standing,
     All,
 }
 
@@ -69,9 +68,22 @@ impl Walk {
             MessageFilter { recipient: Some(_), .. } => Self::Recipient,
             MessageFilter { tag: Some(_), .. } => Self::Tag,
             MessageFilter { template: Some(_), .. } => Self::Template,
-            MessageFilter { status: Some(_), .. } => Self::Status,
+            MessageFilter { status: Some(_), .. } | MessageFilter { lane: Some(_), .. } => Self::Standing,
             _ => Self::All,
         }
+    }
+
+    /// The lanes and states to walk, each once; `None` is any.
+    fn standings(self, filter: &MessageFilter) -> Vec<(Option<Lane>, Option<Status>)> {
+        if !matches!(self, Self::Standing) {
+            return vec![(filter.lane, filter.status)];
+        }
+        let lanes = Lane::ALL.into_iter().filter(|lane| filter.lane.is_none_or(|wanted| wanted == *lane));
+        let statuses = |lane| {
+            let wanted = Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status));
+            wanted.map(move |status| (Some(lane), Some(status)))
+        };
+        lanes.flat_map(statuses).collect()
     }
 
     /// The statement that walks this index. `+` keeps a column from being asked of another one.
@@ -80,12 +92,14 @@ impl Walk {
             Self::Recipient => ("message INDEXED BY message_by_recipient", "message.recipient = :recipient"),
             Self::Tag => ("message_tag CROSS JOIN message ON message.id = message_tag.message", "tag = :tag"),
             Self::Template => ("message INDEXED BY message_by_template", "message.template = :template"),
-            Self::Status => ("message INDEXED BY message_by_status", "message.status = :status"),
+            Self::Standing => {
+                ("message INDEXED BY message_by_standing", "message.lane = :lane AND message.status = :status")
+            }
             Self::All => ("message INDEXED BY message_listed", "TRUE"),
         };
         let (place, id) = match self {
             Self::Tag => ("message_tag", "message"),
-            Self::Recipient | Self::Template | Self::Status | Self::All => ("message", "id"),
+            Self::Recipient | Self::Template | Self::Standing | Self::All => ("message", "id"),
         };
         format!(
             "-- messages
@@ -110,23 +124,28 @@ pub(super) fn messages(
     filter: &MessageFilter,
 ) -> Result<Vec<MessageView>, Fault> {
     let (until, before) = upper_end(connection, tenant, filter)?;
-    let mut statement = connection.prepare_cached(&Walk::of(filter).sql())?;
-    let mut rows = statement.query(named_params! {
-        ":tenant": tenant.as_str(),
-        ":since": filter.since.map_or(i64::MIN, millis_up),
-        ":until": until,
-        ":before": before,
-        ":recipient": filter.recipient,
-        ":status": filter.status.map(Status::as_str),
-        ":template": filter.template,
-        ":lane": filter.lane.map(Lane::as_str),
-        ":tag": filter.tag,
-        ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
-    })?;
+    let walk = Walk::of(filter);
+    let mut statement = connection.prepare_cached(&walk.sql())?;
     let mut page = Vec::new();
-    while let Some(row) = rows.next()? {
-        page.push(view(&Cells::new(row, "message"))?);
+    for (lane, status) in walk.standings(filter) {
+        let mut rows = statement.query(named_params! {
+            ":tenant": tenant.as_str(),
+            ":since": filter.since.map_or(i64::MIN, millis_up),
+            ":until": until,
+            ":before": before,
+            ":recipient": filter.recipient,
+            ":status": status.map(Status::as_str),
+            ":template": filter.template,
+            ":lane": lane.map(Lane::as_str),
+            ":tag": filter.tag,
+            ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
+        })?;
+        while let Some(row) = rows.next()? {
+            page.push(view(&Cells::new(row, "message"))?);
+        }
     }
+    page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
+    page.truncate(filter.limit);
     Ok(page)
 }
 
@@ -151,30 +170,6 @@ fn millis_up(at: Timestamp) -> i64 {
     if Timestamp::from_millisecond(whole).is_ok_and(|cut| cut < at) { whole + 1 } else { whole }
 }
 
-/// How many live messages there are. Walks two indexes that hold nothing but these.
-pub(super) fn queue_sizes(connection: &Connection) -> Result<BTreeMap<(Lane, Status), u64>, Fault> {
-    let sql = r"-- queue_sizes_due
-        SELECT count(*) FROM message INDEXED BY message_due
-        WHERE lane = :lane AND status = :status AND status IN ('queued', 'deferred')";
-    let mut due = connection.prepare_cached(sql)?;
-    let sql = r"-- queue_sizes_waiting
-        SELECT count(*) FROM message INDEXED BY message_waiting
-        WHERE lane = :lane AND status = :status AND status IN ('held', 'unknown')";
-    let mut waiting = connection.prepare_cached(sql)?;
-    let mut sizes = BTreeMap::new();
-    for lane in Lane::ALL {
-        for status in Status::ALL.into_iter().filter(|status| status.is_live()) {
-            let statement = if matches!(status, Status::Queued | Status::Deferred) { &mut due } else { &mut waiting };
-            let params = named_params! { ":lane": lane.as_str(), ":status": status.as_str() };
-            let count: i64 = statement.query_row(params, |row| row.get(0))?;
-            if count > 0 {
-                sizes.insert((lane, status), u64::try_from(count).unwrap_or_default());
-            }
-        }
-    }
-    Ok(sizes)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
@@ -187,7 +182,7 @@ mod tests {
             (Walk::Recipient, "message_by_recipient (tenant=? AND recipient=? AND accepted_at>?"),
             (Walk::Tag, "message_tag USING PRIMARY KEY (tenant=? AND tag=? AND accepted_at>?"),
             (Walk::Template, "message_by_template (tenant=? AND template=? AND accepted_at>?"),
-            (Walk::Status, "message_by_status (tenant=? AND status=? AND accepted_at>?"),
+            (Walk::Standing, "message_by_standing (tenant=? AND lane=? AND status=? AND accepted_at>?"),
             (Walk::All, "message_listed (tenant=? AND accepted_at>?"),
         ] {
             let plan = plan(&walk.sql()).unwrap();

@@ -4,7 +4,8 @@
 //!
 //! * The **writer** (`writer`) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
 //!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
-//! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question.
+//! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question. One
+//!   pool of them serves delivery and keys, another the lists, so that a slow list keeps nobody else waiting.
 //! * The **place** (`open`) is the file with its locks; both kinds of thread open their connections there, again and
 //!   again when the disk failed them.
 //! * The **claims** are a set in memory. The gateway's lock makes it the only one; a crash forgets it, and nothing was
@@ -19,12 +20,12 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -45,7 +46,7 @@ use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
 };
 
 mod accept;
@@ -60,9 +61,13 @@ mod readers;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod writer;
 
 pub use open::Role;
+
+/// Messages held, or tenants looked at, in one transaction at most.
+const HOLD_STEP: usize = 500;
 
 /// Where a store is and who opens it.
 #[derive(Debug, Clone)]
@@ -92,7 +97,10 @@ pub struct SqliteStore {
 #[derive(Clone)]
 struct Doors {
     jobs: mpsc::Sender<Box<dyn Job>>,
+    /// To the readers that serve delivery and keys.
     questions: mpsc::Sender<Question>,
+    /// To the readers of lists.
+    lists: mpsc::Sender<Question>,
 }
 
 impl SqliteStore {
@@ -107,8 +115,9 @@ impl SqliteStore {
         let (subject_secret, key_pepper) = (secret("subject-secret")?, secret("key-pepper")?);
         let (jobs, jobs_inside) = mpsc::channel(writer::JOBS_MAX);
         let (questions, questions_inside) = mpsc::channel(readers::QUESTIONS_MAX);
+        let (lists, lists_inside) = mpsc::channel(readers::QUESTIONS_MAX);
         let store = Self {
-            doors: Mutex::new(Some(Doors { jobs, questions })),
+            doors: Mutex::new(Some(Doors { jobs, questions, lists })),
             threads: Mutex::new(Vec::new()),
             ended: CancellationToken::new(),
             failed: CancellationToken::new(),
@@ -117,23 +126,29 @@ impl SqliteStore {
             subject_secret,
             key_pepper,
         };
-        store.start(opened, jobs_inside, questions_inside)?;
+        store.start(opened, role, jobs_inside, [questions_inside, lists_inside])?;
         Ok(store)
     }
 
     fn start(
         &self,
         opened: open::Opened,
+        role: Role,
         jobs: mpsc::Receiver<Box<dyn Job>>,
-        questions: mpsc::Receiver<Question>,
+        [questions, lists]: [mpsc::Receiver<Question>; 2],
     ) -> Result<(), StoreError> {
-        let questions = Arc::new(Mutex::new(questions));
         let mut readers = Vec::new();
-        for number in 0..readers::READERS {
-            let (place, questions) = (opened.place.clone(), Arc::clone(&questions));
-            readers.push(self.spawn(format!("store-reader-{number}"), move || readers::run(&place, &questions))?);
+        for (name, threads, questions) in
+            [("reader", readers::SERVING_READERS, questions), ("lister", readers::LISTING_READERS, lists)]
+        {
+            let questions = Arc::new(Mutex::new(questions));
+            for number in 0..threads {
+                let (place, questions) = (opened.place.clone(), Arc::clone(&questions));
+                readers.push(self.spawn(format!("store-{name}-{number}"), move || readers::run(&place, &questions))?);
+            }
         }
-        let (writer, lock, ended) = (Writer::new(opened.place, opened.connection), opened.lock, self.ended.clone());
+        let writer = Writer::new(opened.place, opened.connection, role);
+        let (lock, ended) = (opened.lock, self.ended.clone());
         let writer = self.spawn("store-writer".to_owned(), move || {
             let ended = ended.drop_guard();
             writer.run(jobs, readers);
@@ -173,16 +188,44 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a reader's connection.
+    /// Runs `work` on a connection that serves delivery and keys: short work only.
     async fn read<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let question = readers::question(doing, work, caller);
+        let question = readers::question(doing, None, work, caller);
         self.doors()?.questions.send(question).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` on a connection for lists, within their time limit.
+    async fn list<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        let question = readers::question(doing, Some(Instant::now() + readers::LIST_TIME_MAX), work, caller);
+        self.doors()?.lists.send(question).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl SqliteStore {
+    /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
+    async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
+        let mut held = 0;
+        loop {
+            let tenant = tenant.clone();
+            let work = move |connection: &Connection| sweep::hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
+            let step = self.write("holding messages of a tenant that is not configured", work).await?;
+            held += step.held;
+            if !step.more {
+                return Ok(held);
+            }
+        }
     }
 }
 
@@ -205,16 +248,6 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn waiting_tenants(
-        &self,
-        lane: Lane,
-        after: Option<TenantId>,
-        limit: usize,
-    ) -> Result<Vec<TenantId>, StoreError> {
-        let work = move |connection: &Connection| attempts::waiting_tenants(connection, lane, after.as_ref(), limit);
-        self.read("listing waiting tenants", work).await
-    }
-
     async fn replay(
         &self,
         tenant: &TenantId,
@@ -227,13 +260,23 @@ impl Store for SqliteStore {
     }
 
     async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError> {
-        self.read("listing due domains", move |connection| attempts::due_domains(connection, &page)).await
+        self.read("listing due domains", move |connection| waiting::due_domains(connection, &page)).await
+    }
+
+    async fn waiting_tenants(
+        &self,
+        lane: Lane,
+        after: Option<TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let work = move |connection: &Connection| waiting::waiting_tenants(connection, lane, after.as_ref(), limit);
+        self.read("listing tenants that wait", work).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Candidate>, StoreError> {
         let (claims, at) = (Arc::clone(&self.claims), request.now);
         let claimed =
-            self.read("claiming messages", move |connection| attempts::claim(connection, &claims, &request)).await?;
+            self.read("claiming messages", move |connection| waiting::claim(connection, &claims, &request)).await?;
         if !claimed.unreadable.is_empty() {
             let ids: Vec<Vec<u8>> = claimed.unreadable.iter().map(|id| id.as_bytes().to_vec()).collect();
             let hold = move |connection: &Connection| sweep::hold_unreadable(connection, &ids, at);
@@ -278,17 +321,26 @@ impl Store for SqliteStore {
         self.write("deciding unknowns", work).await
     }
 
-    async fn hold_unconfigured(&self, known: Vec<TenantId>, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let work = move |connection: &Connection| sweep::hold_unconfigured(connection, &known, at, limit);
-        self.write("holding what is not configured", work).await
-    }
-
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError> {
         self.write("sweeping deadlines", move |connection| sweep::sweep(connection, at, limit)).await
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read("finding the next due time", sweep::next_due).await
+    async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError> {
+        let mut held = 0;
+        for lane in Lane::ALL {
+            let mut after = None;
+            loop {
+                let tenants = self.waiting_tenants(lane, after, HOLD_STEP).await?;
+                for tenant in tenants.iter().filter(|tenant| !known.contains(tenant)) {
+                    held += self.hold_all(lane, tenant, at).await?;
+                }
+                match tenants.into_iter().nth(HOLD_STEP - 1) {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        Ok(held)
     }
 
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError> {
@@ -298,21 +350,17 @@ impl Store for SqliteStore {
 
     async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError> {
         let tenant = tenant.clone();
-        self.read("listing messages", move |connection| messages::messages(connection, &tenant, &filter)).await
+        self.list("listing messages", move |connection| messages::messages(connection, &tenant, &filter)).await
     }
 
     async fn leaves(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Vec<Leaf>>, StoreError> {
         let tenant = tenant.clone();
-        self.read("reading leaves", move |connection| audit::leaves(connection, &tenant, id)).await
+        self.list("reading leaves", move |connection| audit::leaves(connection, &tenant, id)).await
     }
 
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
         let tenant = tenant.clone();
-        self.read("reading a content", move |connection| content::content(connection, &tenant, id)).await
-    }
-
-    async fn queue_sizes(&self) -> Result<BTreeMap<(Lane, Status), u64>, StoreError> {
-        self.read("counting messages", messages::queue_sizes).await
+        self.list("reading a content", move |connection| content::content(connection, &tenant, id)).await
     }
 
     async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::accept::millis;
-use super::attempts::{in_flight, tell_unreadable, waiting_tenants};
+use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
 use super::fault::{Cells, Fault};
 use crate::domain::audit::{expired, held, resolved_by_policy};
@@ -116,6 +116,25 @@ fn end(
     one_row(changed, id)
 }
 
+/// Ends a message, or takes one whose state cannot be read out of every clock's sight: it must stop nobody else.
+/// `false`: parked.
+fn end_or_park(
+    connection: &Connection,
+    id: &[u8],
+    status: Status,
+    reason: Reason,
+    ended_at: Option<Timestamp>,
+) -> Result<bool, Fault> {
+    match end(connection, id, status, reason, ended_at) {
+        Ok(()) => Ok(true),
+        Err(fault) => {
+            tell_unreadable(fault)?;
+            park(connection, id)?;
+            Ok(false)
+        }
+    }
+}
+
 fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
     if changed == 1 {
         return Ok(());
@@ -139,11 +158,11 @@ pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Res
     for message in &messages {
         let (id, tenant) = (message.id, &message.tenant);
         if message.may_have_been_sent {
-            end(connection, id.as_bytes(), Status::Held, Reason::DeadlinePassed, None)?;
-            audit::append(connection, &held(at, tenant, id, Reason::DeadlinePassed))?;
-            swept.held += 1;
-        } else {
-            end(connection, id.as_bytes(), Status::Expired, Reason::DeadlinePassed, Some(at))?;
+            if end_or_park(connection, id.as_bytes(), Status::Held, Reason::DeadlinePassed, None)? {
+                audit::append(connection, &held(at, tenant, id, Reason::DeadlinePassed))?;
+                swept.held += 1;
+            }
+        } else if end_or_park(connection, id.as_bytes(), Status::Expired, Reason::DeadlinePassed, Some(at))? {
             audit::append(connection, &expired(at, tenant, id, message.lane))?;
             swept.expired += 1;
         }
@@ -160,58 +179,6 @@ fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Holds what waits for tenants that are not configured.
-pub(super) fn hold_unconfigured(
-    connection: &Connection,
-    known: &[TenantId],
-    at: Timestamp,
-    limit: usize,
-) -> Result<usize, Fault> {
-    let mut messages = Vec::new();
-    for lane in Lane::ALL {
-        for tenant in waiting_tenants(connection, lane, None, usize::MAX)? {
-            if !known.contains(&tenant) {
-                messages.extend(waiting_of(connection, lane, &tenant, limit - messages.len())?);
-            }
-        }
-    }
-    for (tenant, id) in &messages {
-        hold_waiting(connection, *id, Reason::NotConfigured)?;
-        audit::append(connection, &held(at, tenant, *id, Reason::NotConfigured))?;
-    }
-    Ok(messages.len())
-}
-
-/// Holds a message that waits; what was certainly not sent still expires at its deadline.
-fn hold_waiting(connection: &Connection, id: MessageId, reason: Reason) -> Result<(), Fault> {
-    let sql = r"-- hold_waiting
-        UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
-            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
-        WHERE id = :id AND status IN ('queued', 'deferred')";
-    let params = named_params! { ":id": id.as_bytes(), ":reason": reason.as_str() };
-    one_row(connection.prepare_cached(sql)?.execute(params)?, id.as_bytes())
-}
-
-fn waiting_of(
-    connection: &Connection,
-    lane: Lane,
-    tenant: &TenantId,
-    limit: usize,
-) -> Result<Vec<(TenantId, MessageId)>, Fault> {
-    let sql = r"-- waiting_of
-        SELECT id FROM message INDEXED BY message_due
-        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
-            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) LIMIT :limit";
-    let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
-    let mut rows = statement.query(params)?;
-    let mut messages = Vec::new();
-    while let Some(row) = rows.next()? {
-        messages.push((tenant.clone(), Cells::new(row, "message").message_id("id")?));
-    }
-    Ok(messages)
-}
-
 /// Holds messages whose rows cannot be read, so that they come up no more until somebody has looked.
 pub(super) fn hold_unreadable(connection: &Connection, ids: &[Vec<u8>], at: Timestamp) -> Result<(), Fault> {
     for id in ids {
@@ -223,8 +190,9 @@ pub(super) fn hold_unreadable(connection: &Connection, ids: &[Vec<u8>], at: Time
         }
         match (known, tenant_of(connection, id)?) {
             (Some(known), Some(tenant)) => {
-                end(connection, id, Status::Held, Reason::ContentUnreadable, None)?;
-                audit::append(connection, &held(at, &tenant, known, Reason::ContentUnreadable))?;
+                if end_or_park(connection, id, Status::Held, Reason::ContentUnreadable, None)? {
+                    audit::append(connection, &held(at, &tenant, known, Reason::ContentUnreadable))?;
+                }
             }
             // Not even a leaf can be written: the state stays, and no clock looks at the row.
             (None, _) | (_, None) => park(connection, id)?,
@@ -248,14 +216,45 @@ fn park(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The next moment at which something is due, to be decided or expires.
-pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, Fault> {
-    let sql = r"-- next_due
-        SELECT min(at) FROM (
-            SELECT (SELECT min(due_at) FROM message INDEXED BY message_wake WHERE due_at IS NOT NULL) AS at
-            UNION ALL
-            SELECT (SELECT min(expires_at) FROM message INDEXED BY message_expires WHERE expires_at IS NOT NULL))";
-    let at: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    // A time that cannot be read is as good as past: the sweep will find its row and hold it.
-    Ok(at.map(|at| Timestamp::from_millisecond(at).unwrap_or(Timestamp::MIN)))
+/// One step of holding what waits for a tenant.
+pub(super) struct HeldStep {
+    pub(super) held: usize,
+    /// Whether there may be more.
+    pub(super) more: bool,
+}
+
+/// Holds up to `limit` messages of a tenant that wait in a lane and are on no attempt.
+pub(super) fn hold_waiting(
+    connection: &Connection,
+    lane: Lane,
+    tenant: &TenantId,
+    at: Timestamp,
+    limit: usize,
+) -> Result<HeldStep, Fault> {
+    let sql = r"-- hold_waiting
+        SELECT id FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
+        LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
+    let ids = statement.query_map(params, |row| row.get("id"))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
+    let mut held_now = 0;
+    for id in &ids {
+        let Some(known) = MessageId::from_slice(id) else { continue };
+        hold(connection, id)?;
+        audit::append(connection, &held(at, tenant, known, Reason::NotConfigured))?;
+        held_now += 1;
+    }
+    Ok(HeldStep { held: held_now, more: held_now == limit })
+}
+
+/// Like a settlement as held: the deadline goes on, unless it may have been sent.
+fn hold(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
+    let sql = r"-- hold
+        UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
+            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
+        WHERE id = :id AND status IN ('queued', 'deferred')";
+    let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
+    one_row(connection.prepare_cached(sql)?.execute(params)?, id)
 }

@@ -41,6 +41,7 @@ fn statements() -> Vec<String> {
         include_str!("messages.rs"),
         include_str!("open.rs"),
         include_str!("sweep.rs"),
+        include_str!("waiting.rs"),
     ];
     let found = sources.iter().flat_map(|source| source.split("r\"-- ").skip(1));
     found.map(|rest| format!("-- {}", rest.split('"').next().unwrap())).collect()
@@ -95,7 +96,7 @@ async fn a_panic_in_one_job_is_answered_and_leaves_the_others_alone() {
 async fn a_panic_in_a_question_is_answered_and_the_reader_lives() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    for _ in 0..2 * readers::READERS {
+    for _ in 0..2 * readers::SERVING_READERS {
         let answer = store.read::<()>("asking", |_| panic!("this question has a defect")).await;
         assert!(matches!(answer, Err(StoreError::Unreadable { doing: "asking", .. })), "{answer:?}");
     }
@@ -108,4 +109,58 @@ async fn a_reader_cannot_write() {
     let store = store(&folder);
     let answer = store.read("writing", |connection| Ok(connection.execute("DELETE FROM meta", [])?)).await;
     assert!(matches!(answer, Err(StoreError::Unreadable { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn lists_that_never_end_are_given_up_and_keep_neither_keys_nor_delivery_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let endless = |connection: &Connection| {
+        let sql = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+        Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    };
+    let lists = futures_util::future::join_all((0..16).map(|_| store.list("listing", endless)));
+    let others = async {
+        tokio::task::yield_now().await;
+        let asked = Instant::now();
+        store.keys().await.unwrap();
+        assert!(store.outgoing(MessageId::from_uuid(uuid::Uuid::now_v7())).await.unwrap().is_none());
+        asked.elapsed()
+    };
+    let (answers, waited) = tokio::join!(lists, others);
+    assert!(waited < readers::LIST_TIME_MAX / 2, "{waited:?}");
+    for answer in answers {
+        let Err(StoreError::Unreadable { detail, .. }) = &answer else { panic!("{answer:?}") };
+        assert!(detail.contains("too long"), "{detail}");
+    }
+    // The limit belongs to a question, not to the connection.
+    store.list("listing", |connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_that_lost_their_transaction_to_a_neighbour_are_told_the_first_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let keep = |connection: &Connection| {
+        connection.execute("INSERT INTO meta (name, value) VALUES ('kept', x'00')", [])?;
+        Ok(())
+    };
+    // As SQLite does by itself when the disk fails within a statement.
+    let lose = |connection: &Connection| -> Result<(), Fault> {
+        connection.execute_batch("ROLLBACK")?;
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+        Err(rusqlite::Error::SqliteFailure(code, Some("the disk failed".to_owned())).into())
+    };
+    // One that holds the writer, so that the others share a transaction.
+    let (first, neighbour, gone) =
+        tokio::join!(store.write("first", |_| Ok(())), store.write("neighbour", keep), store.write("gone", lose));
+    drop(first);
+    assert!(gone.unwrap_err().to_string().contains("the disk failed"));
+    if let Err(error) = neighbour {
+        assert!(error.to_string().contains("the disk failed"), "{error}");
+    }
+    store
+        .write("after", |connection| Ok(connection.execute("DELETE FROM meta WHERE name = 'kept'", [])?))
+        .await
+        .unwrap();
 }

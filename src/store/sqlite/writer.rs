@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::{self, Fault};
-use super::open::Place;
+use super::open::{Place, Role};
 use crate::store::StoreError;
 
 /// How many jobs may wait for the writer; more callers wait for a place.
@@ -37,6 +37,8 @@ pub(super) enum Ran {
     Failed {
         /// Whether the connection should be opened anew.
         spoiled: bool,
+        /// What the database said, if it was the database that failed.
+        detail: Option<String>,
     },
 }
 
@@ -61,11 +63,11 @@ where
     F: FnOnce(&Connection) -> Result<T, Fault> + Send,
 {
     fn run(&mut self, connection: &Connection) -> Ran {
-        let Some(work) = self.work.take() else { return Ran::Failed { spoiled: false } };
+        let Some(work) = self.work.take() else { return Ran::Failed { spoiled: false, detail: None } };
         let result = work(connection);
         let ran = match &result {
             Ok(_) => Ran::Done,
-            Err(fault) => Ran::Failed { spoiled: fault.spoils_connection() },
+            Err(fault) => Ran::Failed { spoiled: fault.spoils_connection(), detail: fault.database_said() },
         };
         self.result = Some(result);
         ran
@@ -90,14 +92,15 @@ where
 /// The writer thread's own things.
 pub(super) struct Writer {
     place: Place,
+    role: Role,
     connection: Option<Connection>,
     writes: bool,
 }
 
 impl Writer {
     /// A writer that begins with `connection` and opens further ones at `place`.
-    pub(super) fn new(place: Place, connection: Connection) -> Self {
-        Self { place, connection: Some(connection), writes: true }
+    pub(super) fn new(place: Place, connection: Connection, role: Role) -> Self {
+        Self { place, role, connection: Some(connection), writes: true }
     }
 
     /// Runs until every sender is gone, then waits for the readers and empties the log into the database.
@@ -114,7 +117,8 @@ impl Writer {
             // One that panicked has said so, through `failed` and the panic hook.
             let _ = reader.join();
         }
-        if let Some(connection) = self.connection.take() {
+        // A command leaves the log to the gateway, whose writer would have to wait for it.
+        if let (Some(connection), Role::Gateway) = (self.connection.take(), self.role) {
             // Economy, not correctness: the next start reads no log. Without room for it the log simply stays.
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
         }
@@ -126,17 +130,16 @@ impl Writer {
             None => self.place.connect_writer().map_err(|error| error.to_string())?,
         };
         match run_batch(&connection, batch) {
-            Ok(Ran::Done) => self.connection = Some(connection),
-            Ok(Ran::Failed { spoiled }) => self.connection = (!spoiled).then_some(connection),
-            Err(error) => {
+            Ok(Kept { spoiled }) => self.connection = (!spoiled).then_some(connection),
+            Err(Lost { spoiled, detail }) => {
                 if !connection.is_autocommit() {
                     // When this fails too, closing the connection undoes the transaction.
                     let _ = connection.execute_batch("ROLLBACK");
                 }
-                if connection.is_autocommit() && !fault::spoils_connection(&error) {
+                if connection.is_autocommit() && !spoiled {
                     self.connection = Some(connection);
                 }
-                return Err(error.to_string());
+                return Err(detail);
             }
         }
         Ok(())
@@ -153,25 +156,49 @@ impl Writer {
     }
 }
 
-/// One transaction: `Err` means that nothing of it is kept. `Ok(Failed)` means that some jobs failed alone.
-fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Ran, rusqlite::Error> {
-    let execute = |sql: &str| connection.prepare_cached(sql)?.execute([]).map(drop);
+/// A transaction that is on disk.
+struct Kept {
+    /// Whether the connection should be opened anew.
+    spoiled: bool,
+}
+
+/// A transaction of which nothing is kept.
+struct Lost {
+    /// Whether the connection should be opened anew.
+    spoiled: bool,
+    /// What the database said first: later errors only tell that the transaction is gone.
+    detail: String,
+}
+
+/// One transaction. Jobs that fail alone are rolled back alone.
+fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept, Lost> {
+    let execute = |sql: &str| {
+        let done = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        done.map(drop).map_err(|error| Lost { spoiled: fault::spoils_connection(&error), detail: error.to_string() })
+    };
     execute("BEGIN IMMEDIATE")?;
-    let mut connection_spoiled = false;
+    let mut batch_spoiled = false;
     for job in batch {
         execute("SAVEPOINT job")?;
         let ran = catch_unwind(AssertUnwindSafe(|| job.run(connection)));
-        if let Ok(Ran::Done) = ran {
-            execute("RELEASE job")?;
-            continue;
-        }
-        if let Ok(Ran::Failed { spoiled }) = ran {
-            connection_spoiled |= spoiled;
-        }
-        // SQLite ends the whole transaction by itself on some errors; this then fails, and all jobs are told.
-        execute("ROLLBACK TO job")?;
-        execute("RELEASE job")?;
+        let detail = match ran {
+            Ok(Ran::Done) => {
+                execute("RELEASE job")?;
+                continue;
+            }
+            Ok(Ran::Failed { spoiled, detail }) => {
+                batch_spoiled |= spoiled;
+                detail
+            }
+            Err(_panic) => None,
+        };
+        // SQLite ends the whole transaction by itself on some errors; this then fails, and all jobs are told why.
+        execute("ROLLBACK TO job").and_then(|()| execute("RELEASE job")).map_err(|after| Lost {
+            spoiled: batch_spoiled || after.spoiled,
+            detail: detail.unwrap_or(after.detail),
+        })?;
     }
-    execute("COMMIT")?;
-    Ok(if connection_spoiled { Ran::Failed { spoiled: true } } else { Ran::Done })
+    let spoiled = batch_spoiled;
+    execute("COMMIT").map_err(|lost| Lost { spoiled: spoiled || lost.spoiled, ..lost })?;
+    Ok(Kept { spoiled })
 }

@@ -38,18 +38,14 @@ CREATE TABLE message (
 
 -- What is due, by lane, tenant and domain; holds everything a claim reads.
 CREATE INDEX message_due ON message (lane, tenant, domain, due_at, id, deliver_by, status) WHERE status IN ('queued', 'deferred');
--- The next moment at which anything is due or to be decided.
-CREATE INDEX message_wake ON message (due_at) WHERE due_at IS NOT NULL;
 -- Unknowns by the time of their decision.
 CREATE INDEX message_unknown ON message (due_at) WHERE status = 'unknown';
 -- Deadlines.
 CREATE INDEX message_expires ON message (expires_at) WHERE expires_at IS NOT NULL;
--- Live messages that wait for a decision, to count them.
-CREATE INDEX message_waiting ON message (lane, status) WHERE status IN ('held', 'unknown');
--- Lists of a tenant, newest first: all, by recipient, by state, by template.
+-- Lists of a tenant, newest first: all, by recipient, by lane and state (a list by one of them merges), by template.
 CREATE INDEX message_listed ON message (tenant, accepted_at, id);
 CREATE INDEX message_by_recipient ON message (tenant, recipient, accepted_at, id);
-CREATE INDEX message_by_status ON message (tenant, status, accepted_at, id);
+CREATE INDEX message_by_standing ON message (tenant, lane, status, accepted_at, id);
 CREATE INDEX message_by_template ON message (tenant, template, accepted_at, id) WHERE template IS NOT NULL;
 
 -- The tags of messages, to find messages by one.
