@@ -165,6 +165,8 @@ pub enum Carried {
     Answered(Reply),
     /// The relay did not answer DATA with 354. Definite; the content was not sent.
     DataRefused(Reply),
+    /// The relay wanted the content when it was too late for it: not sent.
+    TooLate,
     /// Lost before the final dot can have been complete: certainly not taken.
     Lost(Trouble),
     /// Lost after the final dot may have been complete.
@@ -190,8 +192,9 @@ pub trait Courier: Send + Sync + 'static {
 /// A mail whose MAIL and RCPT were accepted and whose content was not sent.
 #[async_trait]
 pub trait Offered: Send {
-    /// DATA, the content, the final dot. `mime` has CRLF line ends only.
-    async fn carry(self: Box<Self>, mime: Vec<u8>) -> Carried;
+    /// DATA, the content, the final dot. `mime` has CRLF line ends only. `in_time` is asked once, when the relay wants the
+    /// content: after a no the session is dropped and nothing of it sent.
+    async fn carry(self: Box<Self>, mime: Vec<u8>, in_time: &(dyn Fn() -> bool + Send + Sync)) -> Carried;
 
     /// RSET: the relay forgets the envelope; the session goes back to the pool.
     async fn withdraw(self: Box<Self>);

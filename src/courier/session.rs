@@ -131,6 +131,13 @@ impl Session {
         reply
     }
 
+    /// A session whose relay answers neither yes nor no is out of step: nothing more is said on it.
+    fn suspect(&mut self, code: u16) {
+        if !matches!(code, 200..=299 | 400..=599) {
+            self.condition = Condition::Broken;
+        }
+    }
+
     fn broken(&mut self, stage: Stage, kind: TroubleKind) -> Trouble {
         self.condition = Condition::Broken;
         Trouble { stage, kind }
@@ -176,6 +183,7 @@ impl Session {
         } else {
             self.command(STAGE, &mail).await?
         };
+        self.suspect(mail_reply.code);
         let mail_reply = Reply::from(mail_reply);
         if meaning(&mail_reply, Asked::Mail) != Meaning::Accepted {
             if pipelined && self.is_sound() {
@@ -186,6 +194,7 @@ impl Session {
             return Ok(Answer::MailRefused(mail_reply));
         }
         let rcpt_reply = if pipelined { self.next_reply(STAGE).await? } else { self.command(STAGE, &rcpt).await? };
+        self.suspect(rcpt_reply.code);
         let rcpt_reply = Reply::from(rcpt_reply);
         if meaning(&rcpt_reply, Asked::Rcpt) == Meaning::Accepted {
             Ok(Answer::Accepted)
@@ -195,7 +204,7 @@ impl Session {
     }
 
     /// DATA, the content, the final dot.
-    pub(super) async fn carry(&mut self, content: &Content) -> Carried {
+    pub(super) async fn carry(&mut self, content: &Content, in_time: &(dyn Fn() -> bool + Send + Sync)) -> Carried {
         let reply = match self.command(Stage::Data, Data).await {
             Ok(reply) => Reply::from(reply),
             Err(trouble) => return Carried::Lost(trouble),
@@ -210,6 +219,11 @@ impl Session {
         if self.wire.has_unasked() {
             return Carried::Lost(self.broken(Stage::Data, TroubleKind::Garbled));
         }
+        if !in_time() {
+            // There is no way out of DATA but the content or the end of the session.
+            self.condition = Condition::Broken;
+            return Carried::TooLate;
+        }
         let start = self.wire.sent();
         let wire = self.wire.clone();
         let limits =
@@ -219,7 +233,10 @@ impl Session {
         // Sound because the count never falls behind what left us, and the last of `wire_bytes` ends the final dot.
         let may_be_complete = wire.sent() - start >= content.wire_bytes();
         match self.reply(Stage::Data, done) {
-            Ok(reply) => Carried::Answered(reply.into()),
+            Ok(reply) => {
+                self.suspect(reply.code);
+                Carried::Answered(reply.into())
+            }
             Err(trouble) if may_be_complete => Carried::Unknown(trouble),
             Err(trouble) => Carried::Lost(trouble),
         }

@@ -183,10 +183,10 @@ struct OfferedMail(Leased);
 
 #[async_trait]
 impl Offered for OfferedMail {
-    async fn carry(self: Box<Self>, mime: Vec<u8>) -> Carried {
+    async fn carry(self: Box<Self>, mime: Vec<u8>, in_time: &(dyn Fn() -> bool + Send + Sync)) -> Carried {
         let mut leased = self.0;
         let content = Content::new(mime);
-        let carried = leased.session.carry(&content).await;
+        let carried = leased.session.carry(&content, in_time).await;
         // Nothing is awaited from here on: the outcome must not be lost to a cancellation.
         leased.give_back();
         carried

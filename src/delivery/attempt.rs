@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::courier::{
     Carried, Courier, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind, Unfit,
 };
-use crate::domain::ids::{LeaseToken, RelayName, TenantId};
+use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::PerLane;
 use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settled, Settlement, Verdict};
 use crate::domain::reply::{Asked, Meaning, Reply, meaning};
@@ -129,16 +129,16 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
             return no_commit_point(&attempt, &error);
         }
     }
-    let (outcome, word) = judge(&ground, &attempt, offered.carry(mime).await, spent);
+    let in_time = || ground.clock.now() < attempt.candidate.deliver_by;
+    let carried = offered.carry(mime, &in_time).await;
+    let (outcome, word) = judge(&ground, &attempt, carried, spent);
     settle(&ground, &attempt, Some(attempt.token), outcome).await;
     End::Settled(word)
 }
 
 /// Past its commit point and past its deadline, and nothing was sent: the sweep ends it next.
 async fn too_late(ground: &Ground, attempt: &Attempt) -> End {
-    let next_at = ground.clock.now();
-    let outcome = Outcome::Deferred { reason: Reason::DeadlinePassed, reply: None, next_at };
-    settle(ground, attempt, Some(attempt.token), outcome).await;
+    settle(ground, attempt, Some(attempt.token), late(ground)).await;
     End::Settled(Word::Well)
 }
 
@@ -252,7 +252,7 @@ fn refused(ground: &Ground, attempt: &Attempt, command: RefusedCommand, reply: R
             Early::GiveBack(GiveBack::RelayDown(format!("the relay refuses us: {}", reply.code)))
         }
         Meaning::Permanent => Early::Outcome(bounced(reply), word),
-        Meaning::Accepted | Meaning::Transient => {
+        Meaning::Accepted | Meaning::Transient | Meaning::Unclear => {
             Early::Outcome(deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), word)
         }
     }
@@ -267,22 +267,34 @@ fn judge(ground: &Ground, attempt: &Attempt, carried: Carried, spent: u32) -> (O
             Meaning::Transient | Meaning::RelayRefusesUs => {
                 (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
             }
+            Meaning::Unclear => {
+                let trouble = Trouble { stage: Stage::Data, kind: TroubleKind::Refused(reply.code) };
+                unknown(ground, attempt, trouble, spent)
+            }
         },
         Carried::DataRefused(reply) => match meaning(&reply, Asked::Data) {
             Meaning::Permanent => (bounced(reply), Word::Well),
-            Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs => {
+            Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs | Meaning::Unclear => {
                 (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
             }
         },
+        // Certainly not sent: the sweep ends it next.
+        Carried::TooLate => (late(ground), Word::Well),
         Carried::Lost(trouble) => {
             (deferred(ground, attempt, Reason::ConnectionLost, None, spent), Word::Failed(trouble))
         }
-        Carried::Unknown(trouble) => {
-            let decide_at = next_at(ground, attempt, spent);
-            tracing::warn!(delivery.id = %attempt.candidate.id, %trouble, "the reply to the final dot was lost: unknown");
-            (Outcome::Unknown { reason: Reason::ReplyLost, decide_at }, Word::Failed(trouble))
-        }
+        Carried::Unknown(trouble) => unknown(ground, attempt, trouble, spent),
     }
+}
+
+fn unknown(ground: &Ground, attempt: &Attempt, trouble: Trouble, spent: u32) -> (Outcome, Word) {
+    let decide_at = next_at(ground, attempt, spent);
+    tracing::warn!(delivery.id = %attempt.candidate.id, %trouble, "no clear answer to the final dot: unknown");
+    (Outcome::Unknown { reason: Reason::ReplyLost, decide_at }, Word::Failed(trouble))
+}
+
+fn late(ground: &Ground) -> Outcome {
+    Outcome::Deferred { reason: Reason::DeadlinePassed, reply: None, next_at: ground.clock.now() }
 }
 
 fn bounced(reply: Reply) -> Outcome {
@@ -344,6 +356,18 @@ pub async fn write_settlement(ground: &Ground, settlement: Settlement) -> Option
                 ground.clock.sleep_until(again).await;
             }
         }
+    }
+}
+
+/// Ends the attempt of one that panicked: before its commit point the message is held; past it, it is unknown.
+pub async fn set_aside(ground: &Ground, id: MessageId, relay: &RelayName, token: LeaseToken) {
+    let at = ground.clock.now();
+    let settlement = |token, outcome| Settlement { id, token, relay: Some(relay.clone()), at, outcome };
+    let held = settlement(None, Outcome::Held { reason: Reason::Fault });
+    if write_settlement(ground, held).await == Some(Settled::Stale) {
+        let decide_at = at.checked_add(Duration::from_mins(1)).unwrap_or(Timestamp::MAX);
+        let unknown = Outcome::Unknown { reason: Reason::Fault, decide_at };
+        write_settlement(ground, settlement(Some(token), unknown)).await;
     }
 }
 

@@ -19,9 +19,9 @@ use super::breaker::Gate;
 use super::desk::{Alternative, Desk, Freshness, Generation, Invitation};
 use super::look::{Found, Looks, has_passed};
 use super::window::Window;
-use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::Lane;
-use crate::domain::message::{Candidate, Outcome, Reason, Settled, Settlement};
+use crate::domain::message::Candidate;
 use crate::domain::relay::RelayHealth;
 use crate::store::{ClaimRequest, StoreError};
 
@@ -421,7 +421,7 @@ impl Dispatcher {
         let (id, relay, token) = (in_flight.candidate.id, in_flight.relay.clone(), in_flight.token);
         let ground = Arc::clone(&self.ground);
         let task = self.spawn(async move {
-            set_aside(&ground, id, &relay, token).await;
+            attempt::set_aside(&ground, id, &relay, token).await;
             Event::SetAside
         });
         self.in_flight.insert(task, InFlight { stage: Stage::SettingAside, ..in_flight });
@@ -434,17 +434,6 @@ impl Dispatcher {
             *old = health;
             changed
         });
-    }
-}
-
-/// Before its commit point the message is held; past it, it is unknown.
-async fn set_aside(ground: &Ground, id: MessageId, relay: &RelayName, token: LeaseToken) {
-    let at = ground.clock.now();
-    let settlement = |token, outcome| Settlement { id, token, relay: Some(relay.clone()), at, outcome };
-    let held = settlement(None, Outcome::Held { reason: Reason::Fault });
-    if attempt::write_settlement(ground, held).await == Some(Settled::Stale) {
-        let unknown = Outcome::Unknown { reason: Reason::Fault, decide_at: later(at, Duration::from_mins(1)) };
-        attempt::write_settlement(ground, settlement(Some(token), unknown)).await;
     }
 }
 

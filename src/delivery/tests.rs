@@ -28,6 +28,10 @@ enum Next {
     Refuse(RefusedCommand, u16, &'static str),
     /// Takes RCPT after so much time has passed.
     Late(Duration),
+    /// Answers DATA after so much time has passed.
+    LateData(Duration),
+    /// Answers the final dot with this.
+    DotSays(u16),
     /// Never answers RCPT.
     Hang,
     /// Cannot be reached.
@@ -72,13 +76,12 @@ impl Courier for ToldCourier {
             told.offered += 1;
             told.script.pop_front().unwrap_or(Next::Take)
         });
-        let panics = matches!(next, Next::PanicInContent);
-        match next {
-            Next::Take | Next::PanicInContent => {}
+        match &next {
+            Next::Take | Next::PanicInContent | Next::LateData(_) | Next::DotSays(_) => {}
             Next::Refuse(command, code, text) => {
-                return Err(NotOffered::Refused { command, reply: Reply::new(code, text.to_owned()) });
+                return Err(NotOffered::Refused { command: *command, reply: Reply::new(*code, (*text).to_owned()) });
             }
-            Next::Late(by) => self.clock.advance(by),
+            Next::Late(by) => self.clock.advance(*by),
             Next::Hang => std::future::pending().await,
             Next::Down => {
                 let kind = TroubleKind::Closed(std::io::ErrorKind::ConnectionRefused);
@@ -86,7 +89,7 @@ impl Courier for ToldCourier {
             }
             Next::PanicInOffer => panic!("as told"),
         }
-        Ok(Box::new(ToldOffer { courier: self.clone(), panics }))
+        Ok(Box::new(ToldOffer { courier: self.clone(), next }))
     }
 
     async fn close(&self) {}
@@ -94,15 +97,22 @@ impl Courier for ToldCourier {
 
 struct ToldOffer {
     courier: ToldCourier,
-    panics: bool,
+    next: Next,
 }
 
 #[async_trait]
 impl Offered for ToldOffer {
-    async fn carry(self: Box<Self>, _mime: Vec<u8>) -> Carried {
-        assert!(!self.panics, "as told");
+    async fn carry(self: Box<Self>, _mime: Vec<u8>, in_time: &(dyn Fn() -> bool + Send + Sync)) -> Carried {
+        assert!(!matches!(self.next, Next::PanicInContent), "as told");
+        if let Next::LateData(by) = self.next {
+            self.courier.clock.advance(by);
+        }
+        if !in_time() {
+            return Carried::TooLate;
+        }
         self.courier.with(|told| told.carried += 1);
-        Carried::Answered(Reply::new(250, "2.0.0 Ok: queued as 4F2A".to_owned()))
+        let code = if let Next::DotSays(code) = self.next { code } else { 250 };
+        Carried::Answered(Reply::new(code, "2.0.0 Ok: queued as 4F2A".to_owned()))
     }
 
     async fn withdraw(self: Box<Self>) {
@@ -343,5 +353,24 @@ async fn a_relay_that_closes_at_mail_costs_no_attempts() {
     assert_eq!(stage.message(id).await.attempts, 0);
     stage.clock.advance(Duration::from_secs(1));
     assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_wanted_after_the_deadline_is_not_sent() {
+    let stage = House::with([Next::LateData(Duration::from_mins(11))]);
+    let id = stage.accept().await;
+    let message = stage.until(id, |message| message.status == Status::Expired).await;
+    assert_eq!((message.may_have_been_sent, stage.courier.with(|told| told.carried)), (false, 0));
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_the_dot_that_is_neither_yes_nor_no_is_unknown() {
+    let stage = House::with([Next::DotSays(354), Next::DotSays(200)]);
+    let unclear = stage.accept().await;
+    assert!(stage.until(unclear, |message| message.status == Status::Unknown).await.may_have_been_sent);
+    let yes = stage.accept().await;
+    stage.until(yes, |message| message.status == Status::Relayed).await;
     stage.stop().await;
 }

@@ -126,6 +126,8 @@ pub enum Meaning {
     Permanent,
     /// The relay refuses *us* (authentication, TLS wanted): no message's fault, so none is spent or ended.
     RelayRefusesUs,
+    /// Neither yes nor no, to the final dot: the relay may have it.
+    Unclear,
 }
 
 /// What the answer to what was asked means. Total; temporary unless certainly permanent.
@@ -140,10 +142,12 @@ pub enum Meaning {
 #[must_use]
 pub fn meaning(reply: &Reply, asked: Asked) -> Meaning {
     match (reply.code, asked) {
-        (250..=252, Asked::Mail | Asked::Rcpt | Asked::Dot) | (354, Asked::Data) => Meaning::Accepted,
+        // Any 2yz is yes, by its first digit (RFC 5321 section 4.2).
+        (200..=299, Asked::Mail | Asked::Rcpt | Asked::Dot) | (354, Asked::Data) => Meaning::Accepted,
         (530 | 534 | 535 | 538, Asked::Mail | Asked::Data) => Meaning::RelayRefusesUs,
         (500 | 502 | 503 | 504 | 530 | 534 | 535 | 538, _) => Meaning::Transient,
         (500..=599, _) if reply.enhanced.is_none_or(|enhanced| enhanced.class != 4) => Meaning::Permanent,
+        (0..=399 | 600.., Asked::Dot) => Meaning::Unclear,
         // 4yz, 5yz with 4.y.z, and whatever no relay should say here (1yz, 2yz to DATA, 3yz to RCPT, 6yz …).
         _ => Meaning::Transient,
     }
@@ -152,7 +156,7 @@ pub fn meaning(reply: &Reply, asked: Asked) -> Meaning {
 /// What the relay was asked, and which reply says yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// MAIL: 250, 251 or 252.
+    /// MAIL: 2yz.
     Mail,
     /// RCPT: the same.
     Rcpt,
@@ -181,8 +185,10 @@ mod tests {
                 (500..600).contains(&code) && ![500, 502, 503, 504, 530, 534, 535, 538].contains(&code),
                 "{code} to {asked:?}"
             );
-            let yes = if asked == Asked::Data { 354..=354 } else { 250..=252 };
+            let yes = if asked == Asked::Data { 354..=354 } else { 200..=299 };
             assert_eq!(meant == Meaning::Accepted, yes.contains(&code), "{code} to {asked:?}");
+            let unclear = asked == Asked::Dot && !matches!(code, 200..=299 | 400..=599);
+            assert_eq!(meant == Meaning::Unclear, unclear, "{code} to {asked:?}");
         }
     }
 

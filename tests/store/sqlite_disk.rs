@@ -16,15 +16,20 @@ use crate::sqlite::open;
 /// Where a child finds its folder.
 const FOLDER: &str = "POSTERN_TEST_FOLDER";
 
+/// Runs this test once more, in a process of its own that finds the folder.
 fn child(test: &str, folder: &Path, before: &str) -> Output {
-    let script = format!("trap '' XFSZ; {before} exec \"$0\" --exact sqlite_disk::{test} --ignored --nocapture");
+    let script = format!("trap '' XFSZ; {before} exec \"$0\" --exact sqlite_disk::{test} --nocapture");
     let binary = std::env::current_exe().unwrap();
     Command::new("sh").arg("-c").arg(script).arg(binary).env(FOLDER, folder).output().unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "how a parent tells its child where to work")]
-fn folder() -> std::path::PathBuf {
-    std::env::var_os(FOLDER).unwrap().into()
+fn folder() -> Option<std::path::PathBuf> {
+    std::env::var_os(FOLDER).map(Into::into)
+}
+
+fn block_on(child: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(child);
 }
 
 fn assert_ran(output: &Output) {
@@ -34,15 +39,16 @@ fn assert_ran(output: &Output) {
 
 #[test]
 fn a_full_disk_accepts_nothing_and_recovers_by_itself() {
+    if let Some(folder) = folder() {
+        return block_on(on_a_full_disk(folder));
+    }
     let folder = tempfile::tempdir().unwrap();
     // Blocks of 512 bytes: 1 MiB, a soft limit that the child can lift.
-    assert_ran(&child("child_on_a_full_disk", folder.path(), "ulimit -S -f 2048 &&"));
+    assert_ran(&child("a_full_disk_accepts_nothing_and_recovers_by_itself", folder.path(), "ulimit -S -f 2048 &&"));
 }
 
-#[tokio::test]
-#[ignore = "run by a_full_disk_accepts_nothing_and_recovers_by_itself"]
-async fn child_on_a_full_disk() {
-    let store = open(&folder().join("store.db"), Role::Gateway).unwrap();
+async fn on_a_full_disk(folder: std::path::PathBuf) {
+    let store = open(&folder.join("store.db"), Role::Gateway).unwrap();
     let (mut accepted, mut refused) = (vec![], vec![]);
     for n in 0..150_u32 {
         let mut message = mail(&format!("user{n}@example.com"));
@@ -79,6 +85,9 @@ async fn child_on_a_full_disk() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_refused_by_name_until_it_can() {
+    if let Some(folder) = folder() {
+        return block_on(with_a_read_only_file(folder));
+    }
     let folder = tempfile::tempdir().unwrap();
     // Root may write anything, so root's child is somebody else, with a copy of the binary that anybody can read.
     let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
@@ -87,20 +96,18 @@ fn a_file_that_cannot_be_written_is_refused_by_name_until_it_can() {
         std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(folder.path(), everybody).unwrap();
-        let test = "sqlite_disk::child_with_a_read_only_file";
+        let test = "sqlite_disk::a_file_that_cannot_be_written_is_refused_by_name_until_it_can";
         let mut somebody = Command::new("setpriv");
         somebody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(copy);
-        let ran = somebody.args(["--exact", test, "--ignored", "--nocapture"]).env(FOLDER, folder.path()).output();
+        let ran = somebody.args(["--exact", test, "--nocapture"]).env(FOLDER, folder.path()).output();
         assert_ran(&ran.unwrap());
     } else {
-        assert_ran(&child("child_with_a_read_only_file", folder.path(), ""));
+        assert_ran(&child("a_file_that_cannot_be_written_is_refused_by_name_until_it_can", folder.path(), ""));
     }
 }
 
-#[tokio::test]
-#[ignore = "run by a_file_that_cannot_be_written_is_refused_by_name_until_it_can"]
-async fn child_with_a_read_only_file() {
-    let path = folder().join("mine/store.db");
+async fn with_a_read_only_file(folder: std::path::PathBuf) {
+    let path = folder.join("mine/store.db");
     let store = open(&path, Role::Gateway).unwrap();
     let id = queued(&store, "ann@example.com").await;
     store.close().await;

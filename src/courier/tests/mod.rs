@@ -54,7 +54,7 @@ async fn offered(courier: &SmtpCourier) -> Box<dyn Offered> {
 
 /// Offers and carries one small mail.
 async fn carried(courier: &SmtpCourier) -> Carried {
-    offered(courier).await.carry(b"Subject: x\r\n\r\nhello\r\n".to_vec()).await
+    offered(courier).await.carry(b"Subject: x\r\n\r\nhello\r\n".to_vec(), &|| true).await
 }
 
 fn reply_of(carried: Carried) -> Reply {

@@ -103,7 +103,7 @@ async fn after_the_end_no_session_is_kept() {
     let courier = courier_to(&relay, json!({}));
     let offered = offered(&courier).await;
     courier.close().await;
-    reply_of(offered.carry(b"x\r\n".to_vec()).await);
+    reply_of(offered.carry(b"x\r\n".to_vec(), &|| true).await);
     assert_eq!(courier.only_pool().idle_count(), 0);
     assert_eq!(relay.heard().await[0].lines.last().map(String::as_str), Some("QUIT"));
 }
