@@ -147,9 +147,10 @@ fn format_at(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key.
+/// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
+/// mail's SHA-256: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
 #[must_use]
-pub fn accepted(message: &NewMessage, recipient: &[u8; 32]) -> Happening {
+pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32]) -> Happening {
     let (kind, reason) = match message.entry {
         Entry::Queued => (Kind::Accepted, None),
         Entry::Suppressed(reason) => (Kind::Suppressed, Some(reason)),
@@ -158,7 +159,7 @@ pub fn accepted(message: &NewMessage, recipient: &[u8; 32]) -> Happening {
         .with("lane", message.lane.as_str())
         .with("deliverBy", format_at(message.deliver_by))
         .with("recipient", hex(recipient))
-        .with("mimeSha256", hex(&message.mime_sha256))
+        .with("mimeHmac", hex(mime))
         .with("mimeBytes", message.mime.len());
     match reason {
         Some(reason) => happening.with("reason", reason.as_str()),

@@ -48,7 +48,8 @@ pub(super) fn accept(
     }
     let key = subject_key(connection, secret, message)?;
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
-    audit::append(connection, &accepted(message, &recipient))?;
+    let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
+    audit::append(connection, &accepted(message, &recipient, &mime))?;
     Ok(Acceptance::Accepted(receipt))
 }
 

@@ -78,15 +78,23 @@ fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
 /// Creates folder and file, for nobody else to read, and returns the file's one true path.
 fn create(path: &Path) -> io::Result<PathBuf> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        for made in missing {
+            sync_name(made)?;
+        }
     }
     if !fs::exists(path)? {
         File::options().create(true).append(true).mode(0o600).open(path)?.sync_all()?;
-        let path = fs::canonicalize(path)?;
-        // A file is durable when its name is.
-        File::open(path.parent().unwrap_or(&path))?.sync_all()?;
+        sync_name(path)?;
     }
     fs::canonicalize(path)
+}
+
+/// A new file or folder is durable when its name is: the folder that holds it is synced.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    File::open(path.parent().unwrap_or(&path))?.sync_all()
 }
 
 fn open_beside(path: &Path, extension: &str) -> io::Result<File> {
