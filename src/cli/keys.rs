@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
-use crate::keys::Keyring;
+use crate::keys::{KeyError, Keyring};
 use crate::store::Store;
 use crate::store::sqlite::Role;
 
@@ -83,7 +83,11 @@ async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
             scopes.sort_by_key(|scope| Scope::ALL.iter().position(|known| known == scope));
             scopes.dedup();
             let keys = Keyring::open(Arc::clone(store), Arc::clone(&context.clock)).await?;
-            let made = keys.create(tenant, name, scopes, Actor::Command("keys")).await?;
+            let made =
+                keys.create(tenant, name, scopes, Actor::Command("keys")).await.map_err(|error| match error {
+                    KeyError::Invalid(what) => Failure::Usage(what.to_owned()),
+                    KeyError::NoRandomness | KeyError::Store(_) => Failure::Failed(error.into()),
+                })?;
             let (key, secret) = (&made.key, made.secret.expose_secret());
             let answer = json!({ "id": key.id, "key": secret, "tenant": key.tenant, "scopes": key.scopes });
             context.output.answer(&answer, |_| {

@@ -77,12 +77,16 @@ pub(super) fn receipt(accepted: Result<Acceptance, Refusal>) -> Result<Receipt, 
 
 fn submission(arguments: &Arguments, bytes_max: u64) -> Result<Submission, Failure> {
     let subject = &arguments.subject;
-    if subject.chars().any(char::is_control) || subject.chars().count() > SUBJECT_CHARS_MAX {
-        let what = format!("--subject: at most {SUBJECT_CHARS_MAX} characters, without control characters");
+    let count = subject.chars().count();
+    if subject.chars().any(char::is_control) || !(1..=SUBJECT_CHARS_MAX).contains(&count) {
+        let what = format!("--subject: 1 to {SUBJECT_CHARS_MAX} characters, without control characters");
         return Err(Failure::Usage(what));
     }
     let part = |path: &Option<PathBuf>| path.as_deref().map(|path| read(path, bytes_max)).transpose();
     let (html, text) = (part(&arguments.html)?, part(&arguments.text)?);
+    if [&html, &text].into_iter().flatten().all(String::is_empty) {
+        return Err(Failure::Usage("--html or --text: the mail is empty".to_owned()));
+    }
     Ok(Submission { html, text, ..plain(arguments.to.clone(), subject.clone()) })
 }
 

@@ -193,7 +193,10 @@ fn read_table(path: &Path, problems: &mut Problems) -> Option<Table> {
 }
 
 fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "cannot be read: there is no such file".to_owned(),
+        kind => format!("cannot be read: {kind}"),
+    };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(bytes_max + 1).read_to_string(&mut text).map_err(unreadable)?;

@@ -322,3 +322,20 @@ fn help_and_version_are_on_stdout_and_wrong_usage_on_stderr() {
         assert!(stdout(&refused).is_empty() && stderr(&refused).contains("Usage: postern"), "{refused:?}");
     }
 }
+
+#[test]
+fn what_a_command_is_used_wrongly_for_is_exit_code_2() {
+    let house = house();
+    let empty = house.path("empty.txt");
+    std::fs::write(&empty, "").unwrap();
+    let empty = empty.to_str().unwrap();
+    let send = ["send", "--tenant", "demo", "--to", "ann@customer.example"];
+    for wrong in [
+        vec!["keys", "create", "--tenant", "demo", "--name", "", "--scope", "send"],
+        [&send[..], &["--subject", "", "--text", empty]].concat(),
+        [&send[..], &["--subject", "S", "--text", empty]].concat(),
+    ] {
+        let ran = run(&house, &wrong);
+        assert_eq!(ran.status.code(), Some(2), "{wrong:?}: {ran:?}");
+    }
+}
