@@ -148,9 +148,9 @@ fn format_at(at: Timestamp) -> String {
 }
 
 /// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
-/// mail's SHA-256: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
+/// mail's SHA-256, `mime_bytes` its length: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
 #[must_use]
-pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32]) -> Happening {
+pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32], mime_bytes: usize) -> Happening {
     let (kind, reason) = match message.entry {
         Entry::Queued => (Kind::Accepted, None),
         Entry::Suppressed(reason) => (Kind::Suppressed, Some(reason)),
@@ -160,7 +160,7 @@ pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32]) -> 
         .with("deliverBy", format_at(message.deliver_by))
         .with("recipient", hex(recipient))
         .with("mimeHmac", hex(mime))
-        .with("mimeBytes", message.mime.len());
+        .with("mimeBytes", mime_bytes);
     match reason {
         Some(reason) => happening.with("reason", reason.as_str()),
         None => happening,

@@ -49,7 +49,7 @@ pub(super) fn accept(
     let key = subject_key(connection, secret, message)?;
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
-    audit::append(connection, &accepted(message, &recipient, &mime))?;
+    audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
     Ok(Acceptance::Accepted(receipt))
 }
 

@@ -20,7 +20,6 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
+use self::shelf::{Shelf, Shelved};
+use self::waiting::Claims;
 use self::writer::{Job, Task, Writer};
 use super::{
     ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError,
@@ -46,7 +47,7 @@ use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
+    Acceptance, Candidate, Entry, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
 };
 
 mod accept;
@@ -58,6 +59,7 @@ mod keys;
 mod messages;
 mod open;
 mod readers;
+mod shelf;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -88,8 +90,9 @@ pub struct SqliteStore {
     ended: CancellationToken,
     /// Cancelled when a thread has ended that nobody asked to.
     failed: CancellationToken,
-    claims: Arc<Mutex<HashSet<MessageId>>>,
+    claims: Arc<Mutex<Claims>>,
     press: Press,
+    shelf: Shelf,
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
 }
@@ -123,6 +126,7 @@ impl SqliteStore {
             failed: CancellationToken::new(),
             claims: Arc::default(),
             press: Press::default(),
+            shelf: Shelf::default(),
             subject_secret,
             key_pepper,
         };
@@ -214,6 +218,16 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Keeps a mail that may be sent at once in memory; after this the message is without its bytes.
+    fn shelve(&self, message: &mut NewMessage) -> Option<Shelved<'_>> {
+        let mime = std::mem::take(&mut message.mime);
+        if message.entry != Entry::Queued || message.due_at > message.accepted_at {
+            return None;
+        }
+        let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
+        Some(self.shelf.put(message.id, Outgoing { envelope_sender, recipient, attempts: 0, mime }))
+    }
+
     /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
     async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
         let mut held = 0;
@@ -243,9 +257,14 @@ impl Drop for SqliteStore {
 impl Store for SqliteStore {
     async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
         let packed = self.press.pack(&mut message.mime).await?;
+        let shelved = self.shelve(&mut message);
         let secret = self.subject_secret;
-        self.write("accepting a message", move |connection| accept::accept(connection, &secret, &message, &packed))
-            .await
+        let work = move |connection: &Connection| accept::accept(connection, &secret, &message, &packed);
+        let accepted = self.write("accepting a message", work).await?;
+        if let (Acceptance::Accepted(_), Some(shelved)) = (&accepted, shelved) {
+            shelved.keep();
+        }
+        Ok(accepted)
     }
 
     async fn replay(
@@ -289,13 +308,13 @@ impl Store for SqliteStore {
     }
 
     fn give_back(&self, ids: &[MessageId]) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            claims.remove(id);
-        }
+        waiting::locked(&self.claims).give_back(ids);
     }
 
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
+        if let Some(mail) = self.shelf.take(id) {
+            return Ok(Some(mail));
+        }
         self.read("reading a message to send", move |connection| content::outgoing(connection, id)).await
     }
 
