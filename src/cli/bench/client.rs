@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -11,6 +12,8 @@ use tokio::net::TcpStream;
 const ANSWER_BYTES: usize = 4 << 10;
 /// No answer is larger: a page of messages is the largest.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// No question is waited for longer; mails have the time-out of the run.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A keep-alive connection.
 pub(super) struct Connection {
@@ -55,7 +58,7 @@ impl Connection {
     /// GET `path` with this key.
     pub(super) async fn get(&mut self, path: &str, key: &str) -> io::Result<Answer<'_>> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\nX-API-KEY: {key}\r\n\r\n");
-        self.exchange(request.as_bytes()).await
+        tokio::time::timeout(QUESTION_TIME_MAX, self.exchange(request.as_bytes())).await?
     }
 }
 

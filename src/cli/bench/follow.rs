@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::client::Connection;
@@ -50,7 +51,8 @@ impl<'a> Follower<'a> {
     async fn is_any_live(&mut self) -> anyhow::Result<bool> {
         // Queued first: nearly always the answer. And last: an unknown may have become queued meanwhile.
         for status in [Status::Queued, Status::Unknown, Status::Deferred, Status::Queued] {
-            if !self.page(status, 1, None).await?.items.is_empty() {
+            // A gateway too busy to say has mails to deliver.
+            if self.page(status, 1, None).await?.is_none_or(|page| !page.items.is_empty()) {
                 return Ok(true);
             }
         }
@@ -66,7 +68,10 @@ impl<'a> Follower<'a> {
             }
             let mut cursor = None;
             loop {
-                let page = self.page(status, PAGE, cursor.as_deref()).await?;
+                let page = self
+                    .page(status, PAGE, cursor.as_deref())
+                    .await?
+                    .context("the gateway could not count its mails")?;
                 count += page.items.len() as u64;
                 cursor = page.next_cursor;
                 if cursor.is_none() {
@@ -77,12 +82,16 @@ impl<'a> Follower<'a> {
         Ok(count)
     }
 
-    async fn page(&mut self, status: Status, limit: usize, cursor: Option<&str>) -> anyhow::Result<Page> {
+    /// Mails in this state, newest first; `None` when the gateway was too busy to look.
+    async fn page(&mut self, status: Status, limit: usize, cursor: Option<&str>) -> anyhow::Result<Option<Page>> {
         let cursor = cursor.unwrap_or_default();
         let path = format!("/v1/emails?status={status}&lane=standard&limit={limit}&cursor={cursor}");
         let answer = self.connection.get(&path, self.key).await?;
-        anyhow::ensure!(answer.status == 200, "asking for mails was answered {}", answer.status);
-        Ok(serde_json::from_slice(answer.body)?)
+        match answer.status {
+            200 => Ok(Some(serde_json::from_slice(answer.body)?)),
+            503 => Ok(None),
+            other => bail!("asking for mails was answered {other}"),
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::lifecycle::{Kind, Tasks};
 
 use super::super::output::complain;
 
+/// How long a child may take to start.
+const START_MAX: Duration = Duration::from_secs(30);
 /// How long a child may take to stop before it is killed: the gateway's own grace, and a little.
 const STOP_MAX: Duration = Duration::from_secs(40);
 /// How often we look whether it has stopped.
@@ -47,8 +49,10 @@ impl Child {
         command.env("POSTERN__SERVER__LISTEN", "127.0.0.1:0").env_remove("POSTERN__STORE__URL");
         let mut child = Self::start(&mut command)?;
         let mut log = lines(child.process.stderr.take())?;
+        let until = tokio::time::Instant::now() + START_MAX;
         let listen = loop {
-            let Some(line) = log.next_line().await? else { bail!("the gateway did not start") };
+            let next = tokio::time::timeout_at(until, log.next_line()).await.context("waiting for the gateway")?;
+            let Some(line) = next? else { bail!("the gateway did not start") };
             let fields: Value = serde_json::from_str(&line).unwrap_or_default();
             match fields["listen"].as_str().filter(|_| fields["message"] == "serving") {
                 Some(listen) => break listen.parse().context("reading the gateway's address")?,
@@ -66,9 +70,9 @@ impl Child {
         command.arg("--stop-with-stdin").stdout(Stdio::piped());
         let mut child = Self::start(&mut command)?;
         tasks.spawn("bench.log", Kind::Passing, pass_all_on(lines(child.process.stderr.take())?));
-        let Some(line) = lines(child.process.stdout.take())?.next_line().await? else {
-            bail!("the inbox did not start")
-        };
+        let mut said = lines(child.process.stdout.take())?;
+        let first = tokio::time::timeout(START_MAX, said.next_line()).await.context("waiting for the inbox")?;
+        let Some(line) = first? else { bail!("the inbox did not start") };
         let facts: Value = serde_json::from_str(&line).context("reading the inbox's addresses")?;
         let address = |name: &str| {
             let text = facts[name].as_str().unwrap_or_default();
@@ -86,8 +90,7 @@ impl Child {
 
     /// What it used so far; `None` where there is no `/proc`.
     pub(super) fn usage(&self) -> Option<Usage> {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.process.id())).ok();
-        Some(Usage { cpu: cpu(&read("stat")?)?, peak_memory_bytes: peak_memory(&read("status")?)? })
+        Usage::of(self.process.id())
     }
 
     /// Asks it to stop and waits for its end.
@@ -134,6 +137,14 @@ pub(super) struct Usage {
     pub(super) cpu: Duration,
     /// The most memory it ever had resident.
     pub(super) peak_memory_bytes: u64,
+}
+
+impl Usage {
+    /// What the process of this id used.
+    pub(super) fn of(process: u32) -> Option<Self> {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).ok();
+        Some(Self { cpu: cpu(&read("stat")?)?, peak_memory_bytes: peak_memory(&read("status")?)? })
+    }
 }
 
 /// `utime` and `stime` of `/proc/PID/stat` (proc(5)), which come 11th and 12th after the name; the name is in brackets

@@ -44,6 +44,11 @@ pub(super) struct Run {
     pub(super) not_relayed: u64,
     /// What our own inbox took.
     pub(super) captured: Option<u64>,
+    /// What the load and the inbox took of the machine meanwhile.
+    #[serde(serialize_with = "maybe_to_the_thousandth")]
+    pub(super) load_cpu_seconds_per_1000: Option<f64>,
+    #[serde(serialize_with = "maybe_to_the_thousandth")]
+    pub(super) inbox_cpu_seconds_per_1000: Option<f64>,
 }
 
 /// What is measured.

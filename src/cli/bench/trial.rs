@@ -39,6 +39,13 @@ struct Relay {
     _nobody: Option<TcpSocket>,
 }
 
+/// What each process had used at one moment.
+struct Usages {
+    gateway: Option<Usage>,
+    load: Option<Usage>,
+    inbox: Option<Usage>,
+}
+
 /// What became of the accepted mails.
 struct Followed {
     /// How long from the first request until the last mail was relayed; `None` when one was not.
@@ -54,7 +61,12 @@ impl Bench {
         let relay = self.relay().await?;
         let key = self.prepare(folder.path(), &relay.at).await?;
         let (gateway, listen) = Child::gateway(&self.program, folder.path(), &self.tasks).await?;
-        let before = gateway.usage();
+        let usages = || Usages {
+            gateway: gateway.usage(),
+            load: Usage::of(std::process::id()),
+            inbox: relay.inbox.as_ref().and_then(|(inbox, _)| inbox.usage()),
+        };
+        let before = usages();
         let until = Instant::now() + self.arguments.timeout.0;
         let sent = self.send(listen, key.expose_secret(), until).await?;
         let followed = if self.arguments.accept_only {
@@ -62,7 +74,7 @@ impl Bench {
         } else {
             self.follow(listen, key.expose_secret(), &sent, until).await.context("following the mails")?
         };
-        let run = self.figures(sent, &followed, before.zip(gateway.usage()))?;
+        let run = self.figures(sent, &followed, &before, &usages())?;
         gateway.stop(&*self.clock).await.context("stopping the gateway")?;
         let run = Run { captured: captured(relay.inbox.as_ref()).await?, ..run };
         let relayed = u64::from(self.arguments.messages) - run.refused;
@@ -144,21 +156,26 @@ impl Bench {
         Ok(Followed { took: took.filter(|_| not_relayed == 0), not_relayed })
     }
 
-    fn figures(&self, sent: Sent, followed: &Followed, usage: Option<(Usage, Usage)>) -> anyhow::Result<Run> {
+    fn figures(&self, sent: Sent, followed: &Followed, before: &Usages, after: &Usages) -> anyhow::Result<Run> {
         let accepted = u32::try_from(sent.answered.accepts_micros.len())?;
         let per_second = |took: Duration| f64::from(accepted) / took.as_secs_f64();
-        let cpu = |(before, after): (Usage, Usage)| after.cpu.saturating_sub(before.cpu).as_secs_f64();
+        let cpu = |before: Option<Usage>, after: Option<Usage>| {
+            let used = after?.cpu.saturating_sub(before?.cpu);
+            (accepted > 0).then(|| used.as_secs_f64() * 1e3 / f64::from(accepted))
+        };
         Ok(Run {
             figures: Figures {
                 accepts_per_second: per_second(sent.took),
                 accept_millis: AcceptMillis::of(sent.answered.accepts_micros),
                 end_to_end_per_second: followed.took.map(per_second),
-                cpu_seconds_per_1000: usage.filter(|_| accepted > 0).map(|used| cpu(used) * 1e3 / f64::from(accepted)),
-                peak_memory_bytes: usage.map(|(_, after)| after.peak_memory_bytes),
+                cpu_seconds_per_1000: cpu(before.gateway, after.gateway),
+                peak_memory_bytes: after.gateway.map(|usage| usage.peak_memory_bytes),
             },
             refused: u64::from(self.arguments.messages - accepted),
             not_relayed: followed.not_relayed,
             captured: None,
+            load_cpu_seconds_per_1000: cpu(before.load, after.load),
+            inbox_cpu_seconds_per_1000: cpu(before.inbox, after.inbox),
         })
     }
 }
