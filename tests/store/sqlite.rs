@@ -160,6 +160,8 @@ async fn a_corrupt_content_or_envelope_is_named_and_never_sent() {
         ("UPDATE message SET attempts = -1 WHERE id = ?1", "attempts"),
     ] {
         let id = queued(&store, "ann@example.com").await;
+        // What was just accepted comes from memory, once.
+        assert!(store.outgoing(id).await.unwrap().is_some());
         break_rows(&path, sql, id);
         let error = store.outgoing(id).await.unwrap_err();
         let StoreError::Corrupt { column: named, id: shown, .. } = &error else { panic!("{error:?}") };
@@ -211,6 +213,7 @@ async fn a_content_that_was_purged_is_told_from_a_message_that_never_was() {
     let path = folder.path().join("store.db");
     let store = open(&path, Role::Gateway).unwrap();
     let id = queued(&store, "ann@example.com").await;
+    assert!(store.outgoing(id).await.unwrap().is_some());
     break_rows(&path, "DELETE FROM content WHERE message = ?1", id);
     assert_eq!(store.content(&tenant("demo"), id).await.unwrap(), postern::store::Content::Purged);
     assert!(store.outgoing(id).await.unwrap().is_none());
