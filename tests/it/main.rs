@@ -4,6 +4,7 @@
 
 mod browser;
 mod commands;
+mod connector;
 mod crash;
 mod delivery;
 mod demo;
