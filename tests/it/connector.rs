@@ -33,7 +33,7 @@ fn in_repository(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// One call of SendEmail, as the platform makes it when somebody registers.
+/// One call of `SendEmail`, as the platform makes it when somebody registers.
 fn case(url: &str, key: &str) -> Value {
     json!({
         "script": in_repository(SCRIPT), "url": url, "secret": key, "email": {"Subject": SUBJECT, "Body": BODY},
@@ -399,7 +399,7 @@ fn the_scripts_name_nothing_that_the_engine_lacks_and_the_stand_in_lacks_it_too(
 
     let dir = tempfile::tempdir().unwrap();
     let probe = dir.path().join("probe.js");
-    let seen: String = ABSENT.iter().map(|name| format!("typeof {name} === 'undefined' || '{name}',")).collect();
+    let seen = ABSENT.map(|name| format!("typeof {name} === 'undefined' || '{name}',")).concat();
     let source = format!(
         "const POSTERN_URL = '';\nexport default function (context) {{ context.register('runtime.scriptable.emailEngine', \
          {{ SendEmail() {{ throw new Error(String([{seen}].filter((name) => name !== true))) }} }}) }}"
