@@ -68,6 +68,10 @@ const SHAPES = {
     if (status < 300) return shown;
     throw new Error(`Response status code does not indicate success: ${status} (${http.STATUS_CODES[status]}).`);
   },
+  'throws-dotnet': ({ status, headers, text }) => {
+    if (status < 300) return SHAPES.pascal({ status, headers, text });
+    throw { Message: `Response status code does not indicate success: ${status}.`, StatusCode: status };
+  },
   'throws-with-response': ({ status, headers, text }) => {
     const shown = SHAPES.browser({ status, headers, text });
     if (status < 300) return shown;
