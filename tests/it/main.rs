@@ -5,6 +5,7 @@
 mod bench;
 mod browser;
 mod commands;
+mod connector;
 mod crash;
 mod delivery;
 mod demo;

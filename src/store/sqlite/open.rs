@@ -79,7 +79,9 @@ fn cannot(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
 /// Creates folder and file, for nobody else to read, and returns the file's one true path.
 fn create(path: &Path) -> io::Result<PathBuf> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+        // A relative path's last ancestor is empty and exists nowhere: it is where we stand.
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for made in missing {
             sync_name(made)?;
