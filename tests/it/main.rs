@@ -5,6 +5,7 @@
 mod browser;
 mod commands;
 mod crash;
+mod dedupe;
 mod delivery;
 mod demo;
 mod disk;
