@@ -9,14 +9,12 @@ pub fn text(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// For `#[serde(with = …)]`-like use: a time as [`text`] writes it.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+/// A time as [`text`] writes it, for `#[serde(serialize_with = …)]`.
 pub fn write<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{at:.3}"))
 }
 
 /// The same for a time that may not be there.
-#[expect(clippy::ref_option, reason = "serde hands out references")]
 pub fn write_or_null<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(text).serialize(serializer)
 }

@@ -61,12 +61,10 @@ fn bind(
     idempotency: Option<&Idempotency>,
     answer: Option<&Acceptance>,
 ) -> Result<(), Fault> {
-    match (idempotency, answer) {
-        (Some(idempotency), Some(Acceptance::Deduplicated(receipt))) => {
-            insert_idempotency(connection, tenant, idempotency, receipt)
-        }
-        _ => Ok(()),
+    if let (Some(idempotency), Some(Acceptance::Deduplicated(receipt))) = (idempotency, answer) {
+        insert_idempotency(connection, tenant, idempotency, receipt)?;
     }
+    Ok(())
 }
 
 /// What a fact that is taken at `at` answers. A message that certainly was not sent, and will not be, has freed its fact.

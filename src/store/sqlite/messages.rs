@@ -11,8 +11,8 @@ use crate::domain::lane::Lane;
 use crate::domain::message::{MessageView, Status};
 use crate::store::MessageFilter;
 
-/// Rows of one index that are counted at most before a walk is chosen: a few milliseconds.
-const COUNTED_MAX: usize = 20_000;
+/// Rows of one index that are counted at most before a walk is chosen: some ten milliseconds.
+const COUNTED_MAX: usize = 50_000;
 /// What a [`view`] reads.
 const COLUMNS: &str = "id, message.tenant, mailbox, template, subject, lane, status, reason, attempts, due_at,
     deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata,

@@ -156,18 +156,14 @@ pub(super) fn unfolded<'a>(field: Field<'a>, wanted: &str, problems: &mut Proble
 
 /// The entries of an object, each under its own key.
 pub(super) fn entries<'f>(field: &'f Field<'_>, problems: &mut Problems) -> Vec<(&'f String, &'f Node)> {
-    match &*field.node {
-        Node::Object(object) => {
-            if object.values().any(|values| values.windows(2).any(|pair| pair[0] != pair[1])) {
-                problems.add(&field.pointer, "holds a key more than once with different values");
-            }
-            object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node))).collect()
-        }
-        _ => {
-            problems.add(&field.pointer, "must be an object");
-            Vec::new()
-        }
+    let Node::Object(object) = &*field.node else {
+        problems.add(&field.pointer, "must be an object");
+        return Vec::new();
+    };
+    if object.values().any(|values| values.windows(2).any(|pair| pair[0] != pair[1])) {
+        problems.add(&field.pointer, "holds a key more than once with different values");
     }
+    object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node))).collect()
 }
 
 /// The items of a list.
