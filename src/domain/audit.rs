@@ -14,6 +14,7 @@ use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason};
 use super::reply::Reply;
+use super::time;
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Happening {
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
         let mut leaf = self.facts.clone();
         leaf.insert("seq".into(), seq.into());
-        leaf.insert("at".into(), format_at(self.at).into());
+        leaf.insert("at".into(), time::text(self.at).into());
         leaf.insert("kind".into(), self.kind.as_str().into());
         leaf.insert("tenant".into(), self.tenant.as_str().into());
         leaf.insert("actor".into(), self.actor.to_string().into());
@@ -140,11 +141,6 @@ impl Happening {
         // serde_json's map is a BTreeMap: keys come out sorted, and nothing here can fail to serialise.
         Value::Object(leaf).to_string().into_bytes()
     }
-}
-
-/// RFC 3339 in UTC with exactly three decimals, so that equal times are equal bytes.
-fn format_at(at: Timestamp) -> String {
-    format!("{at:.3}")
 }
 
 /// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
@@ -157,7 +153,7 @@ pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32], mim
     };
     let happening = Happening::new(message.accepted_at, kind, &message.tenant, Some(message.id), message.actor.clone())
         .with("lane", message.lane.as_str())
-        .with("deliverBy", format_at(message.deliver_by))
+        .with("deliverBy", time::text(message.deliver_by))
         .with("recipient", hex(recipient))
         .with("mimeHmac", hex(mime))
         .with("mimeBytes", mime_bytes);
@@ -202,7 +198,7 @@ pub fn outcome(
         }
         Outcome::Deferred { reason, reply, next_at } => leaf(Kind::Deferred)
             .with("reason", reason.as_str())
-            .with("nextAttemptAt", format_at(*next_at))
+            .with("nextAttemptAt", time::text(*next_at))
             .with_reply(reply.as_ref()),
         Outcome::Bounced { reason, reply } => {
             leaf(Kind::Bounced).with("reason", reason.as_str()).with_reply(reply.as_ref())

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::address::Mailbox;
+use super::fact::Dedupe;
 use super::lane::Lane;
 use super::quantity::HumanDuration;
 
@@ -59,6 +60,9 @@ pub struct Submission {
     pub deadline: Option<Deadline>,
     /// Not before this.
     pub send_at: Option<Timestamp>,
+    /// At most one mail for a fact. Left out when absent: keys bound before there were facts still know their submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
     /// The caller's tags.
     pub tags: Vec<String>,
     /// The caller's metadata.

@@ -7,6 +7,7 @@ mod browser;
 mod commands;
 mod connector;
 mod crash;
+mod dedupe;
 mod delivery;
 mod demo;
 mod disk;

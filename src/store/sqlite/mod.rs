@@ -39,24 +39,26 @@ use self::shelf::{Shelf, Shelved};
 use self::waiting::Claims;
 use self::writer::{Job, Task, Writer};
 use super::{
-    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError,
-    Swept,
+    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Repeat, Store,
+    StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Entry, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
+    Acceptance, Candidate, Entry, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
 };
 
 mod accept;
 mod attempts;
 mod audit;
 mod content;
+mod facts;
 mod fault;
 mod keys;
 mod messages;
+mod metadata;
 mod open;
 mod readers;
 mod shelf;
@@ -267,15 +269,8 @@ impl Store for SqliteStore {
         Ok(accepted)
     }
 
-    async fn replay(
-        &self,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-        at: Timestamp,
-    ) -> Result<Option<Acceptance>, StoreError> {
-        let (tenant, idempotency) = (tenant.clone(), idempotency.clone());
-        self.read("looking up a key", move |connection| accept::first_answer(connection, &tenant, &idempotency, at))
-            .await
+    async fn replay(&self, repeat: Repeat) -> Result<Option<Acceptance>, StoreError> {
+        facts::replay(self, repeat).await
     }
 
     async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError> {

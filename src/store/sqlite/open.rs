@@ -201,3 +201,31 @@ impl Place {
         Ok(connection)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    #[test]
+    fn messages_kept_before_there_was_metadata_to_search_are_found_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrations::migrations::runner().set_target(refinery::Target::Version(1)).run(&mut old).unwrap();
+        let sql = "INSERT INTO message (id, tenant, lane, status, deliver_by, accepted_at, domain, recipient, mailbox,
+                envelope_sender, subject, tags, metadata, message_id)
+            VALUES (randomblob(16), 'demo', 'standard', 'queued', 9, 7, 'd', 'r', 'm', 'e', 's', '[]', ?1, '<m>')";
+        for metadata in [r#"{"order":"17","shop no. 1":"é"}"#, "{}", "not JSON", r#"{"order":{"a":1},"n":1}"#] {
+            old.execute(sql, [metadata]).unwrap();
+        }
+        drop(old);
+        let now = open(&path, Role::Command).unwrap().connection;
+        let mut pairs = now.prepare("SELECT tenant || key || value || accepted_at FROM message_metadata").unwrap();
+        let pairs: Result<Vec<String>, _> = pairs.query_map([], |row| row.get(0)).unwrap().collect();
+        assert_eq!(pairs.unwrap(), ["demoorder177", "demoshop no. 1é7"]);
+        let facts: i64 =
+            now.query_row("SELECT count(*) FROM message WHERE fact IS NULL", [], |row| row.get(0)).unwrap();
+        assert_eq!(facts, 4);
+    }
+}
