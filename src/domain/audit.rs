@@ -8,13 +8,17 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer as _};
+use serde_json::Value;
 
 use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason};
 use super::reply::Reply;
 use super::time;
+
+/// Most leaves are shorter.
+const LEAF_BYTES_LIKELY: usize = 512;
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,20 +104,22 @@ pub struct Happening {
     pub message: Option<MessageId>,
     /// By whom.
     pub actor: Actor,
-    facts: Map<String, Value>,
+    facts: Vec<(&'static str, Value)>,
 }
 
 impl Happening {
     /// Something that happened, without further facts.
     #[must_use]
     pub fn new(at: Timestamp, kind: Kind, tenant: &TenantId, message: Option<MessageId>, actor: Actor) -> Self {
-        Self { at, kind, tenant: tenant.clone(), message, actor, facts: Map::new() }
+        Self { at, kind, tenant: tenant.clone(), message, actor, facts: Vec::new() }
     }
 
     /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.facts.insert(name.to_owned(), value.into());
+        // The last word on a fact counts.
+        self.facts.retain(|(known, _)| *known != name);
+        self.facts.push((name, value.into()));
         self
     }
 
@@ -129,18 +135,38 @@ impl Happening {
     /// The canonical bytes of this happening at place `seq` of the log.
     #[must_use]
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
-        let mut leaf = self.facts.clone();
-        leaf.insert("seq".into(), seq.into());
-        leaf.insert("at".into(), time::text(self.at).into());
-        leaf.insert("kind".into(), self.kind.as_str().into());
-        leaf.insert("tenant".into(), self.tenant.as_str().into());
-        leaf.insert("actor".into(), self.actor.to_string().into());
-        if let Some(message) = self.message {
-            leaf.insert("messageId".into(), message.to_string().into());
-        }
-        // serde_json's map is a BTreeMap: keys come out sorted, and nothing here can fail to serialise.
-        Value::Object(leaf).to_string().into_bytes()
+        let (at, actor) = (time::text(self.at), self.actor.to_string());
+        let message = self.message.map(|message| message.to_string());
+        let mut members: Vec<(&str, Member<'_>)> = vec![
+            ("seq", Member::Number(seq)),
+            ("at", Member::Text(&at)),
+            ("kind", Member::Text(self.kind.as_str())),
+            ("tenant", Member::Text(self.tenant.as_str())),
+            ("actor", Member::Text(&actor)),
+        ];
+        members.extend(message.as_deref().map(|message| ("messageId", Member::Text(message))));
+        members.extend(self.facts.iter().map(|(name, value)| (*name, Member::Fact(value))));
+        members.sort_unstable_by_key(|(name, _)| *name);
+        written(&members)
     }
+}
+
+/// A member of a leaf.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Member<'a> {
+    Number(u64),
+    Text(&'a str),
+    Fact(&'a Value),
+}
+
+/// A JSON object of these members in their order, without white space.
+fn written(members: &[(&str, Member<'_>)]) -> Vec<u8> {
+    let mut leaf = Vec::with_capacity(LEAF_BYTES_LIKELY);
+    let mut writer = serde_json::Serializer::new(&mut leaf);
+    // Texts, numbers and a buffer that grows: nothing here can fail.
+    let _ = writer.collect_map(members.iter().map(|(name, value)| (name, value)));
+    leaf
 }
 
 /// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
@@ -246,9 +272,37 @@ pub fn held(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> 
 /// Bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // Writing to a String cannot fail.
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_json_with_sorted_members_and_no_white_space() {
+        let id = MessageId::from_uuid(uuid::Uuid::from_u128(7));
+        let happening =
+            Happening::new(Timestamp::UNIX_EPOCH, Kind::Relayed, &"demo".parse().unwrap(), Some(id), Actor::Gateway)
+                .with("relayQueueId", "4F\"2\u{e9}\n")
+                .with("attempt", 1)
+                .with("late", false)
+                .with("attempt", 2);
+        let leaf = happening.canonical(3);
+        let read: std::collections::BTreeMap<String, Value> = serde_json::from_slice(&leaf).unwrap();
+        assert_eq!(serde_json::to_vec(&read).unwrap(), leaf, "{}", String::from_utf8_lossy(&leaf));
+        assert_eq!(
+            read.keys().collect::<Vec<_>>(),
+            ["actor", "at", "attempt", "kind", "late", "messageId", "relayQueueId", "seq", "tenant"]
+        );
+        assert_eq!((&read["attempt"], &read["seq"], &read["late"]), (&2.into(), &3.into(), &false.into()));
+    }
+
+    #[test]
+    fn bytes_are_written_as_lower_case_digits() {
+        assert_eq!(hex(&[0, 0x9a, 0xff]), "009aff");
+    }
 }

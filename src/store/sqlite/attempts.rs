@@ -31,11 +31,15 @@ struct Standing {
     due_at: Option<Timestamp>,
     deliver_by: Timestamp,
     may_have_been_sent: bool,
+    /// An attempt of it is past its commit point and not settled.
+    in_flight: bool,
 }
 
 fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
     let sql = r"-- standing
-        SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent FROM message WHERE id = :id";
+        SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent,
+            EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
+        FROM message WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -48,6 +52,7 @@ fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, 
         due_at: cells.time_or_none("due_at")?,
         deliver_by: cells.time("deliver_by")?,
         may_have_been_sent: cells.plain("may_have_been_sent")?,
+        in_flight: cells.plain("in_flight")?,
     }))
 }
 
@@ -61,7 +66,7 @@ impl Standing {
 pub(super) fn commit_point(connection: &Connection, commit: &CommitPoint) -> Result<Verdict, Fault> {
     let Some(message) = standing(connection, commit.id)? else { return Ok(Verdict::Stop) };
     let due = message.due_at.is_some_and(|due_at| due_at <= commit.at) && message.deliver_by > commit.at;
-    if !message.waits() || !due || in_flight(connection, commit.id)? {
+    if !message.waits() || !due || message.in_flight {
         return Ok(Verdict::Stop);
     }
     let number = message.attempts.saturating_add(1);
@@ -84,7 +89,7 @@ pub(super) fn settle(connection: &Connection, settlement: &Settlement) -> Result
     let Some(message) = standing(connection, settlement.id)? else { return Ok(Settled::Stale) };
     let number = match settlement.token {
         Some(token) => delete_attempt(connection, settlement.id, token)?,
-        None if message.waits() && !in_flight(connection, settlement.id)? => Some(message.attempts.saturating_add(1)),
+        None if message.waits() && !message.in_flight => Some(message.attempts.saturating_add(1)),
         None => return Ok(Settled::Stale),
     };
     let leaf = |number| {

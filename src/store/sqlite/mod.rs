@@ -182,11 +182,11 @@ impl SqliteStore {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
     }
 
-    /// Runs `work` in the writer's next transaction; returns after that is on disk.
+    /// Runs `work` in the writer's next transaction, perhaps twice (see `writer`); returns after that is on disk.
     async fn write<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let task = Box::new(Task::new(doing, work, caller));
