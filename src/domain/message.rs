@@ -13,6 +13,9 @@ use super::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::reply::Reply;
 
+/// A deadline or `sendAt` lies at most this far ahead.
+pub const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
+
 /// Where a message stands. There is no "sending": an attempt row says who is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,11 +135,13 @@ pub enum Reason {
     NotConfigured,
     /// An attempt ended in a way that is a defect of ours; see the log.
     Fault,
+    /// An operator said so: see the audit.
+    Operator,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -151,6 +156,7 @@ impl Reason {
         Self::ContentUnreadable,
         Self::NotConfigured,
         Self::Fault,
+        Self::Operator,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -171,6 +177,7 @@ impl Reason {
             Self::ContentUnreadable => "content-unreadable",
             Self::NotConfigured => "not-configured",
             Self::Fault => "fault",
+            Self::Operator => "operator",
         }
     }
 }
@@ -179,7 +186,10 @@ impl FromStr for Reason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| "not a reason".to_owned())
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

@@ -13,3 +13,4 @@ pub mod reply;
 pub mod retry;
 pub mod submission;
 pub mod tenant;
+pub mod verb;

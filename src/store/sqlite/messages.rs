@@ -1,5 +1,7 @@
 //! Messages as shown to people: one, or a page of many.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -7,7 +9,7 @@ use super::accept::millis;
 use super::fault::{Cells, Fault};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
-use crate::domain::message::{MessageView, Status};
+use crate::domain::message::{MessageView, Reason, Status};
 use crate::store::MessageFilter;
 
 /// What a [`view`] reads.
@@ -53,7 +55,7 @@ pub(super) fn message(connection: &Connection, tenant: &TenantId, id: MessageId)
 
 /// The most selective index that a filter can walk, newest first. The rest of the filter is looked at row by row.
 #[derive(Debug, Clone, Copy)]
-enum Walk {
+pub(super) enum Walk {
     Recipient,
     Tag,
     Template,
@@ -62,8 +64,19 @@ enum Walk {
     All,
 }
 
+/// What a walk is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// Whole messages.
+    Views,
+    /// Their places: `id`, `accepted_at` and `status`.
+    Places,
+    /// How many there are: `status` and `messages`.
+    Counts,
+}
+
 impl Walk {
-    fn of(filter: &MessageFilter) -> Self {
+    pub(super) fn of(filter: &MessageFilter) -> Self {
         match filter {
             MessageFilter { recipient: Some(_), .. } => Self::Recipient,
             MessageFilter { tag: Some(_), .. } => Self::Tag,
@@ -73,21 +86,21 @@ impl Walk {
         }
     }
 
-    /// The lanes and states to walk, each once; `None` is any.
-    fn standings(self, filter: &MessageFilter) -> Vec<(Option<Lane>, Option<Status>)> {
+    /// The lanes and states to walk, each once; `None` is any. Only states that pass `suits` need be walked.
+    fn standings(self, filter: &MessageFilter, suits: &dyn Fn(Status) -> bool) -> Vec<(Option<Lane>, Option<Status>)> {
         if !matches!(self, Self::Standing) {
             return vec![(filter.lane, filter.status)];
         }
         let lanes = Lane::ALL.into_iter().filter(|lane| filter.lane.is_none_or(|wanted| wanted == *lane));
         let statuses = |lane| {
             let wanted = Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status));
-            wanted.map(move |status| (Some(lane), Some(status)))
+            wanted.filter(|status| suits(*status)).map(move |status| (Some(lane), Some(status)))
         };
         lanes.flat_map(statuses).collect()
     }
 
     /// The statement that walks this index. `+` keeps a column from being asked of another one.
-    fn sql(self) -> String {
+    fn sql(self, asked: Asked) -> String {
         let (from, walked) = match self {
             Self::Recipient => ("message INDEXED BY message_by_recipient", "message.recipient = :recipient"),
             Self::Tag => ("message_tag CROSS JOIN message ON message.id = message_tag.message", "tag = :tag"),
@@ -101,18 +114,29 @@ impl Walk {
             Self::Tag => ("message_tag", "message"),
             Self::Recipient | Self::Template | Self::Standing | Self::All => ("message", "id"),
         };
+        let (name, columns) = match asked {
+            Asked::Views => ("messages", COLUMNS),
+            Asked::Places => ("places", "message.id, message.accepted_at, status"),
+            Asked::Counts => ("count", "status, count(*) AS messages"),
+        };
+        let end = match asked {
+            Asked::Views | Asked::Places => format!("ORDER BY {place}.accepted_at DESC, {place}.{id} DESC"),
+            Asked::Counts => "GROUP BY status".to_owned(),
+        };
         format!(
-            "-- messages
-            SELECT {COLUMNS} FROM {from}
+            "-- {name}
+            SELECT {columns} FROM {from}
             WHERE {place}.tenant = :tenant AND {walked}
                 AND {place}.accepted_at >= :since AND ({place}.accepted_at, {place}.{id}) < (:until, :before)
                 AND (:recipient IS NULL OR +message.recipient = :recipient)
                 AND (:status IS NULL OR +status = :status)
+                AND (:domain IS NULL OR +domain = :domain)
+                AND (:reason IS NULL OR +reason = :reason)
                 AND (:template IS NULL OR +template = :template)
                 AND (:lane IS NULL OR +lane = :lane)
                 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM message_tag AS other WHERE other.tenant = message.tenant
                     AND other.tag = :tag AND other.accepted_at = message.accepted_at AND other.message = message.id))
-            ORDER BY {place}.accepted_at DESC, {place}.{id} DESC LIMIT :limit"
+            {end} LIMIT :limit"
         )
     }
 }
@@ -123,30 +147,59 @@ pub(super) fn messages(
     tenant: &TenantId,
     filter: &MessageFilter,
 ) -> Result<Vec<MessageView>, Fault> {
+    let mut page = walk(connection, tenant, filter, (Walk::of(filter), Asked::Views), &|_| true, &view)?;
+    page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
+    page.truncate(filter.limit);
+    Ok(page)
+}
+
+/// How many messages of a tenant there are in each state.
+pub(super) fn count(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MessageFilter,
+) -> Result<BTreeMap<Status, u64>, Fault> {
+    let filter = MessageFilter { limit: Status::ALL.len(), ..filter.clone() };
+    let read = |cells: &Cells<'_>| Ok((cells.word::<Status>("status")?, cells.plain::<u32>("messages")?));
+    let mut counts = BTreeMap::new();
+    for (status, messages) in walk(connection, tenant, &filter, (Walk::of(&filter), Asked::Counts), &|_| true, &read)? {
+        *counts.entry(status).or_default() += u64::from(messages);
+    }
+    Ok(counts)
+}
+
+/// What a walk finds, the walks of several standings one after the other, each up to the filter's limit.
+pub(super) fn walk<T>(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MessageFilter,
+    (walk, asked): (Walk, Asked),
+    suits: &dyn Fn(Status) -> bool,
+    read: &dyn Fn(&Cells<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
     let (until, before) = upper_end(connection, tenant, filter)?;
-    let walk = Walk::of(filter);
-    let mut statement = connection.prepare_cached(&walk.sql())?;
-    let mut page = Vec::new();
-    for (lane, status) in walk.standings(filter) {
+    let mut statement = connection.prepare_cached(&walk.sql(asked))?;
+    let mut found = Vec::new();
+    for (lane, status) in walk.standings(filter, suits) {
         let mut rows = statement.query(named_params! {
             ":tenant": tenant.as_str(),
             ":since": filter.since.map_or(i64::MIN, millis_up),
             ":until": until,
             ":before": before,
             ":recipient": filter.recipient,
+            ":domain": filter.domain,
             ":status": status.map(Status::as_str),
+            ":reason": filter.reason.map(Reason::as_str),
             ":template": filter.template,
             ":lane": lane.map(Lane::as_str),
             ":tag": filter.tag,
             ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
         })?;
         while let Some(row) = rows.next()? {
-            page.push(view(&Cells::new(row, "message"))?);
+            found.push(read(&Cells::new(row, "message"))?);
         }
     }
-    page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
-    page.truncate(filter.limit);
-    Ok(page)
+    Ok(found)
 }
 
 /// The place below which a page begins, as time and identifier: the cursor's or `until`'s, whichever is lower.
@@ -185,9 +238,13 @@ mod tests {
             (Walk::Standing, "message_by_standing (tenant=? AND lane=? AND status=? AND accepted_at>?"),
             (Walk::All, "message_listed (tenant=? AND accepted_at>?"),
         ] {
-            let plan = plan(&walk.sql()).unwrap();
-            assert!(plan.contains(index), "{walk:?}: {plan}");
-            assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{walk:?}: {plan}");
+            for asked in [Asked::Views, Asked::Places, Asked::Counts] {
+                let plan = plan(&walk.sql(asked)).unwrap();
+                assert!(plan.contains(index), "{walk:?} {asked:?}: {plan}");
+                // Counts are grouped by a handful of states.
+                let plan = plan.replace("USE TEMP B-TREE FOR GROUP BY", "");
+                assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{walk:?} {asked:?}: {plan}");
+            }
         }
     }
 }

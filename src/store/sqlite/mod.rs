@@ -20,7 +20,7 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,15 +38,15 @@ use self::fault::Fault;
 use self::readers::Question;
 use self::writer::{Job, Task, Writer};
 use super::{
-    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Store, StoreError,
-    Swept,
+    Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
+    OrderToMany, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
@@ -58,6 +58,7 @@ mod keys;
 mod messages;
 mod open;
 mod readers;
+mod steering;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,8 @@ pub struct SqliteStore {
     failed: CancellationToken,
     claims: Arc<Mutex<HashSet<MessageId>>>,
     press: Press,
+    /// How long a list may take; `None`: a command's takes the time it needs.
+    list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
 }
@@ -123,6 +126,10 @@ impl SqliteStore {
             failed: CancellationToken::new(),
             claims: Arc::default(),
             press: Press::default(),
+            list_time_max: match role {
+                Role::Gateway => Some(readers::LIST_TIME_MAX),
+                Role::Command => None,
+            },
             subject_secret,
             key_pepper,
         };
@@ -200,14 +207,15 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a connection for lists, within their time limit.
+    /// Runs `work` on a connection for lists, within their time limit if they have one.
     async fn list<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let question = readers::question(doing, Some(Instant::now() + readers::LIST_TIME_MAX), work, caller);
+        let until = self.list_time_max.map(|longest| Instant::now() + longest);
+        let question = readers::question(doing, until, work, caller);
         self.doors()?.lists.send(question).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -341,6 +349,29 @@ impl Store for SqliteStore {
             }
         }
         Ok(held)
+    }
+
+    async fn steer(&self, tenant: &TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
+        let tenant = tenant.clone();
+        self.write("steering a message", move |connection| steering::steer(connection, &tenant, id, &order)).await
+    }
+
+    async fn steer_matching(&self, many: OrderToMany) -> Result<Batch, StoreError> {
+        self.steer_batch(many).await
+    }
+
+    async fn count(&self, tenant: &TenantId, filter: MessageFilter) -> Result<BTreeMap<Status, u64>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting messages", move |connection| messages::count(connection, &tenant, &filter)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.list("listing tenants", steering::tenants).await
+    }
+
+    async fn standings(&self, tenant: &TenantId) -> Result<Vec<StandingCount>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting what stands where", move |connection| steering::standings(connection, &tenant)).await
     }
 
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError> {

@@ -40,6 +40,7 @@ fn statements() -> Vec<String> {
         include_str!("keys.rs"),
         include_str!("messages.rs"),
         include_str!("open.rs"),
+        include_str!("steering.rs"),
         include_str!("sweep.rs"),
         include_str!("waiting.rs"),
     ];
