@@ -8,6 +8,7 @@ mod demo;
 mod inbox;
 mod keys;
 mod output;
+mod queue;
 mod send;
 mod serve;
 
@@ -52,6 +53,7 @@ Examples:
   postern check --relay                          look at the configuration and greet the relays
   postern keys create --tenant demo --name shop --scope send --scope read
   postern serve                                  run the gateway
+  postern queue summary                          how many mails stand where
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
@@ -67,6 +69,8 @@ enum Command {
     Keys(keys::Arguments),
     /// Send one mail through the same door as every other
     Send(send::Arguments),
+    /// See what there is and steer it: hold, release, cancel, retry
+    Queue(queue::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
 }
@@ -150,12 +154,13 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
-        Command::Check(_) | Command::Keys(_) | Command::Send(_) => telemetry::start(QUIET),
+        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Queue(_) => telemetry::start(QUIET),
     }
     match arguments.command {
         Command::Check(check) => check::run(context, check).await,
         Command::Keys(keys) => keys::run(context, keys).await,
         Command::Send(send) => send::run(context, send).await,
+        Command::Queue(queue) => queue::run(context, queue).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }
 }

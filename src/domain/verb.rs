@@ -131,7 +131,8 @@ impl Refused {
 }
 
 /// What can be done with a message in this state.
-fn possible(status: Status) -> Vec<&'static str> {
+#[must_use]
+pub fn possible(status: Status) -> Vec<&'static str> {
     let plain = [Verb::Cancel, Verb::Hold, Verb::Release, Verb::Retry { deliver_by: None }];
     let mut words: Vec<_> = plain.into_iter().filter(|verb| verb.applies_to(status)).map(Verb::as_str).collect();
     if target(plain[3], status) == Err(Refused::DeadlineNeeded) {
@@ -235,9 +236,8 @@ mod tests {
     fn contract(verb: Verb, status: Status) -> Result<Status, Refused> {
         use Status::*;
         let (cancel, hold, release, retry, retry_anew) = match status {
-            Queued | Deferred => (Some(Cancelled), Some(Held), None, Some(Queued), Some(Queued)),
+            Queued | Deferred | Unknown => (Some(Cancelled), Some(Held), None, Some(Queued), Some(Queued)),
             Held => (Some(Cancelled), None, Some(Queued), Some(Queued), Some(Queued)),
-            Unknown => (Some(Cancelled), Some(Held), None, Some(Queued), Some(Queued)),
             Relayed | Delivered | Suppressed | Cancelled => (None, None, None, None, None),
             Bounced | Expired => (None, None, None, None, Some(Queued)),
         };

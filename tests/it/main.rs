@@ -16,3 +16,4 @@ mod logs;
 mod postfix;
 mod process;
 mod slow_clients;
+mod verbs;
