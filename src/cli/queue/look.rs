@@ -136,8 +136,8 @@ fn for_people(shown: &Shown, now: Timestamp) -> String {
 /// What is known of a message, the most pressing first; what is not there is left out.
 fn facts(message: &MessageView, now: Timestamp) -> Vec<(&'static str, String)> {
     let relative = |at: Timestamp| {
-        let (words, from, to) = if at > now { ("in", now, at) } else { ("ago:", at, now) };
-        format!("{}  ({words} {})", time(at), age(from, to))
+        let told = if at > now { format!("in {}", age(now, at)) } else { format!("{} ago", age(at, now)) };
+        format!("{}  ({told})", time(at))
     };
     let reason = message.reason.map_or_else(String::new, |reason| format!(" ({})", reason.as_str()));
     let status = format!("{}{reason}", message.status);

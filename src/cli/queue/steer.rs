@@ -30,29 +30,30 @@ pub(super) struct Which {
     /// Mails by their ids, whosesoever they are
     #[arg(value_name = "ID")]
     ids: Vec<MessageId>,
-    #[command(flatten)]
-    filter: Filter,
-    /// Every mail there is
-    #[arg(long, conflicts_with = "ids", help_heading = "Which mails")]
-    all: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
     /// Why, for the audit: at most 200 characters, no address, no link
     #[arg(long, value_name = "TEXT")]
     because: Option<Because>,
+    // Behind the others: its heading holds for what follows.
+    #[command(flatten)]
+    filter: Filter,
+    /// Every mail there is
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
 }
 
 #[derive(clap::Args)]
 pub(super) struct Retry {
-    #[command(flatten)]
-    which: Which,
     /// A new deadline, as in 2026-01-31T09:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "deliver_within")]
     deliver_by: Option<Timestamp>,
     /// A new deadline so far ahead: 15m, 2h, 1d
     #[arg(long, value_name = "TIME")]
     deliver_within: Option<HumanDuration>,
+    #[command(flatten)]
+    which: Which,
 }
 
 impl Retry {
