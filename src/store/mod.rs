@@ -246,7 +246,8 @@ pub trait Store: Send + Sync + 'static {
     /// Gives claims back: nothing was done with these messages, or all is settled. Unknown ids are ignored.
     fn give_back(&self, ids: &[MessageId]);
 
-    /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, or its content is gone.
+    /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, its content is gone, or it
+    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then.
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError>;
 
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.

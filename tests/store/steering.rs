@@ -126,7 +126,9 @@ on_every_database! {
         let store = &*home.store;
         let id = queued(store, "ann@example.com").await;
         assert_eq!(ids(&store.claim(claim(1, &[("example.com", 9)])).await.unwrap()), [id]);
+        assert!(store.outgoing(id).await.unwrap().is_some());
         steered(store, id, Verb::Hold, 1).await;
+        assert!(store.outgoing(id).await.unwrap().is_none(), "the relay is not even asked");
         assert_eq!(commit(store, id, 1, 2).await, Verdict::Stop);
         assert_eq!(settle(store, id, 0, 2, deferred(60)).await, Settled::Stale, "a refusal at RCPT comes too late");
         assert_eq!(view(store, id).await.status, Status::Held);
