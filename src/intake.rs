@@ -16,12 +16,13 @@ use uuid::{ContextV7, Uuid};
 use crate::clock::Clock;
 use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
+use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{LaneRules, PerLane};
-use crate::domain::message::{AHEAD_MAX, Acceptance, Entry, Idempotency, NewMessage, Reason};
-use crate::domain::submission::{Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
+use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
+use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
-use crate::store::{Store, StoreError};
+use crate::store::{Repeat, Store, StoreError};
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(7 * 24);
@@ -86,14 +87,23 @@ impl Intake {
             fingerprint: fingerprint(&submission),
             expires_at: now.checked_add(IDEMPOTENCY_KEPT).unwrap_or(Timestamp::MAX),
         });
+        let dedupe = submission.dedupe.as_ref();
+        let fact = dedupe.map(|d| Fact { name: d.fact.clone(), expires_at: d.window.ends_at(now) });
         // Asked before any rule: what was accepted once is answered so again, also when its deadline has passed or the
         // tenant's rules have changed since. `Store::accept` asks once more, for two that come at once.
-        if let Some(idempotency) = &idempotency
-            && let Some(answer) = self.store.replay(&tenant.id, idempotency, now).await.map_err(Refusal::Store)?
-        {
-            return Ok(answer);
+        if idempotency.is_some() || fact.is_some() {
+            let repeat = Repeat {
+                tenant: tenant.id.clone(),
+                recipient: submission.recipient.address.clone(),
+                idempotency: idempotency.clone(),
+                fact: fact.as_ref().map(|fact| fact.name.clone()),
+                at: now,
+            };
+            if let Some(answer) = self.store.replay(repeat).await.map_err(Refusal::Store)? {
+                return Ok(answer);
+            }
         }
-        let message = self.compose(tenant, actor, &submission, idempotency, now)?;
+        let message = NewMessage { idempotency, fact, ..self.compose(tenant, actor, &submission, now)? };
         let accepted = self.store.accept(message).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
@@ -106,7 +116,6 @@ impl Intake {
         tenant: &Tenant,
         actor: Actor,
         submission: &Submission,
-        idempotency: Option<Idempotency>,
         now: Timestamp,
     ) -> Result<NewMessage, Refusal> {
         let from = submission.from.as_ref().unwrap_or(&tenant.from);
@@ -149,7 +158,8 @@ impl Intake {
             mime_sha256: Sha256::digest(&mime).into(),
             mime,
             entry: if allowed { Entry::Queued } else { Entry::Suppressed(Reason::NotAllowed) },
-            idempotency,
+            idempotency: None,
+            fact: None,
         })
     }
 
@@ -178,7 +188,14 @@ fn times(now: Timestamp, submission: &Submission, rules: &LaneRules) -> Result<T
     if due_at > latest {
         wrong.push(FieldError::new("/sendAt", "more than a year ahead"));
     }
-    if deliver_by <= now {
+    let deadline_is_far = match submission.deadline {
+        Some(Deadline::By(at)) => at > latest,
+        Some(Deadline::Within(within)) => within.0 > AHEAD_MAX,
+        None => false,
+    };
+    if deadline_is_far {
+        wrong.push(FieldError::new(pointer, "more than a year ahead"));
+    } else if deliver_by <= now {
         wrong.push(FieldError::new(pointer, "already past"));
     } else if due_at >= deliver_by {
         wrong.push(FieldError::new("/sendAt", "not before the deadline"));

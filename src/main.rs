@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Many threads hand memory to each other here (a mail goes through three); this one is made for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     postern::cli::main()
 }

@@ -26,7 +26,7 @@ pub struct Tally {
     pub done: u64,
     /// Messages left alone because an attempt is past its commit point.
     pub in_flight: u64,
-    /// Messages left alone because their deadline has passed, or because they cannot be read.
+    /// Messages left alone because of their deadline or their fact, or because they cannot be read.
     pub refused: u64,
 }
 

@@ -142,8 +142,10 @@ async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> 
     };
     let accepted = app.intake.accept(tenant, Actor::Command("demo"), submission, None).await;
     match accepted.context("sending the sample mail")? {
-        Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt) => Ok(receipt.id),
-        Acceptance::IdempotencyMismatch => bail!("the sample mail was not accepted"),
+        Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt) | Acceptance::Deduplicated(receipt) => {
+            Ok(receipt.id)
+        }
+        Acceptance::IdempotencyMismatch | Acceptance::FactTaken => bail!("the sample mail was not accepted"),
     }
 }
 

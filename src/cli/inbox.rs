@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::parent::Parent;
 use super::{Context, Done};
 use crate::app::parts::{self, InboxAt};
-use crate::lifecycle::{Ending, HARD_GRACE, Lifecycle, stop_signals};
+use crate::lifecycle::{Ending, HARD_GRACE, Lifecycle};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -25,10 +26,12 @@ pub(super) struct Arguments {
     /// Where its pages are; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8025")]
     http: SocketAddr,
+    #[command(flatten)]
+    parent: Parent,
 }
 
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
-    let signals = stop_signals().context("listening for signals")?;
+    let wishes = arguments.parent.wishes()?;
     let life = Lifecycle::new(HARD_GRACE);
     let wanted = InboxAt { smtp: arguments.smtp, http: arguments.http };
     let at = parts::start_inbox(wanted, &context.clock, life.tasks(), life.tasks().soft())
@@ -36,7 +39,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         .context("starting the inbox")?;
     let answer = json!({ "smtp": at.smtp.to_string(), "http": format!("http://{}", at.http) });
     context.output.answer(&answer, |_| format!("SMTP  {}\nPage  http://{}\nCtrl-C ends it.", at.smtp, at.http))?;
-    match life.run(&*context.clock, signals).await {
+    match life.run(&*context.clock, wishes).await {
         Ending::Asked => Ok(()),
         Ending::Failed => Err(anyhow::anyhow!("stopped because of a failure; see the log").into()),
     }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
+use crate::domain::time;
 use crate::keys::{KeyError, Keyring};
 use crate::store::Store;
 use crate::store::sqlite::Role;
@@ -125,7 +126,9 @@ struct Listed {
     tenant: TenantId,
     name: String,
     scopes: Vec<Scope>,
+    #[serde(serialize_with = "time::write")]
     created_at: jiff::Timestamp,
+    #[serde(serialize_with = "time::write_or_null")]
     revoked_at: Option<jiff::Timestamp>,
 }
 

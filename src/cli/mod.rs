@@ -3,11 +3,13 @@
 //! Standard output carries the answer only: a table for people, or with `--format json` exactly one object or array.
 //! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
+mod bench;
 mod check;
 mod demo;
 mod inbox;
 mod keys;
 mod output;
+mod parent;
 mod queue;
 mod send;
 mod serve;
@@ -73,6 +75,8 @@ enum Command {
     Queue(queue::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
+    /// Measure this machine with the gateway's real parts in a temporary store
+    Bench(bench::Arguments),
 }
 
 /// Why a command did not do what it was asked to.
@@ -145,7 +149,7 @@ async fn run(arguments: Arguments) -> Done {
     let context = Context { environment, folder, output, clock: Arc::new(SystemClock) };
     match arguments.command {
         // Each of these starts its logs as its configuration says.
-        Command::Serve(_) => return serve::run(context).await,
+        Command::Serve(serve) => return serve::run(context, serve).await,
         Command::Demo(demo) => {
             telemetry::start(LogSettings::default());
             return demo::run(context, demo).await;
@@ -154,13 +158,16 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
-        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Queue(_) => telemetry::start(QUIET),
+        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Queue(_) | Command::Bench(_) => {
+            telemetry::start(QUIET);
+        }
     }
     match arguments.command {
         Command::Check(check) => check::run(context, check).await,
         Command::Keys(keys) => keys::run(context, keys).await,
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
+        Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }
 }

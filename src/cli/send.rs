@@ -65,8 +65,11 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 /// What intake answered, for a person at a terminal.
 pub(super) fn receipt(accepted: Result<Acceptance, Refusal>) -> Result<Receipt, Failure> {
     match accepted {
-        Ok(Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt)) => Ok(receipt),
+        Ok(Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt) | Acceptance::Deduplicated(receipt)) => {
+            Ok(receipt)
+        }
         Ok(Acceptance::IdempotencyMismatch) => Err(anyhow::anyhow!("the idempotency key is taken").into()),
+        Ok(Acceptance::FactTaken) => Err(anyhow::anyhow!("the fact is taken").into()),
         Err(Refusal::Invalid(errors)) => {
             let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();
             Err(Failure::Usage(errors.join("; ")))
@@ -105,6 +108,7 @@ pub(super) fn plain(recipient: Mailbox, subject: String) -> Submission {
         lane: None,
         deadline: None,
         send_at: None,
+        dedupe: None,
         tags: Vec::new(),
         metadata: BTreeMap::new(),
         data: BTreeMap::new(),

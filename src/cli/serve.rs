@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
+use super::parent::Parent;
 use super::{Context, Done, Failure};
 use crate::app::App;
 use crate::app::parts;
 use crate::config::Config;
-use crate::lifecycle::{Ending, Lifecycle, stop_signals};
+use crate::lifecycle::{Ending, Lifecycle};
 use crate::store::sqlite::Role;
 use crate::telemetry;
 
@@ -21,9 +20,12 @@ Examples:
 
 The first SIGTERM or SIGINT stops softly: what is under way is finished within delivery.shutdown_grace.
 A second one cuts it off. Nothing accepted is lost either way.")]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    #[command(flatten)]
+    parent: Parent,
+}
 
-pub(super) async fn run(context: Context) -> Done {
+pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let (config, mut problems) = Config::read(&context.folder, &context.environment);
     problems.append(config.missing_for_serving());
     if !problems.is_empty() {
@@ -31,7 +33,7 @@ pub(super) async fn run(context: Context) -> Done {
     }
     telemetry::start(config.log);
     // Before anything is begun: a signal that comes early is not lost.
-    let signals = stop_signals().context("listening for signals")?;
+    let wishes = arguments.parent.wishes()?;
     let life = Lifecycle::new(config.delivery.shutdown_grace.0);
     let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
@@ -43,7 +45,7 @@ pub(super) async fn run(context: Context) -> Done {
         // What did start is stopped in order.
         Err(_) => life.tasks().fail("the gateway could not start"),
     }
-    let ending = life.run(&*clock, signals).await;
+    let ending = life.run(&*clock, wishes).await;
     app.close().await;
     started?;
     match ending {

@@ -50,6 +50,11 @@ impl Environment {
         Self { overrides, ..Self::default() }
     }
 
+    /// The file of the running program.
+    pub fn program() -> std::io::Result<PathBuf> {
+        std::env::current_exe()
+    }
+
     /// The configuration folder: what the command line says, else the environment, else `config`.
     #[must_use]
     pub fn folder(&self, argument: Option<PathBuf>) -> PathBuf {

@@ -1,13 +1,14 @@
-//! A mail's content made ready for DATA: CRLF line ends only, and exactly as many bytes as will go over the wire.
+//! A mail's content as it goes over the wire after DATA: CRLF line ends only, dots doubled, the final dot at its end.
 
-/// What lettre is given, and what it will make of it.
+use memchr::{memchr_iter, memchr2_iter, memmem};
+
+/// The bytes said after a 354.
 ///
-/// lettre doubles the dot at the beginning of a line and appends CRLF, dot, CRLF. It takes only CRLF for a line end, so a
-/// bare LF before a dot would pass unseen and be a line end to some relays: the end of this mail and the beginning of
-/// whatever its sender likes (SMTP smuggling). There is no way to make a `Content` with a bare CR or LF.
+/// Written by us rather than by lettre, which looks at every byte, and would take a bare LF before a dot for no line
+/// end although some relays do: the end of this mail and the beginning of whatever its sender likes (SMTP smuggling).
+/// There is no way to make a `Content` with a bare CR or LF.
 pub(super) struct Content {
-    bytes: Vec<u8>,
-    wire_bytes: u64,
+    wire: Vec<u8>,
 }
 
 impl Content {
@@ -16,54 +17,72 @@ impl Content {
     /// Whoever breaks that promise gets every bare CR or LF made a CRLF, and says so in the log: the mail's author means
     /// a line end, no relay can be led astray by it, and a mail that was accepted is not lost over it.
     pub(super) fn new(mime: Vec<u8>) -> Self {
-        let mut bytes = if has_only_crlf(&mime) {
+        let mut mime = if has_only_crlf(&mime) {
             mime
         } else {
             tracing::error!("a mail was composed with bare CR or LF; its line ends were repaired");
             with_only_crlf(&mime)
         };
-        // lettre writes the last line's end itself.
-        if bytes.ends_with(b"\r\n") {
-            bytes.truncate(bytes.len() - 2);
+        // A last line without an end gets one (RFC 5321 section 4.1.1.4).
+        if !mime.is_empty() && !mime.ends_with(b"\r\n") {
+            mime.extend_from_slice(b"\r\n");
         }
-        let dots = usize::from(bytes.first() == Some(&b'.')) + bytes.windows(3).filter(|w| w == b"\r\n.").count();
-        let wire_bytes = (bytes.len() + dots + b"\r\n.\r\n".len()) as u64;
-        Self { bytes, wire_bytes }
+        let mut wire = with_dots_doubled(mime);
+        wire.extend_from_slice(b".\r\n");
+        Self { wire }
     }
 
-    /// The content without its last line end.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// How many bytes go over the wire, the final dot and its line end included.
-    pub(super) fn wire_bytes(&self) -> u64 {
-        self.wire_bytes
+    /// All bytes that go over the wire, the final dot and its line end included.
+    pub(super) fn wire(&self) -> &[u8] {
+        &self.wire
     }
 }
 
+/// Doubles the dot at the beginning of a line (RFC 5321 section 4.5.2). Most mails have none and are left as they are.
+fn with_dots_doubled(mime: Vec<u8>) -> Vec<u8> {
+    let dot = memmem::Finder::new(b"\r\n.");
+    let mut out = Vec::new();
+    let mut from = 0;
+    if mime.first() == Some(&b'.') {
+        out.push(b'.');
+    }
+    for at in dot.find_iter(&mime) {
+        out.extend_from_slice(&mime[from..at + 3]);
+        out.push(b'.');
+        from = at + 3;
+    }
+    if out.is_empty() {
+        return mime;
+    }
+    out.extend_from_slice(&mime[from..]);
+    out
+}
+
 fn has_only_crlf(mime: &[u8]) -> bool {
-    let mut previous = 0;
-    for &byte in mime {
-        if (previous == b'\r') != (byte == b'\n') {
+    // Every LF is behind a CR, and there are as many of one as of the other: so every CR is before an LF.
+    let mut breaks = 0;
+    for at in memchr_iter(b'\n', mime) {
+        if at == 0 || mime[at - 1] != b'\r' {
             return false;
         }
-        previous = byte;
+        breaks += 1;
     }
-    previous != b'\r'
+    memchr_iter(b'\r', mime).count() == breaks
 }
 
 fn with_only_crlf(mime: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(mime.len() + mime.len() / 32);
-    let mut previous = 0;
-    for &byte in mime {
-        match (previous, byte) {
-            (b'\r', b'\n') => {}
-            (_, b'\r' | b'\n') => out.extend_from_slice(b"\r\n"),
-            _ => out.push(byte),
+    let mut from = 0;
+    for at in memchr2_iter(b'\r', b'\n', mime) {
+        // The LF of a CRLF that was written already.
+        if at < from {
+            continue;
         }
-        previous = byte;
+        out.extend_from_slice(&mime[from..at]);
+        out.extend_from_slice(b"\r\n");
+        from = at + if mime[at..].starts_with(b"\r\n") { 2 } else { 1 };
     }
+    out.extend_from_slice(&mime[from..]);
     out
 }
 
@@ -89,13 +108,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_a_dot_that_begins_a_line_is_doubled_and_the_last_stands_alone() {
+        for (mime, wire) in [
+            ("", ".\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            (".", "..\r\n.\r\n"),
+            ("a.b\r\n.c\r\n..\r\n", "a.b\r\n..c\r\n...\r\n.\r\n"),
+            (".\r\n.\r\n", "..\r\n..\r\n.\r\n"),
+        ] {
+            assert_eq!(Content::new(mime.into()).wire(), wire.as_bytes(), "{mime:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_content_has_a_bare_line_end(mime in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), any::<u8>()], 0..40)) {
             let clean = with_only_crlf(&mime);
             prop_assert!(has_only_crlf(&clean));
             prop_assert_eq!(has_only_crlf(&mime), clean == mime);
-            prop_assert!(has_only_crlf(Content::new(mime).bytes()));
+            prop_assert!(has_only_crlf(Content::new(mime).wire()));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Quit, Rset};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::capabilities::Capabilities;
@@ -226,14 +227,23 @@ impl Session {
         }
         let start = self.wire.sent();
         let wire = self.wire.clone();
-        let limits =
-            ContentLimits { stall: self.command_timeout, whole: self.data_timeout, bytes: content.wire_bytes() };
-        let message = async { drop(self.connection.message(content.bytes()).await) };
+        let bytes = content.wire().len() as u64;
+        let limits = ContentLimits { stall: self.command_timeout, whole: self.data_timeout, bytes };
+        let message = async {
+            // Whether it worked does not matter here: the wire knows what left, and whether there is a reply.
+            if wire.clone().write_all(content.wire()).await.is_ok() && wire.clone().flush().await.is_ok() {
+                drop(self.connection.read_response().await);
+            }
+        };
         let done = limits.run(&wire, message).await;
-        // Sound because the count never falls behind what left us, and the last of `wire_bytes` ends the final dot.
-        let may_be_complete = wire.sent() - start >= content.wire_bytes();
+        // Sound because the count never falls behind what left us, and the last of these bytes ends the final dot.
+        let may_be_complete = wire.sent() - start >= bytes;
         match self.reply(Stage::Data, done) {
             Ok(reply) => {
+                // With its yes the relay forgets the envelope (RFC 5321 section 4.1.1.4): no RSET before the next.
+                if reply.code == 250 && self.is_sound() {
+                    self.condition = Condition::Clean;
+                }
                 self.suspect(reply.code);
                 Carried::Answered(reply.into())
             }

@@ -191,7 +191,7 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
 
 /// Everything before the first empty line (RFC 5322 section 2.1).
 fn header_section(mime: &[u8]) -> &[u8] {
-    let end = mime.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(mime.len());
+    let end = memchr::memmem::find(mime, b"\r\n\r\n").unwrap_or(mime.len());
     &mime[..end]
 }
 

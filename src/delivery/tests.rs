@@ -202,6 +202,7 @@ impl House {
             mime_sha256: [0; 32],
             entry: Entry::Queued,
             idempotency: None,
+            fact: None,
         };
         self.store.accept(message).await.unwrap();
         self.wake.notify_one();

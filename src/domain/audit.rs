@@ -14,6 +14,7 @@ use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason, Status};
 use super::reply::Reply;
+use super::time;
 use super::verb::{Because, Verb};
 
 /// Who did it.
@@ -141,7 +142,7 @@ impl Happening {
     pub fn canonical(&self, seq: u64) -> Vec<u8> {
         let mut leaf = self.facts.clone();
         leaf.insert("seq".into(), seq.into());
-        leaf.insert("at".into(), format_at(self.at).into());
+        leaf.insert("at".into(), time::text(self.at).into());
         leaf.insert("kind".into(), self.kind.as_str().into());
         leaf.insert("tenant".into(), self.tenant.as_str().into());
         leaf.insert("actor".into(), self.actor.to_string().into());
@@ -153,25 +154,20 @@ impl Happening {
     }
 }
 
-/// RFC 3339 in UTC with exactly three decimals, so that equal times are equal bytes.
-fn format_at(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
 /// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
-/// mail's SHA-256: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
+/// mail's SHA-256, `mime_bytes` its length: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
 #[must_use]
-pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32]) -> Happening {
+pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32], mime_bytes: usize) -> Happening {
     let (kind, reason) = match message.entry {
         Entry::Queued => (Kind::Accepted, None),
         Entry::Suppressed(reason) => (Kind::Suppressed, Some(reason)),
     };
     let happening = Happening::new(message.accepted_at, kind, &message.tenant, Some(message.id), message.actor.clone())
         .with("lane", message.lane.as_str())
-        .with("deliverBy", format_at(message.deliver_by))
+        .with("deliverBy", time::text(message.deliver_by))
         .with("recipient", hex(recipient))
         .with("mimeHmac", hex(mime))
-        .with("mimeBytes", message.mime.len());
+        .with("mimeBytes", mime_bytes);
     match reason {
         Some(reason) => happening.with("reason", reason.as_str()),
         None => happening,
@@ -213,7 +209,7 @@ pub fn outcome(
         }
         Outcome::Deferred { reason, reply, next_at } => leaf(Kind::Deferred)
             .with("reason", reason.as_str())
-            .with("nextAttemptAt", format_at(*next_at))
+            .with("nextAttemptAt", time::text(*next_at))
             .with_reply(reply.as_ref()),
         Outcome::Bounced { reason, reply } => {
             leaf(Kind::Bounced).with("reason", reason.as_str()).with_reply(reply.as_ref())
@@ -279,7 +275,7 @@ pub fn steered(
         .with("reason", Reason::Operator.as_str())
         .with("from", from.as_str());
     if let Some(deliver_by) = deliver_by {
-        happening = happening.with("deliverBy", format_at(deliver_by));
+        happening = happening.with("deliverBy", time::text(deliver_by));
     }
     match because {
         Some(because) => happening.with("because", because.as_str()),

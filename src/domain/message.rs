@@ -9,12 +9,11 @@ use serde::Serialize;
 
 use super::address::{EmailAddress, Mailbox};
 use super::audit::Actor;
+use super::fact::Fact;
 use super::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::reply::Reply;
-
-/// A deadline or `sendAt` lies at most this far ahead.
-pub const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
+use super::time;
 
 /// Where a message stands. There is no "sending": an attempt row says who is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -241,6 +240,8 @@ pub struct NewMessage {
     pub entry: Entry,
     /// The caller's idempotency key, bound to the parsed submission.
     pub idempotency: Option<Idempotency>,
+    /// The fact it is to take, if the caller named one.
+    pub fact: Option<Fact>,
 }
 
 /// An `Idempotency-Key` and what it is bound to.
@@ -265,6 +266,7 @@ pub struct Receipt {
     /// Its lane.
     pub lane: Lane,
     /// Its deadline.
+    #[serde(serialize_with = "time::write")]
     pub deliver_by: Timestamp,
     /// Its Message-ID header, with angle brackets.
     pub message_id: String,
@@ -279,6 +281,10 @@ pub enum Acceptance {
     Replayed(Receipt),
     /// The idempotency key was seen with another submission.
     IdempotencyMismatch,
+    /// The fact is taken by a mail to the same recipient: that one's first answer.
+    Deduplicated(Receipt),
+    /// The fact is taken by a mail to another recipient.
+    FactTaken,
 }
 
 /// A message that may be tried now, as the dispatcher holds it: no content.
@@ -412,12 +418,16 @@ pub struct MessageView {
     /// Attempts spent.
     pub attempts: u32,
     /// When it is tried next.
+    #[serde(serialize_with = "time::write_or_null")]
     pub next_attempt_at: Option<Timestamp>,
     /// Its deadline.
+    #[serde(serialize_with = "time::write")]
     pub deliver_by: Timestamp,
     /// When it was accepted.
+    #[serde(serialize_with = "time::write")]
     pub accepted_at: Timestamp,
     /// When it ended.
+    #[serde(serialize_with = "time::write_or_null")]
     pub ended_at: Option<Timestamp>,
     /// The relay asked last.
     pub relay: Option<RelayName>,

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod fact;
 pub mod ids;
 pub mod key;
 pub mod lane;
@@ -13,4 +14,5 @@ pub mod reply;
 pub mod retry;
 pub mod submission;
 pub mod tenant;
+pub mod time;
 pub mod verb;

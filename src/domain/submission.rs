@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::address::Mailbox;
+use super::fact::Dedupe;
 use super::lane::Lane;
 use super::quantity::HumanDuration;
 
+/// A deadline or `sendAt` lies at most this far ahead, `deliverWithin` is at most so long.
+pub const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
 /// Subjects up to this many characters.
 pub const SUBJECT_CHARS_MAX: usize = 2_000;
 /// Tags at most, and characters in one.
@@ -59,6 +62,9 @@ pub struct Submission {
     pub deadline: Option<Deadline>,
     /// Not before this.
     pub send_at: Option<Timestamp>,
+    /// At most one mail for a fact. Left out when absent: keys bound before there were facts still know their submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
     /// The caller's tags.
     pub tags: Vec<String>,
     /// The caller's metadata.

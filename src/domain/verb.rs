@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use super::message::{AHEAD_MAX, Status};
-use super::submission::FieldError;
+use super::message::Status;
+use super::submission::{AHEAD_MAX, FieldError};
 
 /// Characters in an operator's own words.
 pub const BECAUSE_CHARS_MAX: usize = 200;
@@ -79,6 +79,8 @@ pub struct Facts {
     pub due_at: Option<Timestamp>,
     /// Its deadline.
     pub deliver_by: Timestamp,
+    /// Whether another message has taken its fact since: one that ends unsent frees it.
+    pub fact_taken: bool,
 }
 
 /// What the message becomes; what is not named here stays as it is.
@@ -107,6 +109,8 @@ pub enum Refused {
     WrongState,
     /// Its deadline has passed, or it has ended: only a retry with a new deadline sends it.
     DeadlineNeeded,
+    /// It has ended, and another message was accepted for its fact: this one would be a second.
+    FactTaken,
 }
 
 impl Refused {
@@ -120,6 +124,7 @@ impl Refused {
                  ends when the gateway starts)"
                     .to_owned()
             }
+            Self::FactTaken => format!("it is {status}, and another mail was accepted for its fact since"),
             Self::DeadlineNeeded if ended => format!("it is {status}: a new deliverBy is needed to retry it"),
             Self::DeadlineNeeded => "its deadline has passed: retry it with a new deliverBy, or cancel it".to_owned(),
             Self::WrongState => match possible(status) {
@@ -163,6 +168,9 @@ pub fn becomes(verb: Verb, facts: &Facts, at: Timestamp) -> Result<Becomes, Refu
         return Err(Refused::InFlight);
     }
     let status = target(verb, facts.status)?;
+    if facts.fact_taken && !facts.status.is_live() {
+        return Err(Refused::FactTaken);
+    }
     let unchanged =
         Becomes { status, due_at: None, deliver_by: facts.deliver_by, expires_at: None, ended_at: None, resent: false };
     let queued = |due_at, deliver_by| {
@@ -229,7 +237,14 @@ mod tests {
 
     fn facts(status: Status) -> Facts {
         let may_have_been_sent = status == Status::Unknown;
-        Facts { status, in_flight: false, may_have_been_sent, due_at: Some(at(-5)), deliver_by: at(100) }
+        Facts {
+            status,
+            in_flight: false,
+            may_have_been_sent,
+            due_at: Some(at(-5)),
+            deliver_by: at(100),
+            fact_taken: false,
+        }
     }
 
     /// The contract's table (section 3, operator verbs), cell by cell.
@@ -312,6 +327,19 @@ mod tests {
             assert!(becomes(Verb::Cancel, &facts, late).is_ok(), "{status}");
         }
         assert_eq!(becomes(Verb::Release, &facts(Status::Held), late), Err(Refused::DeadlineNeeded));
+    }
+
+    #[test]
+    fn what_has_ended_stays_so_when_another_mail_was_accepted_for_its_fact() {
+        for status in Status::ALL {
+            for verb in all_verbs() {
+                let facts = facts(status);
+                let taken = becomes(verb, &Facts { fact_taken: true, ..facts }, at(0));
+                let free = becomes(verb, &facts, at(0));
+                let again = free.is_ok() && !status.is_live();
+                assert_eq!(taken, if again { Err(Refused::FactTaken) } else { free }, "{verb:?} {status}");
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::domain::time;
 use crate::inbox::{Attachment, Captured, CapturedMail, MailParameters};
 
 /// The most mails one list answers with.
@@ -63,6 +64,7 @@ struct Item {
     to: String,
     subject: String,
     message_id: String,
+    #[serde(serialize_with = "time::write")]
     received_at: Timestamp,
     size: usize,
     envelope: Envelope,

@@ -27,6 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::domain::address::EmailAddress;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::key::ApiKey;
@@ -75,6 +76,21 @@ pub enum StoreError {
     /// The store's thread has ended; the process is stopping.
     #[error("the store is closed")]
     Closed,
+}
+
+/// A submission that may have been answered before, and how to know it again.
+#[derive(Debug, Clone)]
+pub struct Repeat {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its recipient.
+    pub recipient: EmailAddress,
+    /// Its idempotency key.
+    pub idempotency: Option<Idempotency>,
+    /// The fact it states.
+    pub fact: Option<String>,
+    /// The present moment.
+    pub at: Timestamp,
 }
 
 /// Which messages may be claimed: the due ones of one lane and tenant, so many of each domain.
@@ -144,6 +160,8 @@ pub struct MessageFilter {
     pub lane: Option<Lane>,
     /// One tag.
     pub tag: Option<String>,
+    /// One pair of the metadata: key and value.
+    pub metadata: Option<(String, String)>,
     /// Accepted at or after.
     pub since: Option<Timestamp>,
     /// Accepted before.
@@ -181,7 +199,7 @@ pub struct Swept {
     pub expired: usize,
     /// Messages past their deadline that may have been sent, now `held`: an operator must look.
     pub held: usize,
-    /// Idempotency keys that were forgotten. As many as the limit: there may be more.
+    /// Idempotency keys and facts that were forgotten. As many as the limit: there may be more.
     pub forgotten: usize,
 }
 
@@ -212,18 +230,19 @@ pub trait Store: Send + Sync + 'static {
     /// A known idempotency key of the tenant that has not expired at `accepted_at` answers with the first receipt
     /// ([`Acceptance::Replayed`]) or, bound to another fingerprint, with [`Acceptance::IdempotencyMismatch`]; nothing
     /// is kept then.
+    ///
+    /// A fact of the tenant that is taken and has not expired at `accepted_at` answers for the same recipient with the
+    /// first receipt ([`Acceptance::Deduplicated`]), whatever became of the message or its row, and an idempotency key
+    /// that came along is bound to that answer; for another recipient with [`Acceptance::FactTaken`]. Nothing else is
+    /// kept then. A first message that ended unsent (bounced, expired, suppressed, cancelled; certainly not sent) has
+    /// freed its fact. A message that is accepted to be sent takes its fact.
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
 
-    /// What a submission under this key was answered, when the key is known and has not expired at `at`: the first
-    /// receipt ([`Acceptance::Replayed`]) or [`Acceptance::IdempotencyMismatch`]. Keeps nothing.
+    /// What a submission was answered before, by its idempotency key or its fact, as [`Store::accept`] would answer it.
+    /// Keeps nothing, but for a key that is bound to the answer of a fact.
     ///
     /// For economy and for rules that may have changed since; [`Store::accept`] decides between two that come at once.
-    async fn replay(
-        &self,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-        at: Timestamp,
-    ) -> Result<Option<Acceptance>, StoreError>;
+    async fn replay(&self, repeat: Repeat) -> Result<Option<Acceptance>, StoreError>;
 
     // --- delivery ---
 
@@ -280,7 +299,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Decided, StoreError>;
 
     /// Ends messages past their deadline, at most `limit`: `expired`, or `held` when they may have been sent. Skips
-    /// messages with an attempt row. Also forgets idempotency keys that have expired, at most `limit`.
+    /// messages with an attempt row. Also forgets idempotency keys and facts that have expired, at most `limit`.
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError>;
 
     /// Holds waiting messages (`queued`, `deferred`; without an attempt row) of tenants that are not among `known`

@@ -56,7 +56,7 @@ pub struct Batch {
     pub done: u64,
     /// Messages left alone because an attempt is past its commit point.
     pub in_flight: u64,
-    /// Messages left alone because their deadline has passed, or because they cannot be read.
+    /// Messages left alone because of their deadline or their fact, or because they cannot be read.
     pub refused: u64,
     /// The `before` of the next batch; `None` when this was the last.
     pub next: Option<MessageId>,

@@ -296,6 +296,15 @@ fn the_environment_overrides_a_key_and_a_misspelt_variable_is_refused_by_name() 
 }
 
 #[test]
+fn the_configuration_as_shipped_makes_its_store_where_one_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let arguments = ["--config", shipped.to_str().unwrap(), "keys", "create", "--tenant", "demo", "--name", "first"];
+    succeed(postern().args(arguments).args(["--scope", "send"]).current_dir(folder.path()));
+    assert!(folder.path().join("data/postern.db").exists());
+}
+
+#[test]
 fn the_folder_may_be_named_by_the_environment() {
     let house = house();
     let checked = finish(postern().args(["check", "--format", "json"]).env("POSTERN_CONFIG", house.config()));

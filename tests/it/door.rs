@@ -77,6 +77,27 @@ fn everything_wrong_with_a_submission_is_said_at_once() {
 }
 
 #[test]
+fn a_deadline_is_at_most_a_year_ahead_and_says_so() {
+    let gateway = gateway();
+    for (field, value) in [
+        ("deliverBy", "9999-01-01T00:00:00Z"),
+        ("deliverBy", "9999-12-31T23:59:59Z"),
+        ("deliverWithin", "367d"),
+        ("sendAt", "9999-01-01T00:00:00Z"),
+    ] {
+        let mut body = mail("ann@customer.example");
+        body[field] = json!(value);
+        let answer = gateway.post(&body);
+        assert_problem(&answer, 422, "invalid");
+        let errors = json!([{"pointer": format!("/{field}"), "detail": "more than a year ahead"}]);
+        assert_eq!(answer.json()["errors"], errors, "{value}");
+    }
+    let mut body = mail("ann@customer.example");
+    body["deliverWithin"] = json!("365d");
+    assert_eq!(gateway.post(&body).status, 202);
+}
+
+#[test]
 fn every_error_is_problem_json() {
     let gateway = gateway();
     let key = gateway.key.as_str();

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
+mod bench;
 mod browser;
 mod commands;
+mod connector;
 mod crash;
+mod dedupe;
 mod delivery;
 mod demo;
 mod disk;

@@ -303,7 +303,8 @@ fn list_show_and_summary_tell_what_there_is() {
     house.write("tenants/other.toml", "name = \"O\"\nfrom = \"o@other.example\"\nrelays = [\"primary\"]\n");
     let other_key = house.key_of("other", &["send"]);
     let gateway = house.serve();
-    let first = gateway.send_as("Ann <ann@customer.example>", &json!({"tags": ["summer"]}));
+    let first =
+        gateway.send_as("Ann <ann@customer.example>", &json!({"tags": ["summer"], "metadata": {"order": "17"}}));
     let second = gateway.send_as("bob@customer.example", &json!({"lane": "urgent"}));
     let headers = [("X-API-KEY", other_key.as_str()), ("Content-Type", "application/json")];
     let mail = crate::harness::mail("cid@customer.example").to_string();
@@ -322,6 +323,7 @@ fn list_show_and_summary_tell_what_there_is() {
     assert_eq!(listed(&["--tenant", "demo"]), [&second, &first].map(String::as_str));
     assert_eq!(listed(&["--reason", "operator"]), [first.as_str()]);
     assert_eq!(listed(&["--tag", "summer"]), [first.as_str()]);
+    assert_eq!(listed(&["--metadata", "order=17"]), [first.as_str()]);
     assert_eq!(listed(&["--recipient", "Bob@customer.example"]), [second.as_str()]);
     assert_eq!(listed(&["--until", "1h"]), Vec::<String>::new());
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use postern::domain::message::{Acceptance, Entry, Reason, Status};
-use postern::store::{Content, StoreError};
+use postern::store::{Content, Repeat, StoreError};
 
 use crate::harness::*;
 
@@ -93,7 +93,14 @@ on_every_database! {
             ("demo", "Key", 1, 1, None),
             ("other", "key", 1, 1, None),
         ] {
-            let answered = store.replay(&tenant(of), &idempotency(key, fingerprint), at(now)).await.unwrap();
+            let repeat = Repeat {
+                tenant: tenant(of),
+                recipient: "ann@example.com".parse().unwrap(),
+                idempotency: Some(idempotency(key, fingerprint)),
+                fact: None,
+                at: at(now),
+            };
+            let answered = store.replay(repeat).await.unwrap();
             assert_eq!(answered, answer, "{of} {key} {fingerprint} {now}");
         }
     }
@@ -130,7 +137,7 @@ on_every_database! {
                 Acceptance::Replayed(receipt) => {
                     seen.insert(receipt.id);
                 }
-                Acceptance::IdempotencyMismatch => panic!("the same submission"),
+                other => panic!("the same submission: {other:?}"),
             }
         }
         assert_eq!((accepted, seen.len()), (1, 1));

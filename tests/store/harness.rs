@@ -94,6 +94,7 @@ pub(crate) fn mail(recipient: &str) -> NewMessage {
         mime_sha256: [9; 32],
         entry: Entry::Queued,
         idempotency: None,
+        fact: None,
     }
 }
 

@@ -13,6 +13,10 @@ async fn listed(store: &dyn Store, filter: MessageFilter) -> Vec<MessageId> {
     messages.iter().map(|message| message.id).collect()
 }
 
+fn pair(key: &str, value: &str) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
 on_every_database! {
     async fn nobody_reads_another_tenants_message(home) {
         let store = &*home.store;
@@ -22,8 +26,12 @@ on_every_database! {
         assert_eq!(store.leaves(&other, id).await.unwrap(), None);
         assert_eq!(store.content(&other, id).await.unwrap(), Content::NoMessage);
         assert!(store.messages(&other, MessageFilter { limit: 9, ..MessageFilter::default() }).await.unwrap().is_empty());
-        let filter = MessageFilter { limit: 9, tag: Some("summer".into()), ..MessageFilter::default() };
-        assert!(store.messages(&other, filter).await.unwrap().is_empty());
+        for filter in [
+            MessageFilter { limit: 9, tag: Some("summer".into()), ..MessageFilter::default() },
+            MessageFilter { limit: 9, metadata: Some(("order".into(), "17".into())), ..MessageFilter::default() },
+        ] {
+            assert!(store.messages(&other, filter).await.unwrap().is_empty());
+        }
         assert!(store.outgoing(new_id()).await.unwrap().is_none());
     }
 
@@ -55,6 +63,7 @@ on_every_database! {
         let plain = queued(store, "ann@example.com").await;
         let mut other = mail("Bob <BOB@example.com>");
         (other.lane, other.template, other.tags) = (Lane::Urgent, Some("code".into()), vec!["winter".into(), "x".into()]);
+        other.metadata = [("order".to_owned(), "18".to_owned()), ("shop no. 1".to_owned(), "17".to_owned())].into();
         other.accepted_at = at(10);
         let other = accept(store, other).await.id;
         let mut bare = mail("ann@example.com");
@@ -78,6 +87,19 @@ on_every_database! {
             (MessageFilter { tag: Some("summer".into()), status: Some(Status::Bounced), ..any() }, vec![]),
             (MessageFilter { recipient: Some("bob@example.com".into()), tag: Some("winter".into()), ..any() }, vec![other]),
             (MessageFilter { recipient: Some("ann@example.com".into()), tag: Some("winter".into()), ..any() }, vec![]),
+            (MessageFilter { metadata: Some(pair("order", "17")), ..any() }, vec![bare, plain]),
+            (MessageFilter { metadata: Some(pair("order", "17")), limit: 1, ..any() }, vec![bare]),
+            (MessageFilter { metadata: Some(pair("order", "17")), before: Some(bare), ..any() }, vec![plain]),
+            (MessageFilter { metadata: Some(pair("shop no. 1", "17")), ..any() }, vec![other]),
+            (MessageFilter { metadata: Some(pair("Order", "17")), ..any() }, vec![]),
+            (MessageFilter { metadata: Some(pair("order", "1")), ..any() }, vec![]),
+            (MessageFilter { metadata: Some(pair("order", "17")), status: Some(Status::Bounced), ..any() }, vec![bare]),
+            (MessageFilter { metadata: Some(pair("order", "17")), tag: Some("summer".into()), ..any() }, vec![plain]),
+            (MessageFilter { metadata: Some(pair("order", "18")), recipient: Some("bob@example.com".into()), ..any() }, vec![other]),
+            (MessageFilter { metadata: Some(pair("order", "17")), since: Some(at(1)), ..any() }, vec![bare]),
+            (MessageFilter { template: Some("welcome".into()), status: Some(Status::Relayed), ..any() }, vec![]),
+            (MessageFilter { template: Some("welcome".into()), lane: Some(Lane::Standard), ..any() }, vec![plain]),
+            (MessageFilter { tag: Some("x".into()), template: Some("code".into()), lane: Some(Lane::Urgent), ..any() }, vec![other]),
             (MessageFilter { since: Some(at(10)), ..any() }, vec![bare, other]),
             (MessageFilter { until: Some(at(10)), ..any() }, vec![plain]),
             (MessageFilter { since: Some(at(10)), until: Some(at(20)), ..any() }, vec![other]),

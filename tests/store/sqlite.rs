@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postern::domain::audit::Actor;
+use postern::domain::fact::Fact;
 use postern::domain::ids::{KeyId, MessageId};
 use postern::domain::key::{ApiKey, Scope};
 use postern::domain::lane::UnknownPolicy;
-use postern::domain::message::{Reason, Settlement, Status};
+use postern::domain::message::{Acceptance, NewMessage, Reason, Settlement, Status};
 use postern::store::sqlite::{OpenOptions, Role, SqliteStore};
 use postern::store::{Decided, MessageFilter, Store, StoreError, Swept};
 use rusqlite::Connection;
@@ -160,6 +161,8 @@ async fn a_corrupt_content_or_envelope_is_named_and_never_sent() {
         ("UPDATE message SET attempts = -1 WHERE id = ?1", "attempts"),
     ] {
         let id = queued(&store, "ann@example.com").await;
+        // What was just accepted comes from memory, once.
+        assert!(store.outgoing(id).await.unwrap().is_some());
         break_rows(&path, sql, id);
         let error = store.outgoing(id).await.unwrap_err();
         let StoreError::Corrupt { column: named, id: shown, .. } = &error else { panic!("{error:?}") };
@@ -211,9 +214,36 @@ async fn a_content_that_was_purged_is_told_from_a_message_that_never_was() {
     let path = folder.path().join("store.db");
     let store = open(&path, Role::Gateway).unwrap();
     let id = queued(&store, "ann@example.com").await;
+    assert!(store.outgoing(id).await.unwrap().is_some());
     break_rows(&path, "DELETE FROM content WHERE message = ?1", id);
     assert_eq!(store.content(&tenant("demo"), id).await.unwrap(), postern::store::Content::Purged);
     assert!(store.outgoing(id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_fact_answers_when_its_message_is_no_longer_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    let fact = Some(Fact { name: "welcome/1".to_owned(), expires_at: None });
+    let message = NewMessage { fact, ..mail("ann@example.com") };
+    let first = accept(&store, message.clone()).await;
+    break_rows(&path, "DELETE FROM message WHERE id = ?1", first.id);
+    let again = NewMessage { id: new_id(), ..message.clone() };
+    assert_eq!(store.accept(again).await.unwrap(), Acceptance::Deduplicated(first.clone()));
+    let other = NewMessage { id: new_id(), recipient: "bob@example.com".parse().unwrap(), ..message };
+    assert_eq!(store.accept(other).await.unwrap(), Acceptance::FactTaken);
+    break_rows(&path, "UPDATE dedupe SET lane = 'scenic' WHERE message = ?1", first.id);
+    let again = NewMessage {
+        id: new_id(),
+        fact: Some(Fact { name: "welcome/1".to_owned(), expires_at: None }),
+        ..mail("ann@example.com")
+    };
+    let error = store.accept(again).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Corrupt { table: "dedupe", column: "lane", id } if *id == first.id.to_string()),
+        "{error}"
+    );
 }
 
 #[tokio::test]

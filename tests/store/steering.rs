@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use postern::domain::audit::Actor;
+use postern::domain::fact::Fact;
 use postern::domain::ids::MessageId;
 use postern::domain::lane::{Lane, UnknownPolicy};
-use postern::domain::message::{NewMessage, Outcome, Reason, Settled, Status, Verdict};
+use postern::domain::message::{Acceptance, NewMessage, Outcome, Reason, Settled, Status, Verdict};
 use postern::domain::verb::{Refused, Verb};
 use postern::store::{Batch, MessageFilter, Order, OrderToMany, StandingCount, Steered, Store, Swept};
 
@@ -224,6 +225,25 @@ on_every_database! {
         steered(store, again, retry_by(4_000), 900).await;
         assert_eq!(claimed(store, 3_999).await, [again], "a new deadline holds for the living, too");
         assert_eq!(store.sweep(at(4_000), 9).await.unwrap().expired, 1);
+    }
+
+    async fn a_mail_whose_fact_another_has_taken_since_is_not_sent_again(home) {
+        let store = &*home.store;
+        let stating = |recipient: &str, seconds| {
+            let fact = Some(Fact { name: "welcome/1".into(), expires_at: Some(at(5_000)) });
+            NewMessage { fact, accepted_at: at(seconds), ..mail(recipient) }
+        };
+        let first = accept(store, stating("ann@example.com", 0)).await;
+        settle(store, first.id, 0, 1, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        let second = accept(store, stating("ann@example.com", 2)).await;
+        let refused = Steered::Refused { why: Refused::FactTaken, status: Status::Bounced };
+        assert_eq!(steer(store, first.id, retry_by(2_000), 3).await, refused);
+        assert_eq!(sweep_with(store, any(9), retry_by(2_000), 3).await.0, Batch { done: 1, refused: 1, ..Batch::default() });
+        settle(store, second.id, 0, 4, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        steered(store, second.id, retry_by(2_000), 5).await;
+        let third = store.accept(stating("ann@example.com", 6)).await.unwrap();
+        assert!(matches!(third, Acceptance::Deduplicated(known) if known.id == second.id), "what lives again is known again");
+        steered(store, first.id, retry_by(9_000), 5_000).await;
     }
 
     async fn nobody_steers_another_tenants_message(home) {

@@ -39,6 +39,9 @@ pub(super) struct Filter {
     /// With this tag
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
+    /// With this pair of metadata
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    metadata: Option<(String, String)>,
     /// Accepted since then: a time, or a length of time ago
     #[arg(long, value_name = "WHEN")]
     since: Option<When>,
@@ -55,7 +58,7 @@ impl Filter {
 
     /// Whether nothing but a tenant is asked for.
     pub(super) fn asks_only_for_a_tenant(&self) -> bool {
-        let Self { tenant: _, status, reason, lane, domain, recipient, template, tag, since, until } = self;
+        let Self { tenant: _, status, reason, lane, domain, recipient, template, tag, metadata, since, until } = self;
         status.is_none()
             && reason.is_none()
             && lane.is_none()
@@ -63,6 +66,7 @@ impl Filter {
             && recipient.is_none()
             && template.is_none()
             && tag.is_none()
+            && metadata.is_none()
             && since.is_none()
             && until.is_none()
     }
@@ -77,6 +81,7 @@ impl Filter {
             template: self.template.clone(),
             lane: self.lane,
             tag: self.tag.clone(),
+            metadata: self.metadata.clone(),
             since: self.since.map(|when| when.before(now)),
             until: self.until.map(|when| when.before(now)),
             limit,
@@ -87,6 +92,11 @@ impl Filter {
 
 fn domain(text: &str) -> Result<String, String> {
     domain_to_ascii(text).map_err(|error| error.to_string())
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or("write KEY=VALUE, as in order=17")
 }
 
 /// A moment, or a length of time ago.

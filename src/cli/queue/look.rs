@@ -15,6 +15,7 @@ use crate::domain::address::Mailbox;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{MessageView, Reason, Status};
+use crate::domain::time;
 use crate::domain::verb::possible;
 use crate::store::{Leaf, StandingCount};
 
@@ -61,13 +62,13 @@ impl List {
 fn row(message: &MessageView) -> [String; 9] {
     [
         message.id.to_string(),
-        time(message.accepted_at),
+        seconds(message.accepted_at),
         message.tenant.to_string(),
         message.lane.to_string(),
         message.status.to_string(),
         message.reason.map_or(NOTHING, Reason::as_str).to_owned(),
         address(&message.recipient),
-        message.next_attempt_at.map_or_else(|| NOTHING.to_owned(), time),
+        message.next_attempt_at.map_or_else(|| NOTHING.to_owned(), seconds),
         message.attempts.to_string(),
     ]
 }
@@ -77,7 +78,7 @@ fn address(recipient: &str) -> String {
     recipient.parse::<Mailbox>().map_or_else(|_| recipient.to_owned(), |mailbox| mailbox.address.as_str().to_owned())
 }
 
-fn time(at: Timestamp) -> String {
+fn seconds(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 
@@ -137,7 +138,7 @@ fn for_people(shown: &Shown, now: Timestamp) -> String {
 fn facts(message: &MessageView, now: Timestamp) -> Vec<(&'static str, String)> {
     let relative = |at: Timestamp| {
         let told = if at > now { format!("in {}", age(now, at)) } else { format!("{} ago", age(at, now)) };
-        format!("{}  ({told})", time(at))
+        format!("{}  ({told})", seconds(at))
     };
     let reason = message.reason.map_or_else(String::new, |reason| format!(" ({})", reason.as_str()));
     let status = format!("{}{reason}", message.status);
@@ -198,6 +199,7 @@ struct Standing {
     status: Status,
     reason: Option<Reason>,
     messages: u64,
+    #[serde(serialize_with = "time::write")]
     oldest_accepted_at: Timestamp,
     oldest_seconds: i64,
 }

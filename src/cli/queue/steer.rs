@@ -177,7 +177,7 @@ impl Which {
                 Ok(Steered::Refused { why, status }) => {
                     let outcome = match why {
                         Refused::InFlight => Outcome::InFlight,
-                        Refused::WrongState | Refused::DeadlineNeeded => Outcome::WrongState,
+                        Refused::WrongState | Refused::DeadlineNeeded | Refused::FactTaken => Outcome::WrongState,
                     };
                     return One { id, outcome, status: Some(status), detail: Some(in_words(why, status)) };
                 }

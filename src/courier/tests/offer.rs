@@ -14,7 +14,8 @@ async fn a_mail_is_said_command_by_command_where_pipelining_is_not_offered() {
     let script = [
         welcome(&["SIZE 1000"]),
         takes_content(),
-        vec![say("250 2.0.0 Ok: queued as 4F2A91C2"), hear("RSET"), say("250 ok")],
+        // A yes to the content ends the envelope: no RSET.
+        vec![say("250 2.0.0 Ok: queued as 4F2A91C2")],
         vec![hear("MAIL FROM:<from@brand.example> SIZE=100"), say("250 ok"), hear("RCPT"), say("250 ok")],
         vec![hear("RSET"), say("250 ok"), hear("QUIT"), say("221 bye")],
     ];
@@ -40,7 +41,7 @@ async fn the_envelope_is_said_in_one_go_where_pipelining_is_offered_but_never_da
             Step::Content,
             say("250 ok"),
         ],
-        vec![hear("RSET"), hear("MAIL"), hear("RCPT"), say("250 ok"), say("250 ok"), say("550 5.1.1 nobody")],
+        vec![hear("MAIL"), hear("RCPT"), say("250 ok"), say("550 5.1.1 nobody")],
         vec![hear("RSET"), hear("MAIL"), hear("RCPT"), say("250 ok\n451 4.7.1 later\n503 no sender")],
         vec![hear("RSET"), hear("MAIL"), hear("RCPT"), say("250 ok\n250 ok\n250 ok")],
     ];
@@ -185,18 +186,34 @@ async fn an_envelope_is_offered_once_more_when_a_used_session_had_ended() {
     for ended in [
         vec![Step::Close],
         vec![say(closing), Step::Close],
-        vec![hear("RSET"), Step::Close],
-        vec![hear("RSET"), say(closing), Step::Close],
-        vec![hear("RSET"), say("503 no")],
-        vec![hear("RSET"), say("250 ok"), hear("MAIL"), say(closing), Step::Close],
-        vec![hear("RSET"), say("250 ok"), hear("MAIL"), Step::Close],
-        vec![hear("RSET"), say("250 ok"), hear("MAIL"), say("garbage")],
+        vec![hear("MAIL"), say(closing), Step::Close],
+        vec![hear("MAIL"), Step::Close],
+        vec![hear("MAIL"), say("garbage")],
     ] {
         let first = [welcome(&[]), takes_content(), vec![say("250 ok")], ended].concat();
         let second = [welcome(&[]), takes_content(), vec![say("250 second")]].concat();
         let relay = FakeRelay::follows(vec![first, second]).await;
         let courier = courier_to(&relay, json!({}));
         reply_of(carried(&courier).await);
+        assert_eq!(reply_of(carried(&courier).await).text, "second");
+        drop(courier);
+        relay.heard().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_no_the_envelope_is_reset_and_a_session_that_ended_meanwhile_is_replaced() {
+    for ended in [
+        vec![hear("RSET"), Step::Close],
+        vec![hear("RSET"), say("421 4.4.2 timed out"), Step::Close],
+        vec![hear("RSET"), say("503 no")],
+        vec![hear("RSET"), say("250 ok"), hear("MAIL"), Step::Close],
+    ] {
+        let first = [welcome(&[]), takes_content(), vec![say("450 later")], ended].concat();
+        let second = [welcome(&[]), takes_content(), vec![say("250 second")]].concat();
+        let relay = FakeRelay::follows(vec![first, second]).await;
+        let courier = courier_to(&relay, json!({}));
+        assert_eq!(reply_of(carried(&courier).await).code, 450);
         assert_eq!(reply_of(carried(&courier).await).text, "second");
         drop(courier);
         relay.heard().await;

@@ -66,8 +66,13 @@ fn accepted(acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
     };
     match acceptance {
         Acceptance::Accepted(receipt) => Ok(answer(receipt).json(receipt)),
-        Acceptance::Replayed(receipt) => Ok(answer(receipt).insert_header((IDEMPOTENT_REPLAYED, "true")).json(receipt)),
+        Acceptance::Replayed(receipt) | Acceptance::Deduplicated(receipt) => {
+            Ok(answer(receipt).insert_header((IDEMPOTENT_REPLAYED, "true")).json(receipt))
+        }
         Acceptance::IdempotencyMismatch => Err(Problem::new(Kind::IdempotencyMismatch)),
+        Acceptance::FactTaken => {
+            Err(Problem::invalid(vec![FieldError::new("/dedupe/fact", "taken by a mail to another recipient")]))
+        }
     }
 }
 

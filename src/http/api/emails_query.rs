@@ -7,7 +7,9 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::address::{Mailbox, domain_to_ascii};
 use crate::domain::ids::MessageId;
-use crate::domain::submission::{FieldError, TAG_CHARS_MAX, TEMPLATE_CHARS_MAX};
+use crate::domain::submission::{
+    FieldError, METADATA_KEY_CHARS_MAX, METADATA_VALUE_CHARS_MAX, TAG_CHARS_MAX, TEMPLATE_CHARS_MAX,
+};
 use crate::store::MessageFilter;
 
 /// Messages on a page when the caller does not say.
@@ -16,7 +18,10 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 200;
 /// The first byte of a cursor; another form of cursor will have another.
 const CURSOR_VERSION: u8 = 1;
-const KEYS: &str = "recipient, domain, status, reason, template, lane, tag, since, until, limit, cursor";
+const KEYS: &str =
+    "recipient, domain, status, reason, template, lane, tag, metadata.<key>, since, until, limit, cursor";
+/// What stands before the key of a pair.
+const METADATA: &str = "metadata.";
 
 /// Where a page ended. Opaque to callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +55,7 @@ pub(super) fn parse(query: &str) -> Result<MessageFilter, Vec<FieldError>> {
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let read = if seen.contains(&key) {
             Err("given twice".to_owned())
-        } else if value.is_empty() && KEYS.split(", ").any(|known| known == key) {
+        } else if value.is_empty() && (KEYS.split(", ").any(|known| known == key) || key.starts_with(METADATA)) {
             Ok(())
         } else {
             read(&mut filter, &key, &value)
@@ -82,9 +87,21 @@ fn read(filter: &mut MessageFilter, key: &str, value: &str) -> Result<(), String
         "until" => filter.until = Some(time(value)?),
         "limit" => filter.limit = limit(value)?,
         "cursor" => filter.before = Some(Cursor::read(value).ok_or("not a cursor of this list")?.0),
-        _ => return Err(format!("unknown; there are {KEYS}")),
+        _ => match key.strip_prefix(METADATA) {
+            Some(_) if filter.metadata.is_some() => return Err("a list is filtered by one pair of metadata".to_owned()),
+            Some(key) => filter.metadata = Some(pair(key, value)?),
+            None => return Err(format!("unknown; there are {KEYS}")),
+        },
     }
     Ok(())
+}
+
+/// A pair of metadata, the key as it was given with the mail.
+fn pair(key: &str, value: &str) -> Result<(String, String), String> {
+    if key.is_empty() {
+        return Err("name the key, as in metadata.order=17".to_owned());
+    }
+    Ok((name(key, METADATA_KEY_CHARS_MAX)?, name(value, METADATA_VALUE_CHARS_MAX)?))
 }
 
 fn recipient(value: &str) -> Result<String, String> {
@@ -131,11 +148,17 @@ mod tests {
         assert_eq!((filter.limit, filter.before), (200, Some(id)));
         assert_eq!(filter.until.unwrap().to_string(), "2026-01-31T23:00:00Z");
         assert_eq!(parse("").unwrap().limit, 50);
+        let pair = |query| parse(query).unwrap().metadata;
+        let given = |key: &str, value: &str| Some((key.to_owned(), value.to_owned()));
+        assert_eq!(pair("metadata.order=17"), given("order", "17"));
+        assert_eq!(pair("metadata.Order.no%20%2F1=a+b%3D%C3%A9"), given("Order.no /1", "a b=é"));
+        assert_eq!(pair("metadata.order="), None);
     }
 
     #[test]
     fn every_mistake_in_a_query_is_named_at_once() {
-        let query = "recipient=x&domain=a%20b&reason=because&status=sent&lane=Fast&since=yesterday&limit=201&cursor=AQ&color=red&limit=5&a/b=";
+        let query = "recipient=x&domain=a%20b&reason=because&status=sent&lane=Fast&since=yesterday&limit=201&cursor=AQ&color=red&limit=5&a/b=\
+                     &metadata.=1&metadata.a=1&metadata.b=2";
         let wrong = parse(query).unwrap_err();
         let pointers: Vec<_> = wrong.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(
@@ -151,7 +174,9 @@ mod tests {
                 "/cursor",
                 "/color",
                 "/limit",
-                "/a~1b"
+                "/a~1b",
+                "/metadata.",
+                "/metadata.b"
             ]
         );
     }

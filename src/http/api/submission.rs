@@ -4,6 +4,7 @@
 //! or inside `email`, JSON or form, JSON text inside either. It is strict where leniency would change a mail: two
 //! different values for one field, a lost object, control characters, half-readable files. Unknown fields are ignored.
 
+mod dedupe;
 mod fields;
 mod files;
 mod tree;
@@ -11,6 +12,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
 
 use crate::domain::address::Mailbox;
 use crate::domain::lane::Lane;
@@ -78,11 +80,9 @@ fn submission(root: &BTreeMap<String, Vec<Node>>) -> Result<Submission, Vec<Fiel
         problems.add("/recipient", "required");
     }
     let content = content(fields, problems);
-    for later in ["dedupe", "unless"] {
-        if !fields.given(later).is_empty() {
-            // Ignored, it would change whether a mail is sent.
-            problems.add(format!("/{later}"), "not available in this version");
-        }
+    if !fields.given("unless").is_empty() {
+        // Ignored, it would change whether a mail is sent.
+        problems.add("/unless", "not available in this version");
     }
     cultures(fields, problems);
     let submission = Submission {
@@ -94,6 +94,7 @@ fn submission(root: &BTreeMap<String, Vec<Node>>) -> Result<Submission, Vec<Fiel
         lane: fields.parsed("lane", problems, |text| text.to_lowercase().parse::<Lane>()),
         deadline: deadline(fields, problems),
         send_at: time(fields, "sendAt", problems),
+        dedupe: dedupe::dedupe(fields, problems),
         tags: tags(fields, problems),
         metadata: metadata(fields, problems),
         data: data(fields, problems),
@@ -254,7 +255,13 @@ fn header(name: String, pointer: &str, value: &Field<'_>, problems: &mut Problem
 
 fn time(fields: &Fields<'_>, name: &str, problems: &mut Problems) -> Option<Timestamp> {
     fields.parsed(name, problems, |text| {
-        text.parse().map_err(|_| "not a time with its offset, as in 2030-01-31T09:00:00Z".to_owned())
+        text.parse().map_err(|_| {
+            // The last days of the year 9999 are beyond what a moment can be.
+            let far = Pieces::parse(text).is_ok_and(|at| at.offset().is_some() && at.date().year() == 9_999);
+            let detail =
+                if far { "more than a year ahead" } else { "not a time with its offset, as in 2030-01-31T09:00:00Z" };
+            detail.to_owned()
+        })
     })
 }
 
@@ -337,6 +344,10 @@ fn data(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String
     let Some(field) = fields.one("data", problems).and_then(|f| unfolded(f, "an object", problems)) else {
         return BTreeMap::new();
     };
+    if matches!(&*field.node, Node::List(items) if items.is_empty()) {
+        // How some languages write an empty object; a mail is not refused over data that is dropped.
+        return BTreeMap::new();
+    }
     let entries = entries(&field, problems);
     entries.into_iter().filter(|(_, node)| !node.is_absent()).map(|(key, node)| (key.clone(), node.to_text())).collect()
 }

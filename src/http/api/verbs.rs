@@ -106,7 +106,7 @@ async fn steer(
 fn refused(why: Refused, status: Status) -> Problem {
     let kind = match why {
         Refused::InFlight => Kind::InFlight,
-        Refused::WrongState | Refused::DeadlineNeeded => Kind::WrongState,
+        Refused::WrongState | Refused::DeadlineNeeded | Refused::FactTaken => Kind::WrongState,
     };
     Problem::saying(kind, why.detail(status))
 }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_conflict() {
-        for why in [Refused::InFlight, Refused::WrongState, Refused::DeadlineNeeded] {
+        for why in [Refused::InFlight, Refused::WrongState, Refused::DeadlineNeeded, Refused::FactTaken] {
             assert_eq!(refused(why, Status::Queued).status_code().as_u16(), 409);
         }
     }

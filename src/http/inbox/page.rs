@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PAGE_POLICY, answer, matching, not_found};
+use crate::domain::time;
 use crate::inbox::{Captured, CapturedMail};
 
 /// The most mails on the page.
@@ -108,8 +109,8 @@ fn row(mail: &CapturedMail) -> Value {
         "to": first_of(&summary.to, &mail.recipients.join(", ")),
         "sender": first_of(&mail.sender, "<>"),
         "subject": or_placeholder(&summary.subject),
-        "time": time(mail.received_at),
-        "timeExact": mail.received_at.to_string(),
+        "time": to_the_second(mail.received_at),
+        "timeExact": time::text(mail.received_at),
         "size": size(mail.raw.len()),
         "mischief": mail.mischief,
     })
@@ -123,7 +124,7 @@ fn or_placeholder(subject: &str) -> &str {
     first_of(subject, "(no subject)")
 }
 
-fn time(at: Timestamp) -> String {
+fn to_the_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 

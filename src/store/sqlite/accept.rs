@@ -7,7 +7,10 @@ use sha2::Sha256;
 
 use super::audit;
 use super::content::{self, Packed};
+use super::facts;
 use super::fault::{Cells, Fault};
+use super::metadata;
+use crate::domain::address::EmailAddress;
 use crate::domain::audit::accepted;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Receipt, Status};
@@ -29,6 +32,9 @@ pub(super) fn accept(
     {
         return Ok(answer);
     }
+    if let Some(answer) = facts::known(connection, secret, message)? {
+        return Ok(answer);
+    }
     let receipt = Receipt {
         id: message.id,
         status: match message.entry {
@@ -43,13 +49,15 @@ pub(super) fn accept(
     insert_message(connection, message, receipt.status)?;
     content::insert(connection, message.id, packed)?;
     insert_tags(connection, message)?;
+    metadata::insert(connection, message)?;
     if let Some(idempotency) = &message.idempotency {
-        insert_idempotency(connection, message, idempotency, &receipt)?;
+        insert_idempotency(connection, &message.tenant, idempotency, &receipt)?;
     }
+    facts::take(connection, secret, message, &receipt)?;
     let key = subject_key(connection, secret, message)?;
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
-    audit::append(connection, &accepted(message, &recipient, &mime))?;
+    audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
     Ok(Acceptance::Accepted(receipt))
 }
 
@@ -87,9 +95,9 @@ pub(super) fn first_answer(
 fn insert_message(connection: &Connection, message: &NewMessage, status: Status) -> Result<(), Fault> {
     let sql = r"-- insert_message
         INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
-            domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id)
+            domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact)
         VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
-            :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id)";
+            :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact)";
     let (reason, waits) = match message.entry {
         Entry::Queued => (None, true),
         Entry::Suppressed(reason) => (Some(reason.as_str()), false),
@@ -115,6 +123,7 @@ fn insert_message(connection: &Connection, message: &NewMessage, status: Status)
         ":tags": serde_json::json!(message.tags).to_string(),
         ":metadata": serde_json::json!(message.metadata).to_string(),
         ":message_id": message.message_id,
+        ":fact": message.fact.as_ref().map(|fact| &fact.name),
     })?;
     Ok(())
 }
@@ -134,9 +143,10 @@ fn insert_tags(connection: &Connection, message: &NewMessage) -> Result<(), Faul
     Ok(())
 }
 
-fn insert_idempotency(
+/// Binds a key to an answer.
+pub(super) fn insert_idempotency(
     connection: &Connection,
-    message: &NewMessage,
+    tenant: &TenantId,
     idempotency: &Idempotency,
     receipt: &Receipt,
 ) -> Result<(), Fault> {
@@ -146,7 +156,7 @@ fn insert_idempotency(
             (tenant, key, fingerprint, message, status, lane, deliver_by, message_id, expires_at)
         VALUES (:tenant, :key, :fingerprint, :message, :status, :lane, :deliver_by, :message_id, :expires_at)";
     connection.prepare_cached(sql)?.execute(named_params! {
-        ":tenant": message.tenant.as_str(),
+        ":tenant": tenant.as_str(),
         ":key": idempotency.key,
         ":fingerprint": idempotency.fingerprint,
         ":message": receipt.id.as_bytes(),
@@ -159,11 +169,14 @@ fn insert_idempotency(
     Ok(())
 }
 
+/// How a person is found without their address. A tenant's name holds no `|`, so no two pairs read the same.
+pub(super) fn subject_lookup(secret: &[u8; 32], tenant: &TenantId, address: &EmailAddress) -> [u8; 32] {
+    hmac(secret, &[tenant.as_str().as_bytes(), b"|", address.normalized().as_bytes()])
+}
+
 /// The key under which the recipient appears in leaves; made at the first mail to them.
 fn subject_key(connection: &Connection, secret: &[u8; 32], message: &NewMessage) -> Result<[u8; 32], Fault> {
-    let address = message.recipient.address.normalized();
-    // A tenant's name holds no `|`, so no two pairs read the same.
-    let lookup = hmac(secret, &[message.tenant.as_str().as_bytes(), b"|", address.as_bytes()]);
+    let lookup = subject_lookup(secret, &message.tenant, &message.recipient.address);
     let sql = r"-- subject_key
         SELECT key FROM subject WHERE lookup = :lookup";
     let mut statement = connection.prepare_cached(sql)?;

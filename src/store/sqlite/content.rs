@@ -1,10 +1,11 @@
 //! Contents: compressed by the caller's thread before they wait for the writer, read back only where they are needed.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, named_params};
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::fault::{Cells, Fault};
 use crate::domain::address::Mailbox;
@@ -63,6 +64,11 @@ impl Press {
     }
 }
 
+thread_local! {
+    /// One for each thread that reads: expensive to make and cheap to use.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 fn compress(idle: Option<Compressor<'static>>, mime: &[u8]) -> io::Result<(Vec<u8>, Compressor<'static>)> {
     let mut compressor = if let Some(compressor) = idle {
         compressor
@@ -76,11 +82,18 @@ fn compress(idle: Option<Compressor<'static>>, mime: &[u8]) -> io::Result<(Vec<u
 
 /// The content in a row with `mime` and `mime_bytes`.
 fn unpack(cells: &Cells<'_>) -> Result<Vec<u8>, Fault> {
-    let frame: Vec<u8> = cells.plain("mime")?;
+    let frame = cells.blob("mime")?;
     let mime_bytes: i64 = cells.plain("mime_bytes")?;
     let mime_bytes = usize::try_from(mime_bytes).ok().filter(|bytes| *bytes <= MIME_BYTES_MAX);
     let mime_bytes = mime_bytes.ok_or_else(|| cells.corrupt("mime_bytes"))?;
-    let mime = zstd::bulk::decompress(&frame, mime_bytes).map_err(|_| cells.corrupt("mime"))?;
+    let unpacked = DECOMPRESSOR.with_borrow_mut(|known| {
+        let decompressor = match known {
+            Some(decompressor) => decompressor,
+            None => known.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(frame, mime_bytes)
+    });
+    let mime = unpacked.map_err(|_| cells.corrupt("mime"))?;
     if mime.len() == mime_bytes { Ok(mime) } else { Err(cells.corrupt("mime_bytes")) }
 }
 

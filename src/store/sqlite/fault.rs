@@ -143,6 +143,12 @@ impl<'r> Cells<'r> {
         value.as_blob().ok().and_then(MessageId::from_slice).ok_or_else(|| self.corrupt(column))
     }
 
+    /// Bytes, where they are.
+    pub(super) fn blob(&self, column: &'static str) -> Result<&'r [u8], Fault> {
+        let value = self.row.get_ref(column).map_err(|_| self.corrupt(column))?;
+        value.as_blob().map_err(|_| self.corrupt(column))
+    }
+
     /// JSON of a known shape.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, Fault> {
         let value = self.row.get_ref(column).map_err(|_| self.corrupt(column))?;

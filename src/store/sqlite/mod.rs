@@ -20,7 +20,7 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,28 +36,33 @@ use tokio_util::sync::CancellationToken;
 use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
+use self::shelf::{Shelf, Shelved};
+use self::waiting::Claims;
 use self::writer::{Job, Task, Writer};
 use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
-    OrderToMany, StandingCount, Steered, Store, StoreError, Swept,
+    OrderToMany, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Entry, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
 mod attempts;
 mod audit;
 mod content;
+mod facts;
 mod fault;
 mod keys;
 mod messages;
+mod metadata;
 mod open;
 mod readers;
+mod shelf;
 mod steering;
 mod sweep;
 #[cfg(test)]
@@ -89,8 +94,9 @@ pub struct SqliteStore {
     ended: CancellationToken,
     /// Cancelled when a thread has ended that nobody asked to.
     failed: CancellationToken,
-    claims: Arc<Mutex<HashSet<MessageId>>>,
+    claims: Arc<Mutex<Claims>>,
     press: Press,
+    shelf: Shelf,
     /// How long a list may take; `None`: a command's takes the time it needs.
     list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
@@ -126,6 +132,7 @@ impl SqliteStore {
             failed: CancellationToken::new(),
             claims: Arc::default(),
             press: Press::default(),
+            shelf: Shelf::default(),
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
                 Role::Command => None,
@@ -222,6 +229,16 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Keeps a mail that may be sent at once in memory; after this the message is without its bytes.
+    fn shelve(&self, message: &mut NewMessage) -> Option<Shelved<'_>> {
+        let mime = std::mem::take(&mut message.mime);
+        if message.entry != Entry::Queued || message.due_at > message.accepted_at {
+            return None;
+        }
+        let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
+        Some(self.shelf.put(message.id, Outgoing { envelope_sender, recipient, attempts: 0, mime }))
+    }
+
     /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
     async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
         let mut held = 0;
@@ -251,20 +268,18 @@ impl Drop for SqliteStore {
 impl Store for SqliteStore {
     async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
         let packed = self.press.pack(&mut message.mime).await?;
+        let shelved = self.shelve(&mut message);
         let secret = self.subject_secret;
-        self.write("accepting a message", move |connection| accept::accept(connection, &secret, &message, &packed))
-            .await
+        let work = move |connection: &Connection| accept::accept(connection, &secret, &message, &packed);
+        let accepted = self.write("accepting a message", work).await?;
+        if let (Acceptance::Accepted(_), Some(shelved)) = (&accepted, shelved) {
+            shelved.keep();
+        }
+        Ok(accepted)
     }
 
-    async fn replay(
-        &self,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-        at: Timestamp,
-    ) -> Result<Option<Acceptance>, StoreError> {
-        let (tenant, idempotency) = (tenant.clone(), idempotency.clone());
-        self.read("looking up a key", move |connection| accept::first_answer(connection, &tenant, &idempotency, at))
-            .await
+    async fn replay(&self, repeat: Repeat) -> Result<Option<Acceptance>, StoreError> {
+        facts::replay(self, repeat).await
     }
 
     async fn due_domains(&self, page: DueDomains) -> Result<DueDomainsPage, StoreError> {
@@ -297,13 +312,13 @@ impl Store for SqliteStore {
     }
 
     fn give_back(&self, ids: &[MessageId]) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            claims.remove(id);
-        }
+        waiting::locked(&self.claims).give_back(ids);
     }
 
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
+        if let Some(mail) = self.shelf.take(id) {
+            return Ok(Some(mail));
+        }
         self.read("reading a message to send", move |connection| content::outgoing(connection, id)).await
     }
 
@@ -352,8 +367,7 @@ impl Store for SqliteStore {
     }
 
     async fn steer(&self, tenant: &TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
-        let tenant = tenant.clone();
-        self.write("steering a message", move |connection| steering::steer(connection, &tenant, id, &order)).await
+        self.steer_one(tenant.clone(), id, order).await
     }
 
     async fn steer_matching(&self, many: OrderToMany) -> Result<Batch, StoreError> {

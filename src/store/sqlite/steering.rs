@@ -11,7 +11,7 @@ use super::accept::millis;
 use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
 use super::fault::{Cells, Fault};
-use super::messages::{Asked, Walk, message, walk};
+use super::messages::{message, places};
 use crate::domain::audit::steered;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
@@ -19,14 +19,8 @@ use crate::domain::message::{Reason, Status};
 use crate::domain::verb::{Becomes, Facts, Refused, becomes};
 use crate::store::{Batch, MessageFilter, Order, OrderToMany, StandingCount, Steered, StoreError};
 
-/// Does a verb with one message.
-pub(super) fn steer(
-    connection: &Connection,
-    tenant: &TenantId,
-    id: MessageId,
-    order: &Order,
-) -> Result<Steered, Fault> {
-    let Some(Found { facts, .. }) = facts(connection, tenant, id)? else { return Ok(Steered::NoMessage) };
+fn steer(connection: &Connection, tenant: &TenantId, id: MessageId, order: &Order) -> Result<Steered, Fault> {
+    let Some(Found { facts, .. }) = facts(connection, tenant, id, order.at)? else { return Ok(Steered::NoMessage) };
     if let Err(why) = apply(connection, tenant, id, order, &facts)? {
         return Ok(Steered::Refused { why, status: facts.status });
     }
@@ -40,12 +34,16 @@ struct Found {
     reason: Option<Reason>,
 }
 
-fn facts(connection: &Connection, tenant: &TenantId, id: MessageId) -> Result<Option<Found>, Fault> {
+fn facts(connection: &Connection, tenant: &TenantId, id: MessageId, at: Timestamp) -> Result<Option<Found>, Fault> {
     let sql = r"-- facts
-        SELECT id, status, reason, due_at, deliver_by, may_have_been_sent FROM message
-        WHERE id = :id AND tenant = :tenant";
+        SELECT id, status, reason, due_at, deliver_by, may_have_been_sent,
+            EXISTS (SELECT 1 FROM dedupe WHERE dedupe.tenant = message.tenant AND dedupe.fact = message.fact
+                AND dedupe.message <> message.id
+                AND (dedupe.expires_at IS NULL OR dedupe.expires_at > :at)) AS fact_taken
+        FROM message WHERE id = :id AND tenant = :tenant";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
+    let params = named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str(), ":at": millis(at) };
+    let mut rows = statement.query(params)?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "message");
     let facts = Facts {
@@ -54,6 +52,7 @@ fn facts(connection: &Connection, tenant: &TenantId, id: MessageId) -> Result<Op
         may_have_been_sent: cells.plain("may_have_been_sent")?,
         due_at: cells.time_or_none("due_at")?,
         deliver_by: cells.time("deliver_by")?,
+        fact_taken: cells.plain("fact_taken")?,
     };
     Ok(Some(Found { facts, reason: cells.word_or_none("reason")? }))
 }
@@ -97,6 +96,17 @@ fn apply(
 }
 
 impl SqliteStore {
+    /// Does a verb with one message.
+    pub(super) async fn steer_one(&self, tenant: TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
+        let work = move |connection: &Connection| steer(connection, &tenant, id, &order);
+        let steered = self.write("steering a message", work).await?;
+        if matches!(&steered, Steered::Done(message) if message.status != Status::Queued) {
+            // There may be no first attempt now, which would have taken it away.
+            self.shelf.take(id);
+        }
+        Ok(steered)
+    }
+
     /// Does a verb with the next messages of a filter.
     pub(super) async fn steer_batch(&self, many: OrderToMany) -> Result<Batch, StoreError> {
         // Found outside the transaction: nobody waits for a look at a million rows.
@@ -120,18 +130,13 @@ struct Matching {
 /// The next messages of a filter, newest first, in a state in which the verb can be done.
 fn matching(connection: &Connection, many: &OrderToMany) -> Result<Matching, Fault> {
     let OrderToMany { tenant, filter, order } = many;
-    // By standings, so that what has ended, however much, is not even looked at.
-    let path = match Walk::of(filter) {
-        Walk::All => Walk::Standing,
-        path @ (Walk::Recipient | Walk::Tag | Walk::Template | Walk::Standing) => path,
-    };
     let suits = |status| order.verb.applies_to(status);
     let read = |cells: &Cells<'_>| {
         let place = (cells.plain::<i64>("accepted_at")?, cells.message_id("id")?);
         // A state that cannot be read suits no verb.
         Ok((place, cells.word::<Status>("status").is_ok_and(suits)))
     };
-    let mut found = walk(connection, tenant, filter, (path, Asked::Places), &suits, &read)?;
+    let mut found = places(connection, tenant, filter, &suits, &read)?;
     found.sort_by_key(|(place, _)| Reverse(*place));
     let next = filter.limit.checked_sub(1).and_then(|last| found.get(last)).map(|((_, id), _)| *id);
     found.truncate(filter.limit);
@@ -143,7 +148,7 @@ fn steer_found(connection: &Connection, many: &OrderToMany, ids: &[MessageId]) -
     let OrderToMany { tenant, filter, order } = many;
     let mut batch = Batch::default();
     for id in ids {
-        let found = match facts(connection, tenant, *id) {
+        let found = match facts(connection, tenant, *id, order.at) {
             Ok(Some(found)) if still_matches(&found, filter) => found,
             Ok(_) => continue,
             Err(fault) => {
@@ -155,7 +160,7 @@ fn steer_found(connection: &Connection, many: &OrderToMany, ids: &[MessageId]) -
         match apply(connection, tenant, *id, order, &found.facts)? {
             Ok(()) => batch.done += 1,
             Err(Refused::InFlight) => batch.in_flight += 1,
-            Err(Refused::DeadlineNeeded | Refused::WrongState) => batch.refused += 1,
+            Err(Refused::DeadlineNeeded | Refused::FactTaken | Refused::WrongState) => batch.refused += 1,
         }
     }
     Ok(batch)

@@ -6,6 +6,7 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
+use super::facts;
 use super::fault::{Cells, Fault};
 use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
@@ -143,7 +144,7 @@ fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
     Err(Fault::Corrupt { table: "message", column: "status", id })
 }
 
-/// Ends messages past their deadline and forgets idempotency keys.
+/// Ends messages past their deadline and forgets idempotency keys and facts.
 pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Result<Swept, Fault> {
     let sql = r"-- sweep
         SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
@@ -172,10 +173,11 @@ pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Res
             (SELECT tenant, key FROM idempotency WHERE expires_at <= :at ORDER BY expires_at LIMIT :limit)";
     let params = named_params! { ":at": millis(at), ":limit": limit_of(limit) };
     swept.forgotten = connection.prepare_cached(sql)?.execute(params)?;
+    swept.forgotten += facts::forget(connection, at, limit - swept.forgotten)?;
     Ok(swept)
 }
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

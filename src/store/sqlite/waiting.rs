@@ -80,36 +80,65 @@ pub(super) struct Claimed {
     pub(super) unreadable: Vec<MessageId>,
 }
 
-/// Claims due messages.
+/// Who has claimed what, in memory.
 ///
-/// The set is locked only while identifiers go in or out, never while rows are read: whoever gives back must not wait
-/// for a disk. What was read before the lock may be older than a give-back, so a row is read again once its message is
-/// claimed and nobody else can be trying it.
-pub(super) fn claim(
-    connection: &Connection,
-    claims: &Mutex<HashSet<MessageId>>,
-    request: &ClaimRequest,
-) -> Result<Claimed, Fault> {
-    let mut found = Claimed::default();
-    for (domain, limit) in &request.domains {
-        if let Err(fault) = claim_domain(connection, claims, request, (domain, *limit), &mut found) {
-            let mut claims = locked(claims);
-            for candidate in &found.candidates {
-                claims.remove(&candidate.id);
-            }
-            return Err(fault);
-        }
-    }
-    Ok(found)
+/// Rows are read without a lock: whoever gives back must not wait for a disk. A message that was given back while a
+/// claim was reading may have been tried since its row was read, so that claim leaves it to the next one.
+#[derive(Default)]
+pub(super) struct Claims {
+    held: HashSet<MessageId>,
+    /// Claims that are reading now.
+    reading: usize,
+    /// Given back since the first of them began.
+    given_back: HashSet<MessageId>,
 }
 
-fn locked(claims: &Mutex<HashSet<MessageId>>) -> MutexGuard<'_, HashSet<MessageId>> {
+impl Claims {
+    /// Gives claims back; unknown ones are ignored.
+    pub(super) fn give_back(&mut self, ids: &[MessageId]) {
+        for id in ids {
+            if self.held.remove(id) && self.reading > 0 {
+                self.given_back.insert(*id);
+            }
+        }
+    }
+
+    fn take(&mut self, id: MessageId) -> bool {
+        !self.given_back.contains(&id) && self.held.insert(id)
+    }
+
+    fn end_reading(&mut self) {
+        self.reading -= 1;
+        if self.reading == 0 {
+            self.given_back.clear();
+        }
+    }
+}
+
+/// Claims due messages. On a fault nothing stays claimed.
+pub(super) fn claim(connection: &Connection, claims: &Mutex<Claims>, request: &ClaimRequest) -> Result<Claimed, Fault> {
+    locked(claims).reading += 1;
+    let mut found = Claimed::default();
+    let read = request
+        .domains
+        .iter()
+        .try_for_each(|(domain, limit)| claim_domain(connection, claims, request, (domain, *limit), &mut found));
+    let mut claims = locked(claims);
+    if read.is_err() {
+        let ids: Vec<MessageId> = found.candidates.iter().map(|candidate| candidate.id).collect();
+        claims.give_back(&ids);
+    }
+    claims.end_reading();
+    read.map(|()| found)
+}
+
+pub(super) fn locked(claims: &Mutex<Claims>) -> MutexGuard<'_, Claims> {
     claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn claim_domain(
     connection: &Connection,
-    claims: &Mutex<HashSet<MessageId>>,
+    claims: &Mutex<Claims>,
     request: &ClaimRequest,
     (domain, limit): (&str, usize),
     found: &mut Claimed,
@@ -117,48 +146,46 @@ fn claim_domain(
     let full = found.candidates.len().saturating_add(limit);
     let mut after = (i64::MIN, Vec::new());
     loop {
-        let step = due_after(connection, request, domain, &after)?;
-        for (_, id) in &step {
+        let step = due_after(connection, request, domain, &after, found)?;
+        let mut claims = locked(claims);
+        for candidate in step.candidates {
             if found.candidates.len() >= full {
                 return Ok(());
             }
-            let Some(id) = MessageId::from_slice(id) else { continue };
-            if !locked(claims).insert(id) {
-                continue;
-            }
-            let read = still_due(connection, request, domain, id);
-            if let Ok(Some(candidate)) = read {
+            if claims.take(candidate.id) {
                 found.candidates.push(candidate);
-                continue;
-            }
-            locked(claims).remove(&id);
-            if let Err(fault) = read {
-                tell_unreadable(fault)?;
-                found.unreadable.push(id);
             }
         }
-        match step.into_iter().nth(CLAIM_STEP - 1) {
-            Some(last) => after = last,
+        match step.next {
+            Some(next) => after = next,
             None => return Ok(()),
         }
     }
 }
 
-/// The next due rows of a domain behind `after`, by time and identifier.
+/// Some due rows of a domain, and where the next ones begin.
+struct Step {
+    candidates: Vec<Candidate>,
+    next: Option<(i64, Vec<u8>)>,
+}
+
+/// The next due rows of a domain behind `after`, by time and identifier; those that cannot be read go to `found`.
 fn due_after(
     connection: &Connection,
     request: &ClaimRequest,
     domain: &str,
     after: &(i64, Vec<u8>),
-) -> Result<Vec<(i64, Vec<u8>)>, Fault> {
+    found: &mut Claimed,
+) -> Result<Step, Fault> {
     let sql = r"-- claim
-        SELECT due_at, id
+        SELECT due_at, id, deliver_by
         FROM message INDEXED BY message_due
         WHERE lane = :lane AND tenant = :tenant AND domain = :domain AND status IN ('queued', 'deferred')
             AND due_at <= :now AND deliver_by > :now AND (due_at, id) > (:after_due_at, :after_id)
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
         ORDER BY due_at, id LIMIT :limit";
     let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! {
+    let mut rows = statement.query(named_params! {
         ":lane": request.lane.as_str(),
         ":tenant": request.tenant.as_str(),
         ":domain": domain,
@@ -166,27 +193,23 @@ fn due_after(
         ":after_due_at": after.0,
         ":after_id": after.1,
         ":limit": i64::try_from(CLAIM_STEP).unwrap_or(i64::MAX),
-    };
-    let rows = statement.query_map(params, |row| Ok((row.get("due_at")?, row.get("id")?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The message, if it may still be tried: read anew, now that it is claimed.
-fn still_due(
-    connection: &Connection,
-    request: &ClaimRequest,
-    domain: &str,
-    id: MessageId,
-) -> Result<Option<Candidate>, Fault> {
-    let sql = r"-- still_due
-        SELECT id, due_at, deliver_by FROM message
-        WHERE id = :id AND status IN ('queued', 'deferred') AND due_at <= :now AND deliver_by > :now
-            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":now": millis(request.now) })?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let cells = Cells::new(row, "message");
-    let (due_at, deliver_by) = (cells.time("due_at")?, cells.time("deliver_by")?);
-    let (tenant, lane) = (request.tenant.clone(), request.lane);
-    Ok(Some(Candidate { id, tenant, lane, domain: domain.to_owned(), due_at, deliver_by }))
+    })?;
+    let (mut candidates, mut read, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        let cells = Cells::new(row, "message");
+        (read, last) = (read + 1, Some((row.get("due_at")?, row.get("id")?)));
+        let candidate = || {
+            let (id, due_at, deliver_by) = (cells.message_id("id")?, cells.time("due_at")?, cells.time("deliver_by")?);
+            let (tenant, lane) = (request.tenant.clone(), request.lane);
+            Ok(Candidate { id, tenant, lane, domain: domain.to_owned(), due_at, deliver_by })
+        };
+        match candidate() {
+            Ok(candidate) => candidates.push(candidate),
+            Err(fault) => {
+                tell_unreadable(fault)?;
+                found.unreadable.extend(cells.message_id("id"));
+            }
+        }
+    }
+    Ok(Step { candidates, next: last.filter(|_| read == CLAIM_STEP) })
 }

@@ -8,6 +8,8 @@ use crate::domain::submission::FieldError;
 
 /// Problems listed at most in one answer.
 const ERRORS_MAX: usize = 100;
+/// Keys up to this many characters are shown in an error.
+const KEY_SHOWN_CHARS_MAX: usize = 100;
 /// What a script engine writes for an object it could not put into a form.
 const LOST_OBJECT: &str = "[object Object]";
 
@@ -152,21 +154,16 @@ pub(super) fn unfolded<'a>(field: Field<'a>, wanted: &str, problems: &mut Proble
     }
 }
 
-/// The entries of an object, each under its own key; `[]` is what some languages write for an empty one.
+/// The entries of an object, each under its own key.
 pub(super) fn entries<'f>(field: &'f Field<'_>, problems: &mut Problems) -> Vec<(&'f String, &'f Node)> {
-    match &*field.node {
-        Node::Object(object) => {
-            if object.values().any(|values| values.windows(2).any(|pair| pair[0] != pair[1])) {
-                problems.add(&field.pointer, "holds a key more than once with different values");
-            }
-            object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node))).collect()
-        }
-        Node::List(items) if items.is_empty() => Vec::new(),
-        _ => {
-            problems.add(&field.pointer, "must be an object");
-            Vec::new()
-        }
+    let Node::Object(object) = &*field.node else {
+        problems.add(&field.pointer, "must be an object");
+        return Vec::new();
+    };
+    if object.values().any(|values| values.windows(2).any(|pair| pair[0] != pair[1])) {
+        problems.add(&field.pointer, "holds a key more than once with different values");
     }
+    object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node))).collect()
 }
 
 /// The items of a list.
@@ -194,8 +191,9 @@ pub(super) fn is_listed(node: &Node) -> bool {
     }
 }
 
-/// A JSON pointer to a caller's own key below `base`; to `base` when the key is not fit to be shown.
+/// A JSON pointer (RFC 6901) to a caller's own key below `base`; to `base` when the key is not fit to be shown: too long,
+/// with control characters, or with an address in it.
 pub(super) fn below(base: &str, key: &str) -> String {
-    let plain = key.len() <= 100 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if plain { format!("{base}/{key}") } else { base.to_owned() }
+    let fits = key.chars().count() <= KEY_SHOWN_CHARS_MAX && !key.chars().any(|c| c.is_control() || c == '@');
+    if fits { format!("{base}/{}", key.replace('~', "~0").replace('/', "~1")) } else { base.to_owned() }
 }

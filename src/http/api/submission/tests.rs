@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::fact::{Dedupe, Window};
 
 fn read(body: &Value) -> Result<Submission, ParseError> {
     parse(Media::Json, body.to_string().as_bytes())
@@ -116,7 +117,7 @@ fn everything_wrong_is_said_at_once() {
         "headers": {"Bcc": "x", "X-A": "a\nb", "x-b": "1", "X-B": "2"}, "lane": "fast", "deliverBy": "2030-01-01T00:00:00",
         "deliverWithin": "soon", "sendAt": "tomorrow", "tags": ["a,b", 1], "metadata": {"k": {}}, "data": "x",
         "attachments": [{}, {"filename": "a\0", "contentType": "message/rfc822", "content": "%%", "contentId": "<x>"}],
-        "emailTemplate": "a\u{7}", "cultures": 3, "dedupe": {"fact": "x"}, "unless": {},
+        "emailTemplate": "a\u{7}", "cultures": 3, "dedupe": {"fact": "x"}, "unless": {"walletStatus": ["both"]},
     }));
     let mut found = pointers(all);
     found.sort();
@@ -134,7 +135,7 @@ fn everything_wrong_is_said_at_once() {
             "/attachments/1/filename",
             "/cultures",
             "/data",
-            "/dedupe",
+            "/dedupe/window",
             "/deliverBy",
             "/deliverWithin",
             "/emailTemplate",
@@ -171,8 +172,91 @@ fn one_field_with_two_values_is_refused_and_with_one_value_twice_is_not() {
 }
 
 #[test]
+fn a_fact_is_read_however_it_is_written() {
+    let wanted = Some(Dedupe { fact: "welcome/PASS 1".to_owned(), window: "30d".parse().unwrap() });
+    for dedupe in [
+        json!({"fact": "welcome/PASS 1", "window": "30d"}),
+        json!({"Fact": "welcome/PASS 1", "WINDOW": "30d"}),
+        json!("{\"fact\":\"welcome/PASS 1\",\"window\":\"30d\"}"),
+    ] {
+        assert_eq!(read(&with(&json!({"dedupe": dedupe}))).unwrap().dedupe, wanted, "{dedupe}");
+    }
+    for more in [
+        "dedupe[fact]=welcome/PASS+1&dedupe[window]=30d",
+        "Dedupe.Fact=welcome%2FPASS+1&Dedupe.Window=30d",
+        "dedupe={\"fact\":\"welcome/PASS+1\",\"window\":\"30d\"}",
+    ] {
+        let read = form(&format!("recipient=a@b.example&Subject=s&Body=b&{more}")).unwrap();
+        assert_eq!(read.dedupe, wanted, "{more}");
+    }
+    for none in [json!(null), json!("")] {
+        assert_eq!(read(&with(&json!({"dedupe": none}))).unwrap().dedupe, None);
+    }
+    // A submission without a fact is written as before there were any: keys that are bound to one know it again.
+    let written = |more: &Value| serde_json::to_string(&read(&with(more)).unwrap()).unwrap();
+    assert!(!written(&json!({})).contains("dedupe"));
+    assert!(written(&json!({"dedupe": {"fact": "f", "window": "1d"}})).contains("dedupe"));
+    let longest = json!({"dedupe": {"fact": "é".repeat(255), "window": "forever"}});
+    assert_eq!(read(&with(&longest)).unwrap().dedupe.unwrap().window, Window::Forever);
+}
+
+#[test]
+fn a_fact_that_is_half_understood_is_refused() {
+    let line = "a\nb";
+    for (dedupe, wrong) in [
+        (json!({}), &["/dedupe/fact", "/dedupe/window"][..]),
+        (json!([]), &["/dedupe"]),
+        (json!("welcome/PASS1"), &["/dedupe"]),
+        (json!(7), &["/dedupe"]),
+        (json!({"fact": "", "window": null}), &["/dedupe/fact", "/dedupe/window"]),
+        (json!({"fact": line, "window": "0s"}), &["/dedupe/fact", "/dedupe/window"]),
+        (json!({"fact": "f".repeat(256), "window": "401d"}), &["/dedupe/fact", "/dedupe/window"]),
+        (json!({"fact": 7, "window": {}}), &["/dedupe/fact", "/dedupe/window"]),
+        (json!({"fact": "f", "window": "1d", "scope": "all", "a/b~": 1}), &["/dedupe/a~1b~0", "/dedupe/scope"]),
+        (json!({"fact": "f", "Fact": "g", "window": "1d"}), &["/dedupe/fact"]),
+    ] {
+        assert_eq!(pointers(read(&with(&json!({"dedupe": dedupe})))), wrong, "{dedupe}");
+    }
+    assert_eq!(pointers(form("recipient=a@b.example&Subject=s&Body=b&dedupe=[object+Object]")), ["/dedupe"]);
+}
+
+#[test]
+fn what_is_wrong_inside_an_object_is_named_by_its_key() {
+    for (more, wrong) in [
+        (
+            json!({"headers": {"Reply/To~": "x", "Pièce jointe": "y"}}),
+            vec!["/headers/Pièce jointe", "/headers/Reply~1To~0"],
+        ),
+        (json!({"headers": {"ann@b.example": "x"}}), vec!["/headers"]),
+        (json!({"headers": [{"name": "X-A", "value": "1"}, {"name": "Bcc", "value": "1"}]}), vec!["/headers/1"]),
+        (json!({"metadata": {"a/b": []}}), vec!["/metadata/a~1b"]),
+        (json!({"metadata": []}), vec!["/metadata"]),
+        (json!({"metadata": "[]"}), vec!["/metadata"]),
+        (json!({"email": []}), vec!["/email"]),
+    ] {
+        assert_eq!(pointers(read(&with(&more))), wrong, "{more}");
+    }
+    // An empty list of headers is one; data is the platform's own, and dropped.
+    for more in [json!({"headers": []}), json!({"data": []})] {
+        assert!(read(&with(&more)).is_ok(), "{more}");
+    }
+}
+
+#[test]
+fn a_time_beyond_the_calendar_is_far_ahead_and_not_called_unreadable() {
+    for text in ["9999-12-31T23:59:59Z", "9999-12-31T00:00:00.5+00:00"] {
+        let Err(ParseError::Invalid(errors)) = read(&with(&json!({"deliverBy": text}))) else { panic!("{text}") };
+        assert_eq!((errors[0].pointer.as_str(), errors[0].detail.as_str()), ("/deliverBy", "more than a year ahead"));
+    }
+    for text in ["9999-12-31T23:59:59", "9999-13-31T23:59:59Z", "9999"] {
+        let Err(ParseError::Invalid(errors)) = read(&with(&json!({"deliverBy": text}))) else { panic!("{text}") };
+        assert!(errors[0].detail.starts_with("not a time"), "{text}");
+    }
+}
+
+#[test]
 fn a_lost_object_is_named_with_its_remedy() {
-    for field in ["email", "data", "headers", "attachments", "metadata", "recipient", "Body"] {
+    for field in ["email", "data", "headers", "attachments", "metadata", "dedupe", "recipient", "Body"] {
         let body = format!("recipient=a@b.example&Subject=s&Body=b&{field}=%5Bobject+Object%5D");
         let Err(ParseError::Invalid(errors)) = form(&body) else { panic!("{field}") };
         let found = errors.iter().any(|error| error.pointer == format!("/{field}"));

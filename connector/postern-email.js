@@ -1,0 +1,232 @@
+/**
+ * Sends this tenant's mails through Postern. Paste it as one file; set the constants below; see "Connect your tenant"
+ * in Postern's README.
+ *
+ * The Wallet Crew renders the mail, Postern keeps it and carries it to your relay. When SendEmail returns, the mail is
+ * on Postern's disk. When it throws, the error says what happened, whether trying again helps and where to look; it
+ * never holds the address, the mail or the key. `error.status` is the HTTP status, when there was one.
+ *
+ * No Idempotency-Key is sent: nothing here is the same for a repeat and different for a new mail. The parameters are
+ * not, since a code that is asked for again is a new mail with the same contents. So a mail that is sent again after a
+ * lost answer may arrive twice.
+ *
+ * The engine is not a browser's. If you change something: an `await` stands alone in its statement, and there are no
+ * regular expressions and no `?.` (the engine's parser reads `!a?.b` as `(!a)?.b`).
+ */
+import { getSecret } from 'neo/secrets';
+
+// Where the platform reaches your Postern: scheme and host, no path.
+const POSTERN_URL = 'https://postern.example.com';
+
+// The name of the secret that holds a Postern key with the scope "send".
+const POSTERN_KEY_SECRET = 'POSTERN-API-KEY';
+
+// Which keys of `data` are sent along: those in data_kept of your tenant's file, for example ['passId']. Postern keeps
+// no others, and the mail is rendered already: personal data stays where it is.
+const DATA_KEPT = [];
+
+async function sendEmail(recipient, emailTemplate, data, cultures, buildEmail) {
+  const key = await readKey();
+  const email = await buildEmail(emailTemplate);
+  if (!email || !email.Subject || !email.Body) {
+    const missing = !email ? 'nothing' : !email.Subject ? 'no Subject' : 'no Body';
+    throw new Error(`Nothing was sent to Postern: buildEmail("${emailTemplate}") returned ${missing}. `
+      + "Look at this template in the platform's mail settings.");
+  }
+  const kept = {};
+  DATA_KEPT.forEach((name) => {
+    kept[name] = data ? data[name] : null;
+  });
+  await submit(key, {
+    recipient,
+    emailTemplate,
+    Subject: email.Subject,
+    Body: email.Body,
+    data: JSON.stringify(kept),
+    cultures: JSON.stringify(cultures ?? [])
+  });
+}
+
+export default function (context) {
+  context.register('runtime.scriptable.emailEngine', { SendEmail: sendEmail });
+}
+
+// From here on, both of Postern's mail scripts are the same.
+
+async function readKey() {
+  let key = null;
+  try {
+    key = await getSecret(POSTERN_KEY_SECRET);
+  } catch (error) {
+    key = null; // A missing secret may throw or come back empty.
+  }
+  key = String(key ?? '').trim();
+  if (key === '') {
+    throw new Error(`Nothing was sent to Postern: the secret "${POSTERN_KEY_SECRET}" is missing or empty. `
+      + 'Make a key with the scope "send" ("postern keys create") and store it under that name.');
+  }
+  return key;
+}
+
+// Values that are not text must be JSON text already: the engine writes nested ones as "[object Object]" into a form.
+async function submit(key, fields) {
+  const options = {
+    Method: 'POST',
+    Headers: { 'Content-Type': 'application/x-www-form-urlencoded', 'X-API-KEY': key },
+    Body: fields,
+    ThrowOnError: false
+  };
+  const address = `${baseUrl()}/v1/emails`;
+  let response = null;
+  let thrown = null;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    thrown = error ?? 'nothing'; // Nobody answered, or the engine throws for an answer all the same.
+  }
+  if (thrown !== null) {
+    response = thrown.response ?? thrown.Response ?? thrown;
+  }
+  const answer = await readAnswer(response);
+  if (thrown !== null) {
+    answer.thrown = String(thrown.message ?? thrown.Message ?? thrown);
+    answer.status = answer.status || statusIn(answer.thrown);
+  }
+  // Only Postern's own 202 will do: a web server that says 200 to everything has not kept the mail.
+  if (answer.status === 202 || String(answer.body.id).indexOf('msg_') === 0) {
+    return;
+  }
+  let text = explain(answer, fields.emailTemplate);
+  // Postern repeats nothing of a mail, but something else may have answered.
+  const bare = String(fields.recipient).split('<').pop().split('>')[0];
+  const repeats = (value) => String(value ?? '').length > 5 && text.indexOf(String(value).slice(0, 40)) >= 0;
+  if ([key, bare, fields.recipient, fields.Subject, fields.Body].some(repeats)) {
+    text = explain({ status: answer.status, body: {} }, fields.emailTemplate);
+  }
+  const failure = new Error(text);
+  failure.status = answer.status > 0 ? answer.status : null;
+  throw failure;
+}
+
+function baseUrl() {
+  let url = POSTERN_URL;
+  while (url.slice(-1) === '/') {
+    url = url.slice(0, -1);
+  }
+  if (url.indexOf('http') !== 0 || url.indexOf('postern.example.com') >= 0) {
+    throw new Error('Nothing was sent to Postern: POSTERN_URL in the script is not set. It is the address of your '
+      + 'Postern, such as https://postern.your-brand.com, without a path.');
+  }
+  return url;
+}
+
+// The members of a response are not documented: each is looked for under its usual names.
+async function readAnswer(response) {
+  const headers = find(response, ['headers', 'Headers'], isThere);
+  const inHeaders = find(headers, ['Retry-After', 'retry-after', 'RetryAfter'], isSeconds);
+  const wait = inHeaders ?? find(headers, ['get', 'Get'], isSeconds, 'Retry-After');
+  const names = ['text', 'Text', 'body', 'Body', 'content', 'Content', 'json', 'Json', 'data', 'Data'];
+  const found = find(response, names, isThere);
+  let body = null;
+  try {
+    body = await found;
+  } catch (error) {
+    body = null;
+  }
+  body = parse(parse(body ?? response)) ?? {};
+  const status = find(response, ['status', 'Status', 'statusCode', 'StatusCode'], isStatus);
+  return { status: Number(status ?? find(body, ['status'], isStatus)), wait, body };
+}
+
+function find(object, names, fits, argument) {
+  for (let i = 0; i < names.length; i += 1) {
+    let value = null;
+    let isFound = false;
+    try {
+      value = typeof object[names[i]] === 'function' ? object[names[i]](argument) : object[names[i]];
+      isFound = fits(value);
+    } catch (error) {
+      isFound = false; // Not under this name.
+    }
+    if (isFound) {
+      return value;
+    }
+  }
+  return null;
+}
+
+function parse(text) {
+  try {
+    return typeof text === 'string' ? JSON.parse(text) : text;
+  } catch (error) {
+    return null; // Not JSON, so not Postern's: the status has to do.
+  }
+}
+
+function isThere(value) {
+  return Boolean(value);
+}
+
+function isStatus(value) {
+  return Number(value) >= 100 && Number(value) < 600;
+}
+
+function isSeconds(value) {
+  return Number(value) >= 0 && String(value) === String(Number(value));
+}
+
+// "Response status code does not indicate success: 422 (Unprocessable Entity)."
+function statusIn(words) {
+  const at = words.toLowerCase().indexOf('status');
+  const numbers = at < 0 ? [] : words.slice(at).split(' ').map((word) => parseInt(word, 10));
+  return numbers.filter(isStatus)[0];
+}
+
+// What happened, for good or not, and where to look.
+function explain(answer, emailTemplate) {
+  const status = answer.status;
+  const about = status > 0 ? `(HTTP ${status}, template "${emailTemplate}")` : `(template "${emailTemplate}")`;
+  if (!(status > 0) && answer.thrown) {
+    return `Postern did not answer ${about}: ${harmless(answer.thrown)}. Try again later, but look first whether `
+      + 'Postern has the mail: only its answer may be lost. Check that the platform reaches POSTERN_URL: it answers at '
+      + '/livez.';
+  }
+  if (!(status > 0)) {
+    return `Postern's answer cannot be read ${about}: the response has no status under the names this script knows. `
+      + 'Postern may have the mail: look there, then add the right name to readAnswer.';
+  }
+  const isProblem = String(answer.body.type).indexOf('/problems/') === 0;
+  if (!isProblem && (status < 400 || status === 404)) {
+    return `Something else than Postern answered at POSTERN_URL ${about}. Postern does not have the mail; trying again `
+      + 'does not help. Check POSTERN_URL: scheme and host, no path, nothing that redirects.';
+  }
+  const problem = isProblem ? answer.body : {};
+  const errors = problem.errors ?? [];
+  const fields = errors.slice(0, 5).map((error) => `${error.pointer}: ${error.detail}`);
+  const more = errors.length > 5 ? `; and ${errors.length - 5} more` : '';
+  const parts = [problem.title, problem.detail, fields.join('; ') + more].filter(isThere);
+  const said = parts.join(': ') || 'it gave no reason';
+  const lookup = problem.instance ? ` Postern's log has it as ${problem.instance}.` : '';
+  if (status === 408 || status === 429 || status === 503) {
+    const when = answer.wait === null ? 'later' : `in ${answer.wait} s`;
+    return `Postern did not take the mail ${about}: ${said}. Nothing was accepted: try again ${when}.${lookup}`;
+  }
+  if (status >= 500) {
+    return `Postern, or what stands before it, failed ${about}: ${said}. Look whether Postern has the mail before `
+      + `trying again.${lookup}`;
+  }
+  let remedy = '';
+  if (status === 401 || status === 403) {
+    remedy = `Check the key in the secret "${POSTERN_KEY_SECRET}". `;
+  } else if (status === 404) {
+    remedy = 'POSTERN_URL holds a path: take it away. ';
+  }
+  return `Postern refused the mail for good ${about}: ${said}. ${remedy}Trying again does not help.${lookup}`;
+}
+
+// What the engine reports, unless it may hold a part of the request.
+function harmless(words) {
+  const marks = ['@', '<', '=', '%40', '%3C'];
+  const isSuspect = words.length > 200 || marks.some((mark) => words.indexOf(mark) >= 0);
+  return isSuspect ? 'the engine reported an error' : words;
+}
