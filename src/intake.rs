@@ -20,7 +20,7 @@ use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
-use crate::domain::submission::{Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
+use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
 use crate::store::{Repeat, Store, StoreError};
 
@@ -28,8 +28,6 @@ use crate::store::{Repeat, Store, StoreError};
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(7 * 24);
 /// The longest idempotency key, in characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// A deadline or `sendAt` lies at most this far ahead, `deliverWithin` is at most so long.
-const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
 
 /// Why a submission was not accepted. Nothing was kept.
 #[derive(Debug, thiserror::Error)]

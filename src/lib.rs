@@ -1,7 +1,7 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
 //! Data flows one way. A **door** (`http`, `cli`) parses what the world says and hands it to **work** (`intake`,
-//! `delivery`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
+//! `delivery`, `steering`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
 //! (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
@@ -30,6 +30,7 @@ pub mod courier;
 pub mod delivery;
 pub mod intake;
 pub mod keys;
+pub mod steering;
 
 // Tools.
 pub mod clock;

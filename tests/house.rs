@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 5] = [
     ("hall", &["main", "lib", "cli", "config", "app", "lifecycle", "telemetry"]),
     ("doors", &["http"]),
-    ("work", &["intake", "delivery", "courier", "keys", "wallet", "journeys", "sweep"]),
+    ("work", &["intake", "delivery", "courier", "keys", "steering", "wallet", "journeys", "sweep"]),
     ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "audit_log"]),
     ("words", &["domain"]),
 ];

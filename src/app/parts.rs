@@ -23,6 +23,7 @@ use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
+use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
@@ -103,6 +104,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
+        steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),

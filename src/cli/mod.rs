@@ -10,6 +10,7 @@ mod inbox;
 mod keys;
 mod output;
 mod parent;
+mod queue;
 mod send;
 mod serve;
 
@@ -54,6 +55,7 @@ Examples:
   postern check --relay                          look at the configuration and greet the relays
   postern keys create --tenant demo --name shop --scope send --scope read
   postern serve                                  run the gateway
+  postern queue summary                          how many mails stand where
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
@@ -69,6 +71,8 @@ enum Command {
     Keys(keys::Arguments),
     /// Send one mail through the same door as every other
     Send(send::Arguments),
+    /// See what there is and steer it: hold, release, cancel, retry
+    Queue(queue::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -154,12 +158,15 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
-        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Bench(_) => telemetry::start(QUIET),
+        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Queue(_) | Command::Bench(_) => {
+            telemetry::start(QUIET);
+        }
     }
     match arguments.command {
         Command::Check(check) => check::run(context, check).await,
         Command::Keys(keys) => keys::run(context, keys).await,
         Command::Send(send) => send::run(context, send).await,
+        Command::Queue(queue) => queue::run(context, queue).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

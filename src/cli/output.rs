@@ -51,10 +51,19 @@ pub(super) fn complain(text: &str) {
     _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// A text from outside as it may go to a terminal: nothing in it moves the cursor or turns the writing round.
+pub(super) fn printable(text: &str) -> String {
+    let moves = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(moves, "\u{fffd}")
+}
+
 /// Rows under headings, columns as wide as they need.
 pub(super) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
     let mut widths = headings.map(|heading| heading.chars().count());
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -76,5 +85,11 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["1".to_owned(), "é".to_owned()], ["long".to_owned(), String::new()]];
         assert_eq!(table(["A", "NAME"], &rows), "A     NAME\n1     é\nlong");
+    }
+
+    #[test]
+    fn nothing_in_a_cell_moves_the_cursor() {
+        let rows = [["a\u{1b}[2Jb\r\n\u{202e}c".to_owned()]];
+        assert_eq!(table(["A"], &rows), "A\na\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c");
     }
 }

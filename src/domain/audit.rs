@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
-use super::message::{Entry, NewMessage, Outcome, Reason};
+use super::message::{Entry, NewMessage, Outcome, Reason, Status};
 use super::reply::Reply;
 use super::time;
+use super::verb::{Because, Verb};
 
 /// Most leaves are shorter.
 const LEAF_BYTES_LIKELY: usize = 512;
@@ -64,6 +65,12 @@ pub enum Kind {
     Expired,
     /// Waits for an operator.
     Held,
+    /// An operator let it go on.
+    Released,
+    /// An operator ended it unsent.
+    Cancelled,
+    /// An operator has it tried at once.
+    Retried,
     /// A key was made.
     KeyCreated,
     /// A key was revoked.
@@ -85,6 +92,9 @@ impl Kind {
             Self::Resolved => "resolved",
             Self::Expired => "expired",
             Self::Held => "held",
+            Self::Released => "released",
+            Self::Cancelled => "cancelled",
+            Self::Retried => "retried",
             Self::KeyCreated => "key-created",
             Self::KeyRevoked => "key-revoked",
         }
@@ -114,7 +124,8 @@ impl Happening {
         Self { at, kind, tenant: tenant.clone(), message, actor, facts: Vec::new() }
     }
 
-    /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside.
+    /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside, but for an
+    /// operator's own words ([`Because`]).
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         // The last word on a fact counts.
@@ -267,6 +278,35 @@ pub fn expired(at: Timestamp, tenant: &TenantId, id: MessageId, lane: Lane) -> H
 #[must_use]
 pub fn held(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> Happening {
     Happening::new(at, Kind::Held, tenant, Some(id), Actor::Gateway).with("reason", reason.as_str())
+}
+
+/// The leaf of an operator's verb. `from` is the state it found the message in.
+#[must_use]
+pub fn steered(
+    at: Timestamp,
+    tenant: &TenantId,
+    id: MessageId,
+    actor: Actor,
+    verb: Verb,
+    from: Status,
+    because: Option<&Because>,
+) -> Happening {
+    let (kind, deliver_by) = match verb {
+        Verb::Cancel => (Kind::Cancelled, None),
+        Verb::Hold => (Kind::Held, None),
+        Verb::Release => (Kind::Released, None),
+        Verb::Retry { deliver_by } => (Kind::Retried, deliver_by),
+    };
+    let mut happening = Happening::new(at, kind, tenant, Some(id), actor)
+        .with("reason", Reason::Operator.as_str())
+        .with("from", from.as_str());
+    if let Some(deliver_by) = deliver_by {
+        happening = happening.with("deliverBy", time::text(deliver_by));
+    }
+    match because {
+        Some(because) => happening.with("because", because.as_str()),
+        None => happening,
+    }
 }
 
 /// Bytes as lower-case hexadecimal digits.

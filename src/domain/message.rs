@@ -134,11 +134,13 @@ pub enum Reason {
     NotConfigured,
     /// An attempt ended in a way that is a defect of ours; see the log.
     Fault,
+    /// An operator said so: see the audit.
+    Operator,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -153,6 +155,7 @@ impl Reason {
         Self::ContentUnreadable,
         Self::NotConfigured,
         Self::Fault,
+        Self::Operator,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -173,6 +176,7 @@ impl Reason {
             Self::ContentUnreadable => "content-unreadable",
             Self::NotConfigured => "not-configured",
             Self::Fault => "fault",
+            Self::Operator => "operator",
         }
     }
 }
@@ -181,7 +185,10 @@ impl FromStr for Reason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == text).ok_or_else(|| "not a reason".to_owned())
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

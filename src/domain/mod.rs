@@ -15,3 +15,4 @@ pub mod retry;
 pub mod submission;
 pub mod tenant;
 pub mod time;
+pub mod verb;

@@ -10,6 +10,8 @@ use super::fact::Dedupe;
 use super::lane::Lane;
 use super::quantity::HumanDuration;
 
+/// A deadline or `sendAt` lies at most this far ahead, `deliverWithin` is at most so long.
+pub const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
 /// Subjects up to this many characters.
 pub const SUBJECT_CHARS_MAX: usize = 2_000;
 /// Tags at most, and characters in one.

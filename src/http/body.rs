@@ -45,15 +45,35 @@ pub async fn read(
     limits: BodyLimits,
 ) -> Result<(Media, Vec<u8>), Problem> {
     let media = media(request)?;
+    Ok((media, bytes(request, payload, limits).await?))
+}
+
+/// Reads a body of JSON that may be missing; an empty one is missing, whatever its type.
+pub async fn read_optional_json(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limits: BodyLimits,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let body = bytes(request, payload, limits).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    match media(request) {
+        Ok(Media::Json) => Ok(Some(body)),
+        Ok(Media::Form) | Err(_) => Err(Problem::saying(Kind::UnsupportedMediaType, "send application/json")),
+    }
+}
+
+async fn bytes(request: &HttpRequest, payload: web::Payload, limits: BodyLimits) -> Result<Vec<u8>, Problem> {
     let coding = coding(request.headers())?;
     refuse_declared(request.headers(), limits.bytes_max)?;
     let collected = tokio::time::timeout(limits.timeout, collect(payload, limits.bytes_max));
     let raw = collected.await.map_err(|_| Problem::new(Kind::Timeout))??;
     if coding == Coding::Identity {
-        return Ok((media, raw));
+        return Ok(raw);
     }
     let decoded = web::block(move || decode(coding, &raw, limits.bytes_max)).await;
-    Ok((media, decoded.map_err(|error| Problem::caused(Kind::Internal, &error))??))
+    decoded.map_err(|error| Problem::caused(Kind::Internal, &error))?
 }
 
 /// What the body holds, by its Content-Type.

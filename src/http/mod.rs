@@ -33,7 +33,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 
-use self::api::emails;
+use self::api::{emails, verbs};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -41,6 +41,7 @@ use self::problem::{Kind, Problem};
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::keys::Keyring;
+use crate::steering::Steering;
 use crate::store::Store;
 
 pub use self::door::Door;
@@ -55,6 +56,8 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub struct AppState {
     /// Where mails go in.
     pub intake: Arc<Intake>,
+    /// Where operators steer.
+    pub steering: Arc<Steering>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -72,6 +75,10 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}").get(emails::show))
         .service(Door::at("/v1/emails/{id}/events").get(emails::events))
         .service(Door::at("/v1/emails/{id}/content").get(emails::content))
+        .service(Door::at("/v1/emails/{id}/cancel").post(verbs::cancel))
+        .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
+        .service(Door::at("/v1/emails/{id}/release").post(verbs::release))
+        .service(Door::at("/v1/emails/{id}/retry").post(verbs::retry))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

@@ -40,6 +40,10 @@ pub enum Kind {
     MethodNotAllowed,
     /// The request did not arrive in time.
     Timeout,
+    /// An attempt is past its commit point: not now.
+    InFlight,
+    /// Not possible in the state the message is in.
+    WrongState,
     /// It was there and has been removed.
     Gone,
     /// The body is larger than `request_body_max`.
@@ -68,6 +72,8 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here")
             }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request did not arrive in time"),
+            Self::InFlight => (StatusCode::CONFLICT, "in-flight", "The mail is being sent"),
+            Self::WrongState => (StatusCode::CONFLICT, "wrong-state", "Not possible in this state"),
             Self::Gone => (StatusCode::GONE, "gone", "It has been removed"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
             Self::UnsupportedMediaType => {

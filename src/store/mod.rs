@@ -19,7 +19,9 @@
 
 pub mod settings;
 pub mod sqlite;
+mod steering;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,8 +33,10 @@ use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
 };
+
+pub use self::steering::{Batch, Order, OrderToMany, StandingCount, Steered};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -144,8 +148,12 @@ pub struct CommitPoint {
 pub struct MessageFilter {
     /// Normalised recipient address.
     pub recipient: Option<String>,
+    /// The recipient's domain as A-labels.
+    pub domain: Option<String>,
     /// State.
     pub status: Option<Status>,
+    /// Why it stands there.
+    pub reason: Option<Reason>,
     /// Template name.
     pub template: Option<String>,
     /// Lane.
@@ -257,7 +265,8 @@ pub trait Store: Send + Sync + 'static {
     /// Gives claims back: nothing was done with these messages, or all is settled. Unknown ids are ignored.
     fn give_back(&self, ids: &[MessageId]);
 
-    /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, or its content is gone.
+    /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, its content is gone, or it
+    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then.
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError>;
 
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
@@ -298,12 +307,31 @@ pub trait Store: Send + Sync + 'static {
     /// an operator decides.
     async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError>;
 
+    // --- steering ---
+
+    /// Does an operator's verb with a message of a tenant, as `domain::verb` rules, with its leaf.
+    async fn steer(&self, tenant: &TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError>;
+
+    /// The same with the next `filter.limit` messages of a filter, newest first, in one short transaction. Those in a
+    /// state in which the verb cannot be done are passed over; a row that cannot be read stops nobody.
+    async fn steer_matching(&self, many: OrderToMany) -> Result<Batch, StoreError>;
+
+    /// How many messages of a tenant a filter finds, by state; its `limit` does not count.
+    async fn count(&self, tenant: &TenantId, filter: MessageFilter) -> Result<BTreeMap<Status, u64>, StoreError>;
+
+    /// Tenants that have messages, configured or not, in alphabetical order.
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError>;
+
+    /// How many messages of a tenant stand where, lane by lane; what is held also by reason.
+    async fn standings(&self, tenant: &TenantId) -> Result<Vec<StandingCount>, StoreError>;
+
     // --- reading ---
 
     /// One message of a tenant.
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError>;
 
-    /// Messages of a tenant, newest first. A list that takes too long is [`StoreError::Unreadable`], never cut short.
+    /// Messages of a tenant, newest first. At a gateway, a list that takes too long is [`StoreError::Unreadable`], never
+    /// cut short; a command may take its time.
     async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError>;
 
     /// The leaves of a message of a tenant, oldest first; `None` when there is no such message.

@@ -19,3 +19,4 @@ mod logs;
 mod postfix;
 mod process;
 mod slow_clients;
+mod verbs;

@@ -28,4 +28,5 @@ mod keys;
 mod reading;
 mod sqlite;
 mod sqlite_disk;
+mod steering;
 mod waiting;

@@ -109,11 +109,11 @@ pub async fn show(app: web::Data<AppState>, caller: Caller, path: web::Path<Stri
 }
 
 /// What is not a message's id names no message.
-fn message_id(text: &str) -> Result<MessageId, Problem> {
+pub(super) fn message_id(text: &str) -> Result<MessageId, Problem> {
     text.parse().map_err(|_| no_message())
 }
 
-fn no_message() -> Problem {
+pub(super) fn no_message() -> Problem {
     Problem::saying(Kind::NotFound, "there is no such message")
 }
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::domain::address::Mailbox;
+use crate::domain::address::{Mailbox, domain_to_ascii};
 use crate::domain::ids::MessageId;
 use crate::domain::submission::{
     FieldError, METADATA_KEY_CHARS_MAX, METADATA_VALUE_CHARS_MAX, TAG_CHARS_MAX, TEMPLATE_CHARS_MAX,
@@ -18,7 +18,8 @@ const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 200;
 /// The first byte of a cursor; another form of cursor will have another.
 const CURSOR_VERSION: u8 = 1;
-const KEYS: &str = "recipient, status, template, lane, tag, metadata.<key>, since, until, limit, cursor";
+const KEYS: &str =
+    "recipient, domain, status, reason, template, lane, tag, metadata.<key>, since, until, limit, cursor";
 /// What stands before the key of a pair.
 const METADATA: &str = "metadata.";
 
@@ -76,6 +77,8 @@ fn pointer(key: &str) -> String {
 fn read(filter: &mut MessageFilter, key: &str, value: &str) -> Result<(), String> {
     match key {
         "recipient" => filter.recipient = Some(recipient(value)?),
+        "domain" => filter.domain = Some(domain_to_ascii(value).map_err(|error| error.to_string())?),
+        "reason" => filter.reason = Some(value.parse()?),
         "status" => filter.status = Some(value.parse()?),
         "template" => filter.template = Some(name(value, TEMPLATE_CHARS_MAX)?),
         "lane" => filter.lane = Some(value.parse()?),
@@ -127,18 +130,20 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
     use super::*;
     use crate::domain::lane::Lane;
-    use crate::domain::message::Status;
+    use crate::domain::message::{Reason, Status};
 
     #[test]
     fn a_query_becomes_a_filter() {
         let id = MessageId::from_uuid(uuid::Uuid::from_u128(7));
         let query = format!(
-            "recipient=Ann%2Bx%40Example.com&status=relayed&template=welcome&lane=urgent&tag=&since=2026-01-01T00:00:00Z\
+            "recipient=Ann%2Bx%40Example.com&domain=B%C3%BCcher.example&reason=relay-refused&status=relayed&template=welcome&lane=urgent&tag=&since=2026-01-01T00:00:00Z\
              &until=2026-02-01T00:00:00%2B01:00&limit=200&cursor={}",
             Cursor(id).write()
         );
         let filter = parse(&query).unwrap();
         assert_eq!(filter.recipient.as_deref(), Some("ann+x@example.com"));
+        assert_eq!(filter.domain.as_deref(), Some("xn--bcher-kva.example"));
+        assert_eq!(filter.reason, Some(Reason::RelayRefused));
         assert_eq!((filter.status, filter.lane, filter.tag), (Some(Status::Relayed), Some(Lane::Urgent), None));
         assert_eq!((filter.limit, filter.before), (200, Some(id)));
         assert_eq!(filter.until.unwrap().to_string(), "2026-01-31T23:00:00Z");
@@ -152,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_mistake_in_a_query_is_named_at_once() {
-        let query = "recipient=x&status=sent&lane=Fast&since=yesterday&limit=201&cursor=AQ&color=red&limit=5&a/b=\
+        let query = "recipient=x&domain=a%20b&reason=because&status=sent&lane=Fast&since=yesterday&limit=201&cursor=AQ&color=red&limit=5&a/b=\
                      &metadata.=1&metadata.a=1&metadata.b=2";
         let wrong = parse(query).unwrap_err();
         let pointers: Vec<_> = wrong.iter().map(|error| error.pointer.as_str()).collect();
@@ -160,6 +165,8 @@ mod tests {
             pointers,
             [
                 "/recipient",
+                "/domain",
+                "/reason",
                 "/status",
                 "/lane",
                 "/since",

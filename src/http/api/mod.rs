@@ -3,3 +3,4 @@
 pub mod emails;
 mod emails_query;
 pub mod submission;
+pub mod verbs;

@@ -114,7 +114,7 @@ pub(super) fn outgoing(connection: &Connection, id: MessageId) -> Result<Option<
     let sql = r"-- outgoing
         SELECT message.id, envelope_sender, mailbox, attempts, mime, mime_bytes
         FROM message JOIN content ON content.message = message.id
-        WHERE message.id = :id";
+        WHERE message.id = :id AND status IN ('queued', 'deferred')";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };

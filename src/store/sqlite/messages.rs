@@ -1,5 +1,7 @@
 //! Messages as shown to people: one, or a page of many.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Rows, Statement, ToSql, named_params};
 
@@ -8,7 +10,7 @@ use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
-use crate::domain::message::{MessageView, Status};
+use crate::domain::message::{MessageView, Reason, Status};
 use crate::store::MessageFilter;
 
 /// Rows of one index that are counted at most before a walk is chosen: some ten milliseconds.
@@ -66,6 +68,17 @@ enum Walk {
     All,
 }
 
+/// What a walk is made for.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    /// Whole messages.
+    Views,
+    /// Their places: `id`, `accepted_at` and `status`.
+    Places,
+    /// How many there are: `status` and `messages`.
+    Counts,
+}
+
 /// Lane and state of the rows that are wanted; `None` is any.
 type Standing = (Option<Lane>, Option<Status>);
 
@@ -104,7 +117,7 @@ impl Walk {
     fn length(self, connection: &Connection, list: &List<'_>, limit: usize) -> Result<usize, Fault> {
         let mut statement = connection.prepare_cached(&self.count_sql())?;
         let mut length = 0;
-        for standing in self.standings(list.filter) {
+        for standing in self.standings(list.filter, &|_| true) {
             let mut rows = list.rows(&mut statement, standing, limit - length)?;
             let counted: i64 = rows.next()?.map_or(Ok(0), |row| row.get("counted"))?;
             length += usize::try_from(counted).unwrap_or(limit).min(limit - length);
@@ -112,15 +125,15 @@ impl Walk {
         Ok(length)
     }
 
-    /// The lanes and states to walk, each once.
-    fn standings(self, filter: &MessageFilter) -> Vec<Standing> {
+    /// The lanes and states to walk, each once. States that do not pass `suits` need not be walked.
+    fn standings(self, filter: &MessageFilter, suits: &dyn Fn(Status) -> bool) -> Vec<Standing> {
         if self != Self::Standing {
             return vec![(filter.lane, filter.status)];
         }
         let lanes = Lane::ALL.into_iter().filter(|lane| filter.lane.is_none_or(|wanted| wanted == *lane));
         let statuses = |lane| {
             let wanted = Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|wanted| wanted == *status));
-            wanted.map(move |status| (Some(lane), Some(status)))
+            wanted.filter(|status| suits(*status)).map(move |status| (Some(lane), Some(status)))
         };
         lanes.flat_map(statuses).collect()
     }
@@ -168,19 +181,30 @@ impl Walk {
     }
 
     /// The statement that walks this index. `+` keeps a column from being asked of another one.
-    fn sql(self) -> String {
+    fn sql(self, asked: Asked) -> String {
         let (place, id) = self.place();
         let (index, join) = match self {
             Self::Metadata => (self.index().0, "CROSS JOIN message ON message.id = message_metadata.message"),
             Self::Tag => (self.index().0, "CROSS JOIN message ON message.id = message_tag.message"),
             Self::Recipient | Self::Template | Self::Standing | Self::All => (self.index().0, ""),
         };
+        let (name, columns) = match asked {
+            Asked::Views => ("messages", COLUMNS),
+            Asked::Places => ("places", "message.id, message.accepted_at, status"),
+            Asked::Counts => ("count", "status, count(*) AS messages"),
+        };
+        let end = match asked {
+            Asked::Views | Asked::Places => format!("ORDER BY {place}.accepted_at DESC, {place}.{id} DESC"),
+            Asked::Counts => "GROUP BY status".to_owned(),
+        };
         format!(
-            "-- messages
-            SELECT {COLUMNS} FROM {index} {join}
+            "-- {name}
+            SELECT {columns} FROM {index} {join}
             WHERE {}
                 AND (:recipient IS NULL OR +message.recipient = :recipient)
                 AND (:status IS NULL OR +status = :status)
+                AND (:domain IS NULL OR +domain = :domain)
+                AND (:reason IS NULL OR +reason = :reason)
                 AND (:template IS NULL OR +template = :template)
                 AND (:lane IS NULL OR +lane = :lane)
                 AND (:tag IS NULL OR EXISTS (SELECT 1 FROM message_tag AS other WHERE other.tenant = message.tenant
@@ -188,7 +212,7 @@ impl Walk {
                 AND (:key IS NULL OR EXISTS (SELECT 1 FROM message_metadata AS pair WHERE pair.tenant = message.tenant
                     AND pair.key = :key AND pair.value = :value
                     AND pair.accepted_at = message.accepted_at AND pair.message = message.id))
-            ORDER BY {place}.accepted_at DESC, {place}.{id} DESC LIMIT :limit",
+            {end} LIMIT :limit",
             self.on_the_way()
         )
     }
@@ -212,13 +236,15 @@ impl List<'_> {
     ) -> Result<Rows<'s>, Fault> {
         let filter = self.filter;
         let (key, value) = filter.metadata.as_ref().map(|(key, value)| (key, value)).unzip();
-        let params: [(&str, &dyn ToSql); 12] = [
+        let params: [(&str, &dyn ToSql); 14] = [
             (":tenant", &self.tenant.as_str()),
             (":since", &filter.since.map_or(i64::MIN, millis_up)),
             (":until", &self.until),
             (":before", &self.before),
             (":recipient", &filter.recipient),
+            (":domain", &filter.domain),
             (":status", &status.map(Status::as_str)),
+            (":reason", &filter.reason.map(Reason::as_str)),
             (":template", &filter.template),
             (":lane", &lane.map(Lane::as_str)),
             (":tag", &filter.tag),
@@ -234,6 +260,25 @@ impl List<'_> {
         }
         Ok(statement.raw_query())
     }
+
+    /// What a walk finds, the walks of several standings one after the other, each up to the filter's limit.
+    fn walk<T>(
+        &self,
+        connection: &Connection,
+        (walk, asked): (Walk, Asked),
+        suits: &dyn Fn(Status) -> bool,
+        read: &dyn Fn(&Cells<'_>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        let mut statement = connection.prepare_cached(&walk.sql(asked))?;
+        let mut found = Vec::new();
+        for standing in walk.standings(self.filter, suits) {
+            let mut rows = self.rows(&mut statement, standing, self.filter.limit)?;
+            while let Some(row) = rows.next()? {
+                found.push(read(&Cells::new(row, "message"))?);
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Messages of a tenant, newest first.
@@ -245,17 +290,43 @@ pub(super) fn messages(
     let (until, before) = upper_end(connection, tenant, filter)?;
     let list = List { tenant, filter, until, before };
     let walk = Walk::choose(connection, &list, COUNTED_MAX)?;
-    let mut statement = connection.prepare_cached(&walk.sql())?;
-    let mut page = Vec::new();
-    for standing in walk.standings(filter) {
-        let mut rows = list.rows(&mut statement, standing, filter.limit)?;
-        while let Some(row) = rows.next()? {
-            page.push(view(&Cells::new(row, "message"))?);
-        }
-    }
+    let mut page = list.walk(connection, (walk, Asked::Views), &|_| true, &view)?;
     page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
     page.truncate(filter.limit);
     Ok(page)
+}
+
+/// How many messages of a tenant there are in each state.
+pub(super) fn count(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MessageFilter,
+) -> Result<BTreeMap<Status, u64>, Fault> {
+    let filter = MessageFilter { limit: Status::ALL.len(), ..filter.clone() };
+    let (until, before) = upper_end(connection, tenant, &filter)?;
+    let list = List { tenant, filter: &filter, until, before };
+    let walk = Walk::choose(connection, &list, COUNTED_MAX)?;
+    let read = |cells: &Cells<'_>| Ok((cells.word::<Status>("status")?, cells.plain::<u32>("messages")?));
+    let mut counts = BTreeMap::new();
+    for (status, messages) in list.walk(connection, (walk, Asked::Counts), &|_| true, &read)? {
+        *counts.entry(status).or_default() += u64::from(messages);
+    }
+    Ok(counts)
+}
+
+/// The newest messages of a tenant by place and state: those in a state that passes `suits`, and at worst some others.
+pub(super) fn places<T>(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &MessageFilter,
+    suits: &dyn Fn(Status) -> bool,
+    read: &dyn Fn(&Cells<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let (until, before) = upper_end(connection, tenant, filter)?;
+    let list = List { tenant, filter, until, before };
+    // By standings rather than all, so that what has ended, however much, is not even looked at.
+    let walk = Walk::candidates(filter).first().copied().unwrap_or(Walk::Standing);
+    list.walk(connection, (walk, Asked::Places), suits, read)
 }
 
 /// The place below which a page begins, as time and identifier: the cursor's or `until`'s, whichever is lower.
@@ -296,10 +367,14 @@ mod tests {
             (Walk::Standing, "message_by_standing (tenant=? AND lane=? AND status=? AND accepted_at>?"),
             (Walk::All, "message_listed (tenant=? AND accepted_at>?"),
         ] {
-            let plan = plan(&walk.sql()).unwrap();
-            assert!(plan.contains(index), "{walk:?}: {plan}");
-            assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{walk:?}: {plan}");
-            let count = crate::store::sqlite::tests::plan(&walk.count_sql()).unwrap();
+            for asked in [Asked::Views, Asked::Places, Asked::Counts] {
+                let plan = plan(&walk.sql(asked)).unwrap();
+                assert!(plan.contains(index), "{walk:?} {asked:?}: {plan}");
+                // Counts are grouped by a handful of states.
+                let plan = plan.replace("USE TEMP B-TREE FOR GROUP BY", "");
+                assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{walk:?} {asked:?}: {plan}");
+            }
+            let count = plan(&walk.count_sql()).unwrap();
             assert!(count.contains(index), "{walk:?}: {count}");
             assert!(!index.starts_with("message_by") || count.contains("COVERING INDEX"), "{walk:?}: {count}");
         }

@@ -20,6 +20,7 @@
 //!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,15 +40,15 @@ use self::shelf::{Shelf, Shelved};
 use self::waiting::Claims;
 use self::writer::{Job, Task, Writer};
 use super::{
-    ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Repeat, Store,
-    StoreError, Swept,
+    Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
+    OrderToMany, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Entry, MessageView, NewMessage, Outgoing, Settled, Settlement, Verdict,
+    Acceptance, Candidate, Entry, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
@@ -62,6 +63,7 @@ mod metadata;
 mod open;
 mod readers;
 mod shelf;
+mod steering;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -95,6 +97,8 @@ pub struct SqliteStore {
     claims: Arc<Mutex<Claims>>,
     press: Press,
     shelf: Shelf,
+    /// How long a list may take; `None`: a command's takes the time it needs.
+    list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
 }
@@ -129,6 +133,10 @@ impl SqliteStore {
             claims: Arc::default(),
             press: Press::default(),
             shelf: Shelf::default(),
+            list_time_max: match role {
+                Role::Gateway => Some(readers::LIST_TIME_MAX),
+                Role::Command => None,
+            },
             subject_secret,
             key_pepper,
         };
@@ -206,14 +214,15 @@ impl SqliteStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a connection for lists, within their time limit.
+    /// Runs `work` on a connection for lists, within their time limit if they have one.
     async fn list<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let question = readers::question(doing, Some(Instant::now() + readers::LIST_TIME_MAX), work, caller);
+        let until = self.list_time_max.map(|longest| Instant::now() + longest);
+        let question = readers::question(doing, until, work, caller);
         self.doors()?.lists.send(question).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -355,6 +364,28 @@ impl Store for SqliteStore {
             }
         }
         Ok(held)
+    }
+
+    async fn steer(&self, tenant: &TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
+        self.steer_one(tenant.clone(), id, order).await
+    }
+
+    async fn steer_matching(&self, many: OrderToMany) -> Result<Batch, StoreError> {
+        self.steer_batch(many).await
+    }
+
+    async fn count(&self, tenant: &TenantId, filter: MessageFilter) -> Result<BTreeMap<Status, u64>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting messages", move |connection| messages::count(connection, &tenant, &filter)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.list("listing tenants", steering::tenants).await
+    }
+
+    async fn standings(&self, tenant: &TenantId) -> Result<Vec<StandingCount>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting what stands where", move |connection| steering::standings(connection, &tenant)).await
     }
 
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError> {

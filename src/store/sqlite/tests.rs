@@ -42,6 +42,7 @@ fn statements() -> Vec<String> {
         include_str!("messages.rs"),
         include_str!("metadata.rs"),
         include_str!("open.rs"),
+        include_str!("steering.rs"),
         include_str!("sweep.rs"),
         include_str!("waiting.rs"),
     ];
