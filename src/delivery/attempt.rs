@@ -1,9 +1,10 @@
-//! One attempt: offer the envelope, pass the commit point, carry the content, settle.
+//! One attempt: offer the envelope, pass the commit point, carry the content, decide what became of it.
 //!
-//! Whatever happens, the attempt ends in one of two ways. **Settled**: what became of it is durable. **Given back**:
-//! nothing was written and no attempt is spent, because it was not the mail's fault (relay down, store not writing,
-//! shutdown). An attempt that is cut between its commit point and its settlement leaves its attempt row behind, and
-//! the next start calls the message `unknown`.
+//! Whatever happens, the attempt ends in one of two ways. **Decided**: the caller writes the settlement down (see
+//! [`write_settlement`]), while the relay's session serves the next mail already. **Given back**: nothing was written and
+//! no attempt is spent, because it was not the mail's fault (relay down, store not writing, shutdown). An attempt that is
+//! cut between its commit point and its settlement leaves its attempt row behind, and the next start calls the message
+//! `unknown`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,8 +64,8 @@ pub struct Attempt {
 /// How an attempt ended, for the dispatcher.
 #[derive(Debug)]
 pub enum End {
-    /// Durable, and what it says of the relay.
-    Settled(Word),
+    /// What it says of the relay, and what must be written down of the message, if anything.
+    Decided(Word, Option<Settlement>),
     /// Nothing written, nothing spent.
     GivenBack(GiveBack),
     /// The message's own row cannot be read or written: not tried again by this process.
@@ -105,7 +106,7 @@ enum Early {
 pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
     let (offered, mime, spent) = match approach(&ground, &attempt).await {
         Ok(ready) => ready,
-        Err(early) => return end_early(&ground, &attempt, early).await,
+        Err(early) => return end_early(&ground, &attempt, early),
     };
     let commit = CommitPoint {
         id: attempt.candidate.id,
@@ -117,12 +118,12 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
         // The store may have taken its time.
         Ok(Verdict::Go) if ground.clock.now() >= attempt.candidate.deliver_by => {
             offered.withdraw().await;
-            return too_late(&ground, &attempt).await;
+            return too_late(&ground, &attempt);
         }
         Ok(Verdict::Go) => {}
         Ok(Verdict::Stop) => {
             offered.withdraw().await;
-            return End::Settled(Word::Well);
+            return End::Decided(Word::Well, None);
         }
         Err(error) => {
             offered.withdraw().await;
@@ -132,14 +133,12 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
     let in_time = || ground.clock.now() < attempt.candidate.deliver_by;
     let carried = offered.carry(mime, &in_time).await;
     let (outcome, word) = judge(&ground, &attempt, carried, spent);
-    settle(&ground, &attempt, Some(attempt.token), outcome).await;
-    End::Settled(word)
+    End::Decided(word, Some(settlement(&ground, &attempt, Some(attempt.token), outcome)))
 }
 
 /// Past its commit point and past its deadline, and nothing was sent: the sweep ends it next.
-async fn too_late(ground: &Ground, attempt: &Attempt) -> End {
-    settle(ground, attempt, Some(attempt.token), late(ground)).await;
-    End::Settled(Word::Well)
+fn too_late(ground: &Ground, attempt: &Attempt) -> End {
+    End::Decided(Word::Well, Some(settlement(ground, attempt, Some(attempt.token), late(ground))))
 }
 
 fn no_commit_point(attempt: &Attempt, error: &StoreError) -> End {
@@ -311,19 +310,16 @@ fn next_at(ground: &Ground, attempt: &Attempt, spent: u32) -> Timestamp {
     ground.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
-async fn end_early(ground: &Ground, attempt: &Attempt, early: Early) -> End {
+fn end_early(ground: &Ground, attempt: &Attempt, early: Early) -> End {
     match early {
-        Early::Outcome(outcome, word) => {
-            settle(ground, attempt, None, outcome).await;
-            End::Settled(word)
-        }
+        Early::Outcome(outcome, word) => End::Decided(word, Some(settlement(ground, attempt, None, outcome))),
         Early::GiveBack(why) => End::GivenBack(why),
-        Early::NotAnyMore => End::Settled(Word::Nothing),
+        Early::NotAnyMore => End::Decided(Word::Nothing, None),
     }
 }
 
-/// Writes the outcome, again and again until the store takes it. Meanwhile the dispatcher starts nothing new.
-async fn settle(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, outcome: Outcome) {
+/// What must be written down of an outcome.
+fn settlement(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, outcome: Outcome) -> Settlement {
     log(attempt, &outcome);
     // What ended before the relay heard of it says nothing about the relay.
     let asked = match &outcome {
@@ -332,11 +328,11 @@ async fn settle(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, o
             Some(attempt.relay.clone())
         }
     };
-    let settlement = Settlement { id: attempt.candidate.id, token, relay: asked, at: ground.clock.now(), outcome };
-    write_settlement(ground, settlement).await;
+    Settlement { id: attempt.candidate.id, token, relay: asked, at: ground.clock.now(), outcome }
 }
 
-/// The one loop that insists on a settlement. `None`: it can never be written.
+/// Writes a settlement, again and again until the store takes it; meanwhile the dispatcher starts nothing new. `None`: it
+/// can never be written.
 pub async fn write_settlement(ground: &Ground, settlement: Settlement) -> Option<Settled> {
     let mut waiting = None;
     loop {

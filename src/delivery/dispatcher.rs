@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, End, GiveBack, Ground, Word};
 use super::breaker::Gate;
-use super::desk::{Alternative, Desk, Freshness, Generation, Invitation};
+use super::desk::{Alternative, Desk, Freshness, Invitation};
 use super::look::{Found, Looks, has_passed};
+use super::under_way::{Event, InFlight, Stage};
 use super::window::Window;
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -32,34 +33,6 @@ const POLL: Duration = Duration::from_millis(500);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Out of so many picks between `standard` and `journey`, the first is `journey`'s: it moves even under a backlog.
 const JOURNEY_TURN: u32 = 4;
-
-/// What the dispatcher waits for.
-enum Event {
-    /// A look found these domains with something due.
-    Found(Lane, Result<Found, StoreError>),
-    /// A look brought these messages.
-    Claimed(Lane, Vec<Candidate>, Result<(), StoreError>),
-    /// A relay was greeted.
-    Greeted(RelayName, Result<(), String>),
-    /// An attempt ended.
-    Ended(End),
-    /// The message of an attempt that panicked was set aside.
-    SetAside,
-}
-
-struct InFlight {
-    candidate: Candidate,
-    relay: RelayName,
-    token: LeaseToken,
-    began: Generation,
-    stage: Stage,
-}
-
-#[derive(PartialEq, Eq)]
-enum Stage {
-    Attempt,
-    SettingAside,
-}
 
 /// The state of the dispatcher; see the module's text.
 pub struct Dispatcher {
@@ -305,7 +278,7 @@ impl Dispatcher {
         let attempt = Attempt { candidate: candidate.clone(), relay: relay.clone(), token, random: self.random.f64() };
         let ground = Arc::clone(&self.ground);
         let id = self.spawn(async move { Event::Ended(attempt::run(ground, attempt).await) });
-        self.in_flight.insert(id, InFlight { candidate, relay, token, began, stage: Stage::Attempt });
+        self.in_flight.insert(id, InFlight { candidate, relay, token, place: Some(began), stage: Stage::Attempt });
     }
 
     fn greet_relays(&mut self, now: Timestamp, next: &mut Timestamp) {
@@ -349,9 +322,9 @@ impl Dispatcher {
                     self.ended(in_flight, end);
                 }
             }
-            Ok((id, Event::SetAside)) => {
+            Ok((id, Event::Settled)) => {
                 if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.ended(in_flight, End::Settled(Word::Nothing));
+                    self.ended(in_flight, End::Decided(Word::Nothing, None));
                 }
             }
             Err(error) if error.is_cancelled() => {}
@@ -359,40 +332,56 @@ impl Dispatcher {
         }
     }
 
-    fn ended(&mut self, in_flight: InFlight, end: End) {
-        let InFlight { candidate, relay, began, .. } = in_flight;
-        let now = self.ground.clock.now();
-        let random = self.random.f64();
-        if let Some(desk) = self.desks.get_mut(&relay)
-            && desk.end(candidate.lane, &candidate.domain, began) == Freshness::Fresh
-        {
-            match &end {
-                End::Settled(Word::Well) => desk.succeeded(now),
-                End::Settled(Word::Failed(trouble)) => desk.failed(now, random, trouble.to_string()),
-                End::GivenBack(GiveBack::RelayDown(trouble)) => desk.failed(now, random, trouble.clone()),
-                End::Settled(Word::Nothing)
-                | End::Unreadable
-                | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}
-            }
-        }
+    fn ended(&mut self, mut in_flight: InFlight, end: End) {
+        self.leave_place(&mut in_flight, &end);
         match end {
-            End::Settled(_) => {
-                self.ground.store.give_back(&[candidate.id]);
-                // The window of this lane may have run low: there may be more to see.
-                if !self.window.has(candidate.lane, &candidate.tenant) {
-                    self.looks.want(candidate.lane);
-                }
+            End::Decided(_, Some(settlement)) => {
+                let ground = Arc::clone(&self.ground);
+                let id = self.spawn(async move {
+                    attempt::write_settlement(&ground, settlement).await;
+                    Event::Settled
+                });
+                self.in_flight.insert(id, in_flight);
             }
+            End::Decided(_, None) => self.settled(&in_flight.candidate),
             End::GivenBack(why) => {
                 if matches!(why, GiveBack::StoreUnwell) {
-                    self.start_after = later(now, STORE_PAUSE);
+                    self.start_after = later(self.ground.clock.now(), STORE_PAUSE);
                 }
-                self.window.put_back(candidate);
+                self.window.put_back(in_flight.candidate);
             }
             // Its claim is kept, so that it does not come back at once and for ever.
             End::Unreadable => {}
         }
         self.publish();
+    }
+
+    /// The relay is done with an attempt: its place is free, and the desk learns from how it ended.
+    fn leave_place(&mut self, in_flight: &mut InFlight, end: &End) {
+        let InFlight { candidate, relay, place, .. } = in_flight;
+        let (Some(began), Some(desk)) = (place.take(), self.desks.get_mut(relay)) else { return };
+        if desk.end(candidate.lane, &candidate.domain, began) == Freshness::Stale {
+            return;
+        }
+        let now = self.ground.clock.now();
+        let random = self.random.f64();
+        match end {
+            End::Decided(Word::Well, _) => desk.succeeded(now),
+            End::Decided(Word::Failed(trouble), _) => desk.failed(now, random, trouble.to_string()),
+            End::GivenBack(GiveBack::RelayDown(trouble)) => desk.failed(now, random, trouble.clone()),
+            End::Decided(Word::Nothing, _)
+            | End::Unreadable
+            | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}
+        }
+    }
+
+    /// All is written down of this message: it is nobody's any more.
+    fn settled(&mut self, candidate: &Candidate) {
+        self.ground.store.give_back(&[candidate.id]);
+        // The window of this lane may have run low: there may be more to see.
+        if !self.window.has(candidate.lane, &candidate.tenant) {
+            self.looks.want(candidate.lane);
+        }
     }
 
     fn greeted(&mut self, relay: &RelayName, result: Result<(), String>) {
@@ -422,7 +411,7 @@ impl Dispatcher {
         let ground = Arc::clone(&self.ground);
         let task = self.spawn(async move {
             attempt::set_aside(&ground, id, &relay, token).await;
-            Event::SetAside
+            Event::Settled
         });
         self.in_flight.insert(task, InFlight { stage: Stage::SettingAside, ..in_flight });
     }

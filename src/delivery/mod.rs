@@ -5,8 +5,8 @@
 //! * The **window** holds the few messages that are considered now, shared out by lane, tenant and domain.
 //! * A **desk** stands before each relay and says who may take a session: its **breaker**, rate, lanes and domains.
 //! * The **dispatcher** is one task that owns both, starts an **attempt** whenever a message and a session meet, and
-//!   learns from how it ended.
-//! * An **attempt** offers the envelope, passes the commit point, carries the content and settles.
+//!   learns from how it ended; the next mail may have the session while the outcome is still being written.
+//! * An **attempt** offers the envelope, passes the commit point, carries the content and decides what became of it.
 //! * **Housekeeping** ends what passed its deadline and decides what is unknown.
 //!
 //! # What is promised
@@ -32,6 +32,7 @@ mod look;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+mod under_way;
 mod window;
 
 use std::collections::BTreeMap;

@@ -2,16 +2,21 @@
 //!
 //! Economy only: what is not here is read from its rows. A mail is put here before it is written, so that nobody can
 //! look for it too early, and leaves with its first attempt; a content never changes in between. When the shelf is full
-//! the newer mails go without: the older ones are sent first.
+//! the newer mails go without, since the older ones are sent first; unless it was not empty for long: then what lies there
+//! may be going nowhere, and all of it makes room.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::domain::ids::MessageId;
 use crate::domain::message::Outgoing;
 
 /// What all mails on the shelf may take together.
 const SHELF_BYTES_MAX: usize = 32 << 20;
+
+/// A shelf that is full and was not empty for so long is emptied.
+const SHELF_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// See the module's text.
 #[derive(Default)]
@@ -21,6 +26,8 @@ pub(super) struct Shelf(Mutex<Mails>);
 struct Mails {
     by_id: HashMap<MessageId, Outgoing>,
     bytes: usize,
+    /// Since when there is something.
+    begun: Option<Instant>,
 }
 
 impl Shelf {
@@ -28,8 +35,10 @@ impl Shelf {
     /// [`Shelved::keep`].
     pub(super) fn put(&self, id: MessageId, mail: Outgoing) -> Shelved<'_> {
         let mut mails = self.mails();
+        mails.make_room(mail.mime.len());
         if mails.bytes + mail.mime.len() <= SHELF_BYTES_MAX {
             mails.bytes += mail.mime.len();
+            mails.begun.get_or_insert_with(Instant::now);
             mails.by_id.insert(id, mail);
         }
         Shelved { shelf: self, id: Some(id) }
@@ -40,11 +49,23 @@ impl Shelf {
         let mut mails = self.mails();
         let mail = mails.by_id.remove(&id)?;
         mails.bytes -= mail.mime.len();
+        if mails.by_id.is_empty() {
+            mails.begun = None;
+        }
         Some(mail)
     }
 
     fn mails(&self) -> MutexGuard<'_, Mails> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mails {
+    fn make_room(&mut self, bytes: usize) {
+        let is_full = self.bytes + bytes > SHELF_BYTES_MAX;
+        if is_full && self.begun.is_some_and(|begun| begun.elapsed() > SHELF_TIME_MAX) {
+            *self = Self::default();
+        }
     }
 }
 

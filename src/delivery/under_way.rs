@@ -1,0 +1,46 @@
+//! What the dispatcher has begun and waits for: its tasks, and the messages they are about.
+
+use super::attempt::End;
+use super::desk::Generation;
+use super::look::Found;
+use crate::domain::ids::{LeaseToken, RelayName};
+use crate::domain::lane::Lane;
+use crate::domain::message::Candidate;
+use crate::store::StoreError;
+
+/// What the dispatcher waits for.
+pub enum Event {
+    /// A look found these domains with something due.
+    Found(Lane, Result<Found, StoreError>),
+    /// A look brought these messages.
+    Claimed(Lane, Vec<Candidate>, Result<(), StoreError>),
+    /// A relay was greeted.
+    Greeted(RelayName, Result<(), String>),
+    /// An attempt ended.
+    Ended(End),
+    /// What became of a message is durable.
+    Settled,
+}
+
+/// A message with which something is done.
+pub struct InFlight {
+    /// The message.
+    pub candidate: Candidate,
+    /// The relay that was chosen for it.
+    pub relay: RelayName,
+    /// The token of its commit point.
+    pub token: LeaseToken,
+    /// Its place at the relay's desk, until the relay is done with it.
+    pub place: Option<Generation>,
+    /// What is done.
+    pub stage: Stage,
+}
+
+/// What is done with a message.
+#[derive(PartialEq, Eq)]
+pub enum Stage {
+    /// It is at the relay, or its outcome is being written.
+    Attempt,
+    /// Its attempt panicked; that is being written.
+    SettingAside,
+}
