@@ -4,12 +4,17 @@
 //! nor memory. What is promised: linear time, every entity decoded, at most one empty line in a row, a link's address
 //! behind its words. What is not: columns, fonts, wrapping (the transfer encoding folds long lines).
 
+use memchr::memchr2_iter;
+
 use super::html_scan::{Scanner, Tag, Token};
+
+/// Octets looked at together.
+const BLOCK: usize = 16;
 
 /// The readable text of `html`, with LF line ends, without one at the end.
 #[must_use]
 pub(super) fn html_to_text(html: &str) -> String {
-    let mut text = Text { out: String::with_capacity(html.len() / 4), ..Text::default() };
+    let mut text = Text { out: String::with_capacity(html.len()), ..Text::default() };
     let mut scanner = Scanner::new(html);
     while let Some(token) = scanner.next() {
         match token {
@@ -160,15 +165,17 @@ impl Text {
             return self.preformatted(characters);
         }
         let mut rest = characters;
-        while let Some(c) = rest.chars().next() {
-            if is_space(c) {
-                self.gap = if self.gap == Gap::None { Gap::Space } else { self.gap };
-                rest = &rest[c.len_utf8()..];
-            } else {
-                let end = rest.find(is_space).unwrap_or(rest.len());
-                self.word(&rest[..end]);
-                rest = &rest[end..];
+        loop {
+            let words = rest.trim_start_matches(is_space);
+            if words.len() < rest.len() && self.gap == Gap::None {
+                self.gap = Gap::Space;
             }
+            if words.is_empty() {
+                return;
+            }
+            let (run, after) = words.split_at(run_of_words(words));
+            self.word(run);
+            rest = after;
         }
     }
 
@@ -235,6 +242,28 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c' | '\u{a0}')
 }
 
+/// How long the words at the beginning are that stand with one space between two, as they will be written.
+fn run_of_words(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let is_space_at = |at: usize| match bytes.get(at) {
+        None | Some(b' ' | b'\t' | b'\n' | b'\r' | b'\x0c') => true,
+        // The no-break space is C2 A0.
+        Some(0xc2) => bytes.get(at + 1) == Some(&0xa0),
+        Some(_) => false,
+    };
+    let ends = |at: &usize| is_space_at(*at) && (bytes[*at] != b' ' || is_space_at(*at + 1));
+    // Whole blocks in which no run can end, looked at without a way out: so the processor can take all of a block at once.
+    let may_be_space = |b: u8| (b <= b' ') | (b == 0xc2);
+    let may_end = |b: u8, next: u8| may_be_space(b) & ((b != b' ') | may_be_space(next));
+    let mut at = 0;
+    while let Some(block) = bytes.get(at..=at + BLOCK)
+        && !block.iter().zip(&block[1..]).fold(false, |found, (b, next)| found | may_end(*b, *next))
+    {
+        at += BLOCK;
+    }
+    (at..bytes.len()).find(ends).unwrap_or(bytes.len())
+}
+
 /// How many line breaks stand before and after an element.
 fn breaks_around(name: &str) -> u8 {
     match name {
@@ -273,7 +302,7 @@ fn is_void(name: &str) -> bool {
 
 /// Whether the element is hidden by itself, as preheaders are.
 fn is_hidden(tag: &Tag<'_>) -> bool {
-    let by_style = tag.style.as_deref().is_some_and(|style| {
+    let by_style = tag.style.as_deref().filter(|style| names_display(style)).is_some_and(|style| {
         style.split(';').filter_map(|rule| rule.split_once(':')).any(|(property, value)| {
             let value = value.trim();
             property.trim().eq_ignore_ascii_case("display")
@@ -281,6 +310,14 @@ fn is_hidden(tag: &Tag<'_>) -> bool {
         })
     });
     by_style || tag.hidden
+}
+
+/// Whether a style holds the word at all; most do not, which is seen fast by the rarest of its letters.
+fn names_display(style: &str) -> bool {
+    let ends_at = |at: usize| {
+        style.as_bytes()[..at].last_chunk().is_some_and(|word: &[u8; 6]| word.eq_ignore_ascii_case(b"displa"))
+    };
+    memchr2_iter(b'y', b'Y', style.as_bytes()).any(ends_at)
 }
 
 /// An address without the white space that URLs lose (tabs and line breaks; spaces at both ends).

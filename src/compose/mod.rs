@@ -20,11 +20,12 @@ mod html_text;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use memchr::{memchr, memrchr};
 
 use crate::domain::address::Mailbox;
 use crate::domain::media_type::MediaType;
 use crate::domain::submission::{Attachment, HeaderKind, header_kind};
-use body::{Encoding, choose, with_crlf, write_base64, write_text};
+use body::{Encoding, choose, write_base64, write_text};
 use header::{Fields, Words};
 
 /// Longest line on the wire without its CRLF (RFC 5322 section 2.1.1).
@@ -169,13 +170,12 @@ fn write_body(
 }
 
 fn write_text_part(out: &mut Vec<u8>, subtype: &str, text: &str) {
-    let text = with_crlf(text);
-    let encoding = choose(&text);
+    let encoding = choose(text);
     let mut fields = Fields::new(out);
     fields.plain("Content-Type", &format!("text/{subtype}; charset=utf-8"));
     fields.plain("Content-Transfer-Encoding", encoding.as_str());
     out.extend_from_slice(b"\r\n");
-    write_text(out, &text, encoding);
+    write_text(out, text, encoding);
 }
 
 fn write_file(out: &mut Vec<u8>, file: &Attachment) -> Result<(), ComposeError> {
@@ -245,14 +245,19 @@ fn check_wire(mail: &[u8], octets: Octets) -> Result<(), ComposeError> {
     if octets == Octets::Ascii && !mail.is_ascii() {
         return wrong("an octet that is not ASCII");
     }
-    for line in mail.split_inclusive(|b| *b == b'\n') {
-        let Some(line) = line.strip_suffix(b"\r\n") else { return wrong("a bare line feed") };
-        if line.len() > LINE_OCTETS_MAX {
+    // A line feed stands behind every carriage return and nowhere else. Without a way out, so that the processor looks
+    // at many octets at a time.
+    let pairs = mail.iter().zip(&mail[1..]);
+    let bare = pairs.fold(mail[0] == b'\n', |bare, (before, b)| bare | ((*before == b'\r') != (*b == b'\n')));
+    if bare || memchr(0, mail).is_some() {
+        return wrong("a bare carriage return, a bare line feed or NUL");
+    }
+    let mut rest = mail;
+    while rest.len() > LINE_OCTETS_MAX + 2 {
+        let Some(at) = memrchr(b'\n', &rest[..LINE_OCTETS_MAX + 2]) else {
             return wrong("a line over 998 octets");
-        }
-        if line.contains(&b'\r') || line.contains(&0) {
-            return wrong("a bare carriage return or NUL");
-        }
+        };
+        rest = &rest[at + 1..];
     }
     Ok(())
 }
