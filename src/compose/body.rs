@@ -114,6 +114,9 @@ fn stands(octet: u8) -> bool {
 fn run_that_stands(text: &[u8]) -> usize {
     // A block is looked at whole, without a way out: so the processor can look at all of its octets at once.
     let clean = |block: &&[u8; BLOCK]| block.iter().fold(true, |clean, octet| clean & stands(*octet));
+    if text.first().is_none_or(|octet| !stands(*octet)) {
+        return 0;
+    }
     let run = text.as_chunks().0.iter().take_while(clean).count() * BLOCK;
     run + text[run..].iter().take_while(|octet| stands(**octet)).count()
 }
@@ -156,7 +159,79 @@ pub(super) const fn hex(nibble: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Text that is likely to trip an encoder.
+    fn nasty() -> impl Strategy<Value = String> {
+        let units = prop_oneof![
+            "[ -~]{1,90}",
+            "[\\x00-\\x7f]{1,5}",
+            "[ -~\u{e9}\u{65e5}]{1,20}",
+            "(\\.|--?|From |=|\t| |\r|\n|\r\n){1,4}",
+        ];
+        proptest::collection::vec(units, 0..20).prop_map(|units| units.concat())
+    }
+
+    fn slowly_with_crlf(text: &str) -> String {
+        text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
+    }
+
+    /// Octet by octet.
+    fn slowly_quoted_printable(line: &str) -> String {
+        let (mut out, mut column, mut rest) = (String::new(), 0, line.as_bytes());
+        while let [octet, after @ ..] = rest {
+            let must_encode = !stands(*octet)
+                || (column == 0 && (*octet == b'.' || rest.starts_with(b"From ")))
+                || (after.is_empty() && b" \t".contains(octet));
+            let written = if must_encode { format!("={octet:02X}") } else { char::from(*octet).to_string() };
+            if column + written.len() < LINE_OCTETS_MAX {
+                column += written.len();
+                out.push_str(&written);
+                rest = after;
+            } else {
+                column = 0;
+                out.push_str("=\r\n");
+            }
+        }
+        out
+    }
+
+    fn slowly_chosen(text: &str) -> Encoding {
+        let plain_line = |line: &str| {
+            line.len() <= LINE_OCTETS_MAX
+                && line.bytes().all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t')
+                && !line.ends_with([' ', '\t'])
+                && !["From ", ".", "--"].iter().any(|start| line.starts_with(start))
+        };
+        if text.bytes().filter(|b| *b >= 128).count() * 6 > text.len() {
+            Encoding::Base64
+        } else if text.split("\r\n").all(plain_line) {
+            Encoding::SevenBit
+        } else {
+            Encoding::QuotedPrintable
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_comes_is_written_as_octet_by_octet(text in nasty()) {
+            let written = |encoding| {
+                let mut out = Vec::new();
+                write_text(&mut out, &text, encoding);
+                String::from_utf8(out).unwrap_or_default()
+            };
+            let crlf = slowly_with_crlf(&text);
+            prop_assert_eq!(&written(Encoding::SevenBit), &crlf);
+            prop_assert_eq!(String::from_utf8(with_crlf(&text)).unwrap_or_default(), crlf.clone());
+            prop_assert_eq!(choose(&text), slowly_chosen(&crlf));
+            let lines: Vec<String> = crlf.split("\r\n").map(slowly_quoted_printable).collect();
+            prop_assert_eq!(written(Encoding::QuotedPrintable), lines.join("\r\n"));
+        }
+    }
 
     fn encoded(text: &str) -> String {
         let mut out = Vec::new();

@@ -11,6 +11,9 @@ use memchr::{memchr, memchr2};
 
 /// Longest name of an entity with its semicolon (`CounterClockwiseContourIntegral;`).
 const ENTITY_NAME_MAX: usize = 32;
+/// What most entities are, so that they need no look into the table.
+const COMMON_ENTITIES: [(&str, char); 5] =
+    [("nbsp;", '\u{a0}'), ("amp;", '&'), ("eacute;", 'é'), ("lt;", '<'), ("gt;", '>')];
 
 /// A piece of HTML.
 #[derive(Debug)]
@@ -242,6 +245,10 @@ fn numbered<'a>(entity: &'a str, out: &mut String) -> Option<&'a str> {
 /// `&eacute;`; some old names need no semicolon, and of these the longest counts.
 fn named<'a>(entity: &'a str, place: Place, out: &mut String) -> Option<&'a str> {
     let name = &entity[1..];
+    if let Some((common, c)) = COMMON_ENTITIES.iter().find(|(common, _)| name.starts_with(common)) {
+        out.push(*c);
+        return Some(&name[common.len()..]);
+    }
     let letters = name.bytes().take(ENTITY_NAME_MAX).take_while(u8::is_ascii_alphanumeric).count();
     let longest = letters + usize::from(name[letters..].starts_with(';'));
     let (end, (first, second)) = (2..=longest).rev().find_map(|end| {
