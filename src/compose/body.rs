@@ -2,11 +2,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memchr2;
 
 /// Longest line of quoted-printable and base64 (RFC 2045 sections 6.7 and 6.8), and of what is left as it is.
 const LINE_OCTETS_MAX: usize = 76;
 /// Octets that make one full line of base64.
 const BASE64_LINE: usize = LINE_OCTETS_MAX / 4 * 3;
+/// Octets looked at together.
+const BLOCK: usize = 16;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,53 +30,64 @@ impl Encoding {
     }
 }
 
-/// `text` with CRLF line ends. CRLF, LF and a bare CR (which HTML parsers read as a line break, and RFC 5322 section
-/// 2.3 forbids) are one line break each.
-pub(super) fn with_crlf(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 16 + 2);
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|b| matches!(b, b'\r' | b'\n')) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(b"\r\n");
-        let width = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
-        rest = &rest[at + width..];
+/// The lines of a text. CRLF, LF and a bare CR (which HTML parsers read as a line break, and RFC 5322 section 2.3
+/// forbids) are one line break each; what stands behind the last is a line too, if an empty one.
+fn lines(text: &str) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text.as_bytes());
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(at) = memchr2(b'\r', b'\n', text) else { return rest.take() };
+        let width = if text[at..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = Some(&text[at + width..]);
+        Some(&text[..at])
+    })
+}
+
+/// Appends every line as `write` writes it, with CRLF between two.
+fn write_lines(out: &mut Vec<u8>, text: &str, write: fn(&mut Vec<u8>, &[u8])) {
+    for (index, line) in lines(text).enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+        write(out, line);
     }
-    out.extend_from_slice(rest);
+}
+
+/// `text` with CRLF line ends.
+fn with_crlf(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 16 + 2);
+    write_lines(&mut out, text, Vec::extend_from_slice);
     out
 }
 
-/// The best encoding for a text with CRLF line ends.
+/// The best encoding for a text.
 ///
 /// A text is left as it is only when no relay or mailbox could want to change it and no boundary can begin in it: ASCII,
 /// short lines, no control characters, no trailing spaces, no "From ", no line that begins with a dot or two hyphens.
-pub(super) fn choose(text: &[u8]) -> Encoding {
-    let high = text.iter().filter(|b| !b.is_ascii()).count();
+pub(super) fn choose(text: &str) -> Encoding {
+    // Counted in octets of 255 at most, which the processor does many at a time.
+    let high = |part: &[u8]| usize::from(part.iter().map(|b| b >> 7).sum::<u8>());
+    let high: usize = text.as_bytes().chunks(usize::from(u8::MAX)).map(high).sum();
     // Three octets for one in quoted-printable, four for three in base64: even at a sixth of the text.
-    if high * 6 > text.len() {
+    if high * 6 > text.len() && high * 6 > with_crlf(text).len() {
         return Encoding::Base64;
     }
     let plain_line = |line: &[u8]| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         line.len() <= LINE_OCTETS_MAX
             && line.iter().all(|b| matches!(b, b' '..=b'~' | b'\t'))
             && !line.ends_with(b" ")
             && !line.ends_with(b"\t")
             && ![b"From ".as_slice(), b".", b"--"].iter().any(|start| line.starts_with(start))
     };
-    if high == 0 && text.split(|b| *b == b'\n').all(plain_line) {
-        Encoding::SevenBit
-    } else {
-        Encoding::QuotedPrintable
-    }
+    if high == 0 && lines(text).all(plain_line) { Encoding::SevenBit } else { Encoding::QuotedPrintable }
 }
 
-/// Appends `text` (CRLF line ends) in `encoding`, without a line break after its last line.
-pub(super) fn write_text(out: &mut Vec<u8>, text: &[u8], encoding: Encoding) {
+/// Appends `text` in `encoding`, with CRLF line ends and without one after its last line.
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str, encoding: Encoding) {
     match encoding {
-        Encoding::SevenBit => out.extend_from_slice(text),
-        Encoding::QuotedPrintable => write_quoted_printable(out, text),
-        Encoding::Base64 => write_base64(out, text),
+        Encoding::SevenBit => write_lines(out, text, Vec::extend_from_slice),
+        Encoding::QuotedPrintable => write_lines(out, text, write_quoted_printable_line),
+        Encoding::Base64 => write_base64(out, &with_crlf(text)),
     }
 }
 
@@ -91,44 +105,50 @@ pub(super) fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Quoted-printable (RFC 2045 section 6.7) with soft line breaks. Besides what must be encoded, a leading dot and the F
-/// of a leading "From " are: a relay that forgets dot-stuffing or writes mbox files changes nothing.
-fn write_quoted_printable(out: &mut Vec<u8>, text: &[u8]) {
-    out.reserve(text.len() + text.len() / 8);
-    let mut lines = text.split(|b| *b == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        let is_last = lines.peek().is_none();
-        let line = if is_last { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
-        write_quoted_printable_line(out, line);
-        if !is_last {
-            out.extend_from_slice(b"\r\n");
-        }
-    }
+/// Whether an octet stands for itself in quoted-printable (RFC 2045 section 6.7 rules 2 and 3).
+fn stands(octet: u8) -> bool {
+    matches!(octet, b' '..=b'<' | b'>'..=b'~' | b'\t')
 }
 
+/// How many octets at the beginning stand for themselves.
+fn run_that_stands(text: &[u8]) -> usize {
+    // A block is looked at whole, without a way out: so the processor can look at all of its octets at once.
+    let clean = |block: &&[u8; BLOCK]| block.iter().fold(true, |clean, octet| clean & stands(*octet));
+    if text.first().is_none_or(|octet| !stands(*octet)) {
+        return 0;
+    }
+    let run = text.as_chunks().0.iter().take_while(clean).count() * BLOCK;
+    run + text[run..].iter().take_while(|octet| stands(**octet)).count()
+}
+
+/// One line in quoted-printable (RFC 2045 section 6.7) with soft line breaks. Besides what must be encoded, a leading
+/// dot and the F of a leading "From " are: a relay that forgets dot-stuffing or writes mbox files changes nothing.
 fn write_quoted_printable_line(out: &mut Vec<u8>, line: &[u8]) {
+    let mut rest = line;
     let mut column = 0;
-    let mut index = 0;
-    while index < line.len() {
-        let rest = &line[index..];
-        // The longest run that stands as it is and fits, with room for the "=" of a soft break.
+    let mut standing = run_that_stands(rest);
+    while let Some(&first) = rest.first() {
+        // Room for the "=" of a soft break is kept.
         let room = LINE_OCTETS_MAX - 1 - column;
-        let run = rest.iter().take(room).take_while(|b| matches!(b, b' '..=b'<' | b'>'..=b'~' | b'\t')).count();
-        let must_encode_first = column == 0 && (rest[0] == b'.' || rest.starts_with(b"From "));
-        let run = if must_encode_first { 0 } else { run };
+        let must_encode_first = column == 0 && (first == b'.' || rest.starts_with(b"From "));
+        let run = if must_encode_first { 0 } else { standing.min(room) };
         // White space at the end of the line would be lost (rule 3): it is encoded.
         let run = if run == rest.len() && matches!(rest[run - 1], b' ' | b'\t') { run - 1 } else { run };
-        if run > 0 {
+        let taken = if run > 0 {
             out.extend_from_slice(&rest[..run]);
-            (column, index) = (column + run, index + run);
+            column += run;
+            run
         } else if room >= 3 {
-            let byte = rest[0];
-            out.extend_from_slice(&[b'=', hex(byte >> 4), hex(byte & 15)]);
-            (column, index) = (column + 3, index + 1);
+            out.extend_from_slice(&[b'=', hex(first >> 4), hex(first & 15)]);
+            column += 3;
+            1
         } else {
             out.extend_from_slice(b"=\r\n");
             column = 0;
-        }
+            continue;
+        };
+        rest = &rest[taken..];
+        standing = standing.checked_sub(taken).unwrap_or_else(|| run_that_stands(rest));
     }
 }
 
@@ -139,11 +159,83 @@ pub(super) const fn hex(nibble: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Text that is likely to trip an encoder.
+    fn nasty() -> impl Strategy<Value = String> {
+        let units = prop_oneof![
+            "[ -~]{1,90}",
+            "[\\x00-\\x7f]{1,5}",
+            "[ -~\u{e9}\u{65e5}]{1,20}",
+            "(\\.|--?|From |=|\t| |\r|\n|\r\n){1,4}",
+        ];
+        proptest::collection::vec(units, 0..20).prop_map(|units| units.concat())
+    }
+
+    fn slowly_with_crlf(text: &str) -> String {
+        text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
+    }
+
+    /// Octet by octet.
+    fn slowly_quoted_printable(line: &str) -> String {
+        let (mut out, mut column, mut rest) = (String::new(), 0, line.as_bytes());
+        while let [octet, after @ ..] = rest {
+            let must_encode = !stands(*octet)
+                || (column == 0 && (*octet == b'.' || rest.starts_with(b"From ")))
+                || (after.is_empty() && b" \t".contains(octet));
+            let written = if must_encode { format!("={octet:02X}") } else { char::from(*octet).to_string() };
+            if column + written.len() < LINE_OCTETS_MAX {
+                column += written.len();
+                out.push_str(&written);
+                rest = after;
+            } else {
+                column = 0;
+                out.push_str("=\r\n");
+            }
+        }
+        out
+    }
+
+    fn slowly_chosen(text: &str) -> Encoding {
+        let plain_line = |line: &str| {
+            line.len() <= LINE_OCTETS_MAX
+                && line.bytes().all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t')
+                && !line.ends_with([' ', '\t'])
+                && !["From ", ".", "--"].iter().any(|start| line.starts_with(start))
+        };
+        if text.bytes().filter(|b| *b >= 128).count() * 6 > text.len() {
+            Encoding::Base64
+        } else if text.split("\r\n").all(plain_line) {
+            Encoding::SevenBit
+        } else {
+            Encoding::QuotedPrintable
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_comes_is_written_as_octet_by_octet(text in nasty()) {
+            let written = |encoding| {
+                let mut out = Vec::new();
+                write_text(&mut out, &text, encoding);
+                String::from_utf8(out).unwrap_or_default()
+            };
+            let crlf = slowly_with_crlf(&text);
+            prop_assert_eq!(&written(Encoding::SevenBit), &crlf);
+            prop_assert_eq!(String::from_utf8(with_crlf(&text)).unwrap_or_default(), crlf.clone());
+            prop_assert_eq!(choose(&text), slowly_chosen(&crlf));
+            let lines: Vec<String> = crlf.split("\r\n").map(slowly_quoted_printable).collect();
+            prop_assert_eq!(written(Encoding::QuotedPrintable), lines.join("\r\n"));
+        }
+    }
 
     fn encoded(text: &str) -> String {
         let mut out = Vec::new();
-        write_quoted_printable(&mut out, &with_crlf(text));
+        write_text(&mut out, text, Encoding::QuotedPrintable);
         String::from_utf8(out).unwrap_or_default()
     }
 
@@ -176,11 +268,11 @@ mod tests {
     #[test]
     fn a_text_is_left_as_it_is_only_when_nothing_could_change_it() {
         for text in ["", "Hello,\r\n\r\nbye\r\n", "a\tb"] {
-            assert_eq!(choose(text.as_bytes()), Encoding::SevenBit, "{text:?}");
+            assert_eq!(choose(text), Encoding::SevenBit, "{text:?}");
         }
         for text in ["a \r\nb", ".", "--x", "From x", "a\0", "a\x0c", "\u{e9}aaaaaaaaaaaa", &"x".repeat(77)] {
-            assert_eq!(choose(text.as_bytes()), Encoding::QuotedPrintable, "{text:?}");
+            assert_eq!(choose(text), Encoding::QuotedPrintable, "{text:?}");
         }
-        assert_eq!(choose("日本語のメール".as_bytes()), Encoding::Base64);
+        assert_eq!(choose("日本語のメール"), Encoding::Base64);
     }
 }

@@ -7,9 +7,13 @@
 use std::borrow::Cow;
 
 use html5ever::data::{C1_REPLACEMENTS, NAMED_ENTITIES};
+use memchr::{memchr, memchr2};
 
 /// Longest name of an entity with its semicolon (`CounterClockwiseContourIntegral;`).
 const ENTITY_NAME_MAX: usize = 32;
+/// What most entities are, so that they need no look into the table.
+const COMMON_ENTITIES: [(&str, char); 5] =
+    [("nbsp;", '\u{a0}'), ("amp;", '&'), ("eacute;", 'é'), ("lt;", '<'), ("gt;", '>')];
 
 /// A piece of HTML.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl<'a> Scanner<'a> {
     /// Text up to the next thing that begins with `<` and is markup.
     fn text(&mut self) -> &'a str {
         let mut from = 0;
-        while let Some(at) = self.rest[from..].find('<').map(|at| from + at) {
+        while let Some(at) = memchr(b'<', &self.rest.as_bytes()[from..]).map(|at| from + at) {
             let next = self.rest.as_bytes().get(at + 1);
             if next.is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'/' | b'!' | b'?'))
                 && self.rest.len() > at + 2 - usize::from(next != Some(&b'/'))
@@ -127,7 +131,7 @@ fn attribute<'a>(tag: &mut Tag<'a>, all: &'a str, from: usize) -> Option<usize> 
     let (value, end) = if bytes.get(sign) == Some(&b'=') {
         let start = end_of(all, sign + 1, |b| !space(b));
         if let quote @ (b'"' | b'\'') = *bytes.get(start)? {
-            let end = start + 1 + all[start + 1..].find(char::from(quote))?;
+            let end = start + 1 + memchr(quote, &bytes[start + 1..])?;
             (&all[start + 1..end], end + 1)
         } else {
             let end = end_of(all, start, |b| space(b) || b == b'>');
@@ -201,12 +205,13 @@ enum Place {
 
 /// `text` with its entities decoded and without NUL.
 fn decoded(text: &str, place: Place) -> Cow<'_, str> {
-    if !text.contains(['&', '\0']) {
+    let next = |text: &str| memchr2(b'&', 0, text.as_bytes());
+    if next(text).is_none() {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '\0']) {
+    while let Some(at) = next(rest) {
         out.push_str(&rest[..at]);
         let entity = &rest[at..];
         rest = if let Some(after) = entity.strip_prefix('\0') {
@@ -240,6 +245,10 @@ fn numbered<'a>(entity: &'a str, out: &mut String) -> Option<&'a str> {
 /// `&eacute;`; some old names need no semicolon, and of these the longest counts.
 fn named<'a>(entity: &'a str, place: Place, out: &mut String) -> Option<&'a str> {
     let name = &entity[1..];
+    if let Some((common, c)) = COMMON_ENTITIES.iter().find(|(common, _)| name.starts_with(common)) {
+        out.push(*c);
+        return Some(&name[common.len()..]);
+    }
     let letters = name.bytes().take(ENTITY_NAME_MAX).take_while(u8::is_ascii_alphanumeric).count();
     let longest = letters + usize::from(name[letters..].starts_with(';'));
     let (end, (first, second)) = (2..=longest).rev().find_map(|end| {
@@ -251,7 +260,11 @@ fn named<'a>(entity: &'a str, place: Place, out: &mut String) -> Option<&'a str>
     if place == Place::Attribute && !name[..end].ends_with(';') && goes_on {
         return None;
     }
-    out.extend([first, second].into_iter().filter(|code| *code != 0).filter_map(char::from_u32));
+    out.extend(char::from_u32(first));
+    // Most entities are one character.
+    if second != 0 {
+        out.extend(char::from_u32(second));
+    }
     Some(after)
 }
 

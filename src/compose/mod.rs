@@ -20,11 +20,12 @@ mod html_text;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use memchr::{memchr, memrchr};
 
 use crate::domain::address::Mailbox;
 use crate::domain::media_type::MediaType;
 use crate::domain::submission::{Attachment, HeaderKind, header_kind};
-use body::{Encoding, choose, with_crlf, write_base64, write_text};
+use body::{Encoding, choose, write_base64, write_text};
 use header::{Fields, Words};
 
 /// Longest line on the wire without its CRLF (RFC 5322 section 2.1.1).
@@ -169,13 +170,12 @@ fn write_body(
 }
 
 fn write_text_part(out: &mut Vec<u8>, subtype: &str, text: &str) {
-    let text = with_crlf(text);
-    let encoding = choose(&text);
+    let encoding = choose(text);
     let mut fields = Fields::new(out);
     fields.plain("Content-Type", &format!("text/{subtype}; charset=utf-8"));
     fields.plain("Content-Transfer-Encoding", encoding.as_str());
     out.extend_from_slice(b"\r\n");
-    write_text(out, &text, encoding);
+    write_text(out, text, encoding);
 }
 
 fn write_file(out: &mut Vec<u8>, file: &Attachment) -> Result<(), ComposeError> {
@@ -245,21 +245,57 @@ fn check_wire(mail: &[u8], octets: Octets) -> Result<(), ComposeError> {
     if octets == Octets::Ascii && !mail.is_ascii() {
         return wrong("an octet that is not ASCII");
     }
-    for line in mail.split_inclusive(|b| *b == b'\n') {
-        let Some(line) = line.strip_suffix(b"\r\n") else { return wrong("a bare line feed") };
-        if line.len() > LINE_OCTETS_MAX {
+    // A line feed stands behind every carriage return and nowhere else. Without a way out, so that the processor looks
+    // at many octets at a time.
+    let is_bare = |(before, b): (&u8, &u8)| (*before == b'\r') != (*b == b'\n');
+    let bare = mail.iter().zip(&mail[1..]).fold(mail[0] == b'\n', |bare, pair| bare | is_bare(pair));
+    if bare || memchr(0, mail).is_some() {
+        return wrong("a bare carriage return, a bare line feed or NUL");
+    }
+    let mut rest = mail;
+    while rest.len() > LINE_OCTETS_MAX + 2 {
+        let Some(at) = memrchr(b'\n', &rest[..LINE_OCTETS_MAX + 2]) else {
             return wrong("a line over 998 octets");
-        }
-        if line.contains(&b'\r') || line.contains(&0) {
-            return wrong("a bare carriage return or NUL");
-        }
+        };
+        rest = &rest[at + 1..];
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Line by line.
+    fn slowly_checked(mail: &[u8], octets: Octets) -> bool {
+        let Some(mail) = mail.strip_suffix(b"\r\n") else { return false };
+        let Ok(mail) = std::str::from_utf8(mail) else { return false };
+        (octets == Octets::Utf8 || mail.is_ascii())
+            && mail.split("\r\n").all(|line| line.len() <= LINE_OCTETS_MAX && !line.contains(['\r', '\n', '\0']))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_last_look_is_as_good_as_one_line_by_line(
+            units in proptest::collection::vec(
+                prop_oneof![
+                    20 => (0_usize..1_001).prop_map(|octets| "x".repeat(octets)),
+                    20 => Just("\r\n".to_owned()),
+                    1 => "[\r\n\0\u{e9}]",
+                ],
+                0..12,
+            )
+        ) {
+            let mail = format!("{}\r\n", units.concat());
+            for octets in [Octets::Ascii, Octets::Utf8] {
+                prop_assert_eq!(check_wire(mail.as_bytes(), octets).is_ok(), slowly_checked(mail.as_bytes(), octets));
+            }
+        }
+    }
 
     #[test]
     fn the_last_look_refuses_what_a_relay_could_misread() {
@@ -269,7 +305,7 @@ mod tests {
         {
             assert!(check_wire(wrong, Octets::Ascii).is_err(), "{wrong:?}");
         }
-        let long = [vec![b'x'; 999], b"\r\n".to_vec()].concat();
-        assert!(check_wire(&long, Octets::Ascii).is_err());
+        let long = |octets: usize| check_wire(format!("a\r\n{}\r\n", "x".repeat(octets)).as_bytes(), Octets::Ascii);
+        assert!(long(LINE_OCTETS_MAX).is_ok() && long(LINE_OCTETS_MAX + 1).is_err());
     }
 }

@@ -56,8 +56,9 @@ impl<'a> Fields<'a> {
 
     /// All values given for `name`, the absent ones left out.
     pub(super) fn given(&self, name: &str) -> Vec<Field<'a>> {
-        let values = self.by_name.get(&name.to_lowercase());
-        let present = values.into_iter().flatten().filter(|node| !node.is_absent());
+        // Most fields are not given.
+        let Some(values) = self.by_name.get(&name.to_ascii_lowercase()) else { return Vec::new() };
+        let present = values.iter().filter(|node| !node.is_absent());
         let pointer = format!("{}/{name}", self.base);
         present.map(|node| Field { pointer: pointer.clone(), node: Cow::Borrowed(*node) }).collect()
     }
