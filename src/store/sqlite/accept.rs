@@ -10,6 +10,7 @@ use super::content::{self, Packed};
 use super::facts;
 use super::fault::{Cells, Fault};
 use super::metadata;
+use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::accepted;
 use crate::domain::ids::TenantId;
@@ -22,7 +23,7 @@ pub(super) fn millis(at: Timestamp) -> i64 {
 
 /// Keeps a message; `packed` is its content and `secret` the key under which subjects are found.
 pub(super) fn accept(
-    connection: &Connection,
+    connection: &Writing<'_>,
     secret: &[u8; 32],
     message: &NewMessage,
     packed: &Packed,

@@ -4,15 +4,17 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::accept::millis;
 use super::fault::Fault;
+use super::writer::Writing;
 use crate::domain::audit::Happening;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::store::Leaf;
 
-/// Appends a leaf. The next number is read in the same transaction, so a command beside the gateway leaves no gap.
-pub(super) fn append(connection: &Connection, happening: &Happening) -> Result<(), Fault> {
-    let sql = r"-- next_leaf
-        SELECT coalesce(max(seq) + 1, 0) FROM audit_leaf";
-    let seq: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+/// Appends a leaf. The first number of a transaction is read in it, so a command beside the gateway leaves no gap.
+pub(super) fn append(connection: &Writing<'_>, happening: &Happening) -> Result<(), Fault> {
+    let seq = match connection.next_leaf.take() {
+        Some(next) => next,
+        None => next_leaf(connection)?,
+    };
     let leaf = happening.canonical(u64::try_from(seq).unwrap_or_default());
     let sql = r"-- append_leaf
         INSERT INTO audit_leaf (seq, at, kind, message, tenant, leaf) VALUES (:seq, :at, :kind, :message, :tenant, :leaf)";
@@ -24,7 +26,14 @@ pub(super) fn append(connection: &Connection, happening: &Happening) -> Result<(
         ":tenant": happening.tenant.as_str(),
         ":leaf": leaf,
     })?;
+    connection.next_leaf.set(Some(seq + 1));
     Ok(())
+}
+
+fn next_leaf(connection: &Connection) -> Result<i64, Fault> {
+    let sql = r"-- next_leaf
+        SELECT coalesce(max(seq) + 1, 0) FROM audit_leaf";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// The leaves of a message of a tenant, oldest first.

@@ -23,6 +23,7 @@ const INLINE_BYTES_MAX: usize = 128 << 10;
 const MIME_BYTES_MAX: usize = 256 << 20;
 
 /// A content as stored.
+#[derive(Clone)]
 pub(super) struct Packed {
     /// One zstd frame with a checksum.
     pub(super) frame: Vec<u8>,
@@ -38,7 +39,7 @@ pub(super) struct Press {
 
 impl Press {
     /// Compresses the content of a message; a large one on a thread where it keeps nobody waiting.
-    pub(super) async fn pack(&self, mime: &mut Vec<u8>) -> Result<Packed, StoreError> {
+    pub(super) async fn pack(&self, mime: Vec<u8>) -> Result<Packed, StoreError> {
         let failed = |detail: String| StoreError::NotPersisted { doing: "compressing a message", detail };
         let mime_bytes = mime.len();
         if mime_bytes > MIME_BYTES_MAX {
@@ -46,14 +47,10 @@ impl Press {
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let compressed = if mime_bytes <= INLINE_BYTES_MAX {
-            compress(idle, mime)
+            compress(idle, &mime)
         } else {
-            let lent = std::mem::take(mime);
-            let work = move || (compress(idle, &lent), lent);
-            let (compressed, lent) =
-                tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?;
-            *mime = lent;
-            compressed
+            let work = move || compress(idle, &mime);
+            tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?
         };
         let (frame, compressor) = compressed.map_err(|error| failed(error.to_string()))?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,20 +77,35 @@ fn compress(idle: Option<Compressor<'static>>, mime: &[u8]) -> io::Result<(Vec<u
     Ok((compressor.compress(mime)?, compressor))
 }
 
+fn decompress(frame: &[u8], mime_bytes: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|known| {
+        let decompressor = match known {
+            Some(decompressor) => decompressor,
+            None => known.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(frame, mime_bytes)
+    })
+}
+
+impl Packed {
+    /// The content. Short work for one that was compressed where its caller ran.
+    pub(super) fn unpack(&self) -> io::Result<Vec<u8>> {
+        decompress(&self.frame, self.mime_bytes)
+    }
+
+    /// Whether unpacking keeps nobody waiting.
+    pub(super) fn is_small(&self) -> bool {
+        self.mime_bytes <= INLINE_BYTES_MAX
+    }
+}
+
 /// The content in a row with `mime` and `mime_bytes`.
 fn unpack(cells: &Cells<'_>) -> Result<Vec<u8>, Fault> {
     let frame = cells.blob("mime")?;
     let mime_bytes: i64 = cells.plain("mime_bytes")?;
     let mime_bytes = usize::try_from(mime_bytes).ok().filter(|bytes| *bytes <= MIME_BYTES_MAX);
     let mime_bytes = mime_bytes.ok_or_else(|| cells.corrupt("mime_bytes"))?;
-    let unpacked = DECOMPRESSOR.with_borrow_mut(|known| {
-        let decompressor = match known {
-            Some(decompressor) => decompressor,
-            None => known.insert(Decompressor::new()?),
-        };
-        decompressor.decompress(frame, mime_bytes)
-    });
-    let mime = unpacked.map_err(|_| cells.corrupt("mime"))?;
+    let mime = decompress(frame, mime_bytes).map_err(|_| cells.corrupt("mime"))?;
     if mime.len() == mime_bytes { Ok(mime) } else { Err(cells.corrupt("mime_bytes")) }
 }
 

@@ -10,6 +10,7 @@ use super::SqliteStore;
 use super::accept::{first_answer, insert_idempotency, millis, subject_lookup};
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
+use super::writer::Writing;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Receipt};
 use crate::store::{Repeat, StoreError};
@@ -22,7 +23,7 @@ pub(super) async fn replay(store: &SqliteStore, repeat: Repeat) -> Result<Option
     if repeat.idempotency.is_none() || !matches!(answer, Some(Acceptance::Deduplicated(_))) {
         return Ok(answer);
     }
-    let bind_and_look = move |connection: &Connection| {
+    let bind_and_look = move |connection: &Writing<'_>| {
         let answer = answered_before(connection, &secret, &repeat)?;
         bind(connection, &repeat.tenant, repeat.idempotency.as_ref(), answer.as_ref())?;
         Ok(answer)

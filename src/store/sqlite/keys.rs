@@ -7,12 +7,13 @@ use super::accept::millis;
 use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
+use super::writer::Writing;
 use crate::domain::audit::{Actor, Happening, Kind};
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
 
 /// Keeps a new key.
-pub(super) fn create(connection: &Connection, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {
+pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let sql = r"-- create_key
         INSERT INTO api_key (id, tenant, name, scopes, mac, created_at, revoked_at)
@@ -66,7 +67,7 @@ fn key(cells: &Cells<'_>) -> Result<ApiKey, Fault> {
 }
 
 /// Revokes a key; `false` when there is none.
-pub(super) fn revoke(connection: &Connection, id: KeyId, at: Timestamp, actor: &Actor) -> Result<bool, Fault> {
+pub(super) fn revoke(connection: &Writing<'_>, id: KeyId, at: Timestamp, actor: &Actor) -> Result<bool, Fault> {
     let sql = r"-- key_to_revoke
         SELECT id, tenant, revoked_at FROM api_key WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;

@@ -33,12 +33,12 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::content::Press;
+use self::content::{Packed, Press};
 use self::fault::Fault;
 use self::readers::Question;
-use self::shelf::{Shelf, Shelved};
+use self::shelf::{Mail, Shelf, Shelved};
 use self::waiting::Claims;
-use self::writer::{Job, Task, Writer};
+use self::writer::{Job, Task, Writer, Writing};
 use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
     OrderToMany, Repeat, StandingCount, Steered, Store, StoreError, Swept,
@@ -194,7 +194,7 @@ impl SqliteStore {
     async fn write<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl Fn(&Writing<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let task = Box::new(Task::new(doing, work, caller));
@@ -229,14 +229,13 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    /// Keeps a mail that may be sent at once in memory; after this the message is without its bytes.
-    fn shelve(&self, message: &mut NewMessage) -> Option<Shelved<'_>> {
-        let mime = std::mem::take(&mut message.mime);
-        if message.entry != Entry::Queued || message.due_at > message.accepted_at {
+    /// Keeps a mail that may be sent at once in memory.
+    fn shelve(&self, message: &NewMessage, packed: &Packed) -> Option<Shelved<'_>> {
+        if message.entry != Entry::Queued || message.due_at > message.accepted_at || !packed.is_small() {
             return None;
         }
         let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
-        Some(self.shelf.put(message.id, Outgoing { envelope_sender, recipient, attempts: 0, mime }))
+        Some(self.shelf.put(message.id, Mail { envelope_sender, recipient, packed: packed.clone() }))
     }
 
     /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
@@ -244,7 +243,7 @@ impl SqliteStore {
         let mut held = 0;
         loop {
             let tenant = tenant.clone();
-            let work = move |connection: &Connection| sweep::hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
+            let work = move |connection: &Writing<'_>| sweep::hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
             let step = self.write("holding messages of a tenant that is not configured", work).await?;
             held += step.held;
             if !step.more {
@@ -267,10 +266,11 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
-        let packed = self.press.pack(&mut message.mime).await?;
-        let shelved = self.shelve(&mut message);
+        // From here on the mail is only as large as its compressed content, however long the disk keeps it waiting.
+        let packed = self.press.pack(std::mem::take(&mut message.mime)).await?;
+        let shelved = self.shelve(&message, &packed);
         let secret = self.subject_secret;
-        let work = move |connection: &Connection| accept::accept(connection, &secret, &message, &packed);
+        let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
         if let (Acceptance::Accepted(_), Some(shelved)) = (&accepted, shelved) {
             shelved.keep();
@@ -302,7 +302,7 @@ impl Store for SqliteStore {
             self.read("claiming messages", move |connection| waiting::claim(connection, &claims, &request)).await?;
         if !claimed.unreadable.is_empty() {
             let ids: Vec<Vec<u8>> = claimed.unreadable.iter().map(|id| id.as_bytes().to_vec()).collect();
-            let hold = move |connection: &Connection| sweep::hold_unreadable(connection, &ids, at);
+            let hold = move |connection: &Writing<'_>| sweep::hold_unreadable(connection, &ids, at);
             if let Err(error) = self.write("holding unreadable messages", hold).await {
                 // The next claim tries again; those that can be read do not wait for it.
                 tracing::error!(%error, "unreadable messages could not be held");
@@ -316,8 +316,10 @@ impl Store for SqliteStore {
     }
 
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
-        if let Some(mail) = self.shelf.take(id) {
-            return Ok(Some(mail));
+        if let Some(Mail { envelope_sender, recipient, packed }) = self.shelf.take(id)
+            && let Ok(mime) = packed.unpack()
+        {
+            return Ok(Some(Outgoing { envelope_sender, recipient, attempts: 0, mime }));
         }
         self.read("reading a message to send", move |connection| content::outgoing(connection, id)).await
     }
@@ -340,7 +342,7 @@ impl Store for SqliteStore {
         policy: PerLane<UnknownPolicy>,
         limit: usize,
     ) -> Result<Decided, StoreError> {
-        let work = move |connection: &Connection| sweep::decide_unknown(connection, at, policy, limit);
+        let work = move |connection: &Writing<'_>| sweep::decide_unknown(connection, at, policy, limit);
         self.write("deciding unknowns", work).await
     }
 

@@ -19,8 +19,11 @@ use crate::store::StoreError;
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks meanwhile. SQLite's own waiting grows to 100 ms, which never meets the gap of a busy gateway.
 const BUSY_POLL: Duration = Duration::from_millis(1);
-/// Pages in the write-ahead log before a commit also moves them into the database.
-const WAL_CHECKPOINT_PAGES: u32 = 4_000;
+/// The size of a page in a new store. With SQLite's own 4 KiB a settlement costs a fifth more.
+const PAGE_BYTES: u32 = 8_192;
+/// Pages in the write-ahead log before a commit also moves them into the database. A page that changed often meanwhile
+/// is moved once: fewer pages here mean more to write.
+const WAL_CHECKPOINT_PAGES: u32 = 8_000;
 /// What may remain of the log's file after that.
 const WAL_BYTES_MAX: u32 = 64 << 20;
 /// Page cache of the writer, and of each reader, in KiB.
@@ -170,6 +173,7 @@ impl Place {
             std::thread::sleep(BUSY_POLL);
             u128::try_from(polls).is_ok_and(|polls| polls < polls_max)
         }))?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;

@@ -12,6 +12,7 @@ use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::messages::{message, places};
+use super::writer::Writing;
 use crate::domain::audit::steered;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
@@ -19,7 +20,7 @@ use crate::domain::message::{Reason, Status};
 use crate::domain::verb::{Becomes, Facts, Refused, becomes};
 use crate::store::{Batch, MessageFilter, Order, OrderToMany, StandingCount, Steered, StoreError};
 
-fn steer(connection: &Connection, tenant: &TenantId, id: MessageId, order: &Order) -> Result<Steered, Fault> {
+fn steer(connection: &Writing<'_>, tenant: &TenantId, id: MessageId, order: &Order) -> Result<Steered, Fault> {
     let Some(Found { facts, .. }) = facts(connection, tenant, id, order.at)? else { return Ok(Steered::NoMessage) };
     if let Err(why) = apply(connection, tenant, id, order, &facts)? {
         return Ok(Steered::Refused { why, status: facts.status });
@@ -59,7 +60,7 @@ fn facts(connection: &Connection, tenant: &TenantId, id: MessageId, at: Timestam
 
 /// Writes what a message becomes, with its leaf; or says why it stays as it is.
 fn apply(
-    connection: &Connection,
+    connection: &Writing<'_>,
     tenant: &TenantId,
     id: MessageId,
     order: &Order,
@@ -98,7 +99,7 @@ fn apply(
 impl SqliteStore {
     /// Does a verb with one message.
     pub(super) async fn steer_one(&self, tenant: TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
-        let work = move |connection: &Connection| steer(connection, &tenant, id, &order);
+        let work = move |connection: &Writing<'_>| steer(connection, &tenant, id, &order);
         let steered = self.write("steering a message", work).await?;
         if matches!(&steered, Steered::Done(message) if message.status != Status::Queued) {
             // There may be no first attempt now, which would have taken it away.
@@ -115,7 +116,7 @@ impl SqliteStore {
         if ids.is_empty() {
             return Ok(Batch { next, ..Batch::default() });
         }
-        let work = move |connection: &Connection| steer_found(connection, &many, &ids);
+        let work = move |connection: &Writing<'_>| steer_found(connection, &many, &ids);
         let batch = self.write("steering messages", work).await?;
         Ok(Batch { next, ..batch })
     }
@@ -144,7 +145,7 @@ fn matching(connection: &Connection, many: &OrderToMany) -> Result<Matching, Fau
 }
 
 /// Does a verb with messages found before this transaction, if they still are what the filter asked for.
-fn steer_found(connection: &Connection, many: &OrderToMany, ids: &[MessageId]) -> Result<Batch, Fault> {
+fn steer_found(connection: &Writing<'_>, many: &OrderToMany, ids: &[MessageId]) -> Result<Batch, Fault> {
     let OrderToMany { tenant, filter, order } = many;
     let mut batch = Batch::default();
     for id in ids {

@@ -8,6 +8,7 @@ use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
 use super::facts;
 use super::fault::{Cells, Fault};
+use super::writer::Writing;
 use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
@@ -52,7 +53,7 @@ fn ripe(rows: &mut rusqlite::Rows<'_>) -> Result<(Vec<Ripe>, Vec<Vec<u8>>), Faul
 
 /// Decides unknowns by their lane's policy.
 pub(super) fn decide_unknown(
-    connection: &Connection,
+    connection: &Writing<'_>,
     at: Timestamp,
     policy: PerLane<UnknownPolicy>,
     limit: usize,
@@ -145,7 +146,7 @@ fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
 }
 
 /// Ends messages past their deadline and forgets idempotency keys and facts.
-pub(super) fn sweep(connection: &Connection, at: Timestamp, limit: usize) -> Result<Swept, Fault> {
+pub(super) fn sweep(connection: &Writing<'_>, at: Timestamp, limit: usize) -> Result<Swept, Fault> {
     let sql = r"-- sweep
         SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
         FROM message INDEXED BY message_expires
@@ -182,7 +183,7 @@ pub(super) fn limit_of(limit: usize) -> i64 {
 }
 
 /// Holds messages whose rows cannot be read, so that they come up no more until somebody has looked.
-pub(super) fn hold_unreadable(connection: &Connection, ids: &[Vec<u8>], at: Timestamp) -> Result<(), Fault> {
+pub(super) fn hold_unreadable(connection: &Writing<'_>, ids: &[Vec<u8>], at: Timestamp) -> Result<(), Fault> {
     for id in ids {
         let known = MessageId::from_slice(id);
         if let Some(id) = known
@@ -227,7 +228,7 @@ pub(super) struct HeldStep {
 
 /// Holds up to `limit` messages of a tenant that wait in a lane and are on no attempt.
 pub(super) fn hold_waiting(
-    connection: &Connection,
+    connection: &Writing<'_>,
     lane: Lane,
     tenant: &TenantId,
     at: Timestamp,
@@ -252,7 +253,7 @@ pub(super) fn hold_waiting(
 }
 
 /// Like a settlement as held: the deadline goes on, unless it may have been sent.
-fn hold(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
+fn hold(connection: &Writing<'_>, id: &[u8]) -> Result<(), Fault> {
     let sql = r"-- hold
         UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
             expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END

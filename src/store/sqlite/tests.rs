@@ -73,7 +73,7 @@ async fn a_panic_in_one_job_is_answered_and_leaves_the_others_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
     let make = |name: &'static str| {
-        move |connection: &Connection| {
+        move |connection: &Writing<'_>| {
             connection.execute("INSERT INTO meta (name, value) VALUES (?1, x'00')", [name])?;
             assert!(name != "second", "this job has a defect");
             Ok(())
@@ -144,12 +144,12 @@ async fn lists_that_never_end_are_given_up_and_keep_neither_keys_nor_delivery_wa
 async fn jobs_that_lost_their_transaction_to_a_neighbour_are_told_the_first_error() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder);
-    let keep = |connection: &Connection| {
+    let keep = |connection: &Writing<'_>| {
         connection.execute("INSERT INTO meta (name, value) VALUES ('kept', x'00')", [])?;
         Ok(())
     };
     // As SQLite does by itself when the disk fails within a statement.
-    let lose = |connection: &Connection| -> Result<(), Fault> {
+    let lose = |connection: &Writing<'_>| -> Result<(), Fault> {
         connection.execute_batch("ROLLBACK")?;
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
         Err(rusqlite::Error::SqliteFailure(code, Some("the disk failed".to_owned())).into())

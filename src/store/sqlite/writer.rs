@@ -6,6 +6,8 @@
 //! error), every job of it is answered with [`StoreError::NotPersisted`], and after an error that may have left the
 //! connection with wrong beliefs it is opened anew: the thread recovers when the disk does.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
@@ -21,10 +23,31 @@ pub(super) const JOBS_MAX: usize = 1_024;
 /// How many jobs share one transaction at most.
 const BATCH_MAX: usize = 256;
 
+/// A transaction of the writer: its connection, and what is known for as long as the transaction lasts.
+pub(super) struct Writing<'c> {
+    connection: &'c Connection,
+    /// The number of the next leaf, once one was read or written; nobody else can append meanwhile.
+    pub(super) next_leaf: Cell<Option<i64>>,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+/// Begins a transaction.
+fn begin(connection: &Connection) -> Result<Writing<'_>, Lost> {
+    execute(connection, "BEGIN IMMEDIATE")?;
+    Ok(Writing { connection, next_leaf: Cell::new(None) })
+}
+
 /// One caller's work, from the queue until its answer.
 pub(super) trait Job: Send {
     /// Does the work, inside a transaction. What an earlier run did was undone.
-    fn run(&mut self, connection: &Connection) -> Ran;
+    fn run(&mut self, connection: &Writing<'_>) -> Ran;
 
     /// Tells the caller, after the batch was committed (`Ok`) or lost (`Err`: what the database said).
     fn answer(self: Box<Self>, committed: Result<(), &str>);
@@ -61,9 +84,9 @@ impl<T, F> Task<T, F> {
 impl<T, F> Job for Task<T, F>
 where
     T: Send,
-    F: Fn(&Connection) -> Result<T, Fault> + Send,
+    F: Fn(&Writing<'_>) -> Result<T, Fault> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> Ran {
+    fn run(&mut self, connection: &Writing<'_>) -> Ran {
         // A panic leaves no result behind, whatever an earlier run had.
         self.result = None;
         let result = (self.work)(connection);
@@ -174,8 +197,8 @@ struct Lost {
 
 /// One transaction of all jobs. Jobs that fail alone are rolled back alone.
 fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept, Lost> {
-    execute(connection, "BEGIN IMMEDIATE")?;
-    let all_done = batch.iter_mut().all(|job| matches!(run_job(connection, job.as_mut()), Ran::Done));
+    let writing = begin(connection)?;
+    let all_done = batch.iter_mut().all(|job| matches!(run_job(&writing, job.as_mut()), Ran::Done));
     if all_done {
         execute(connection, "COMMIT")?;
         return Ok(Kept { spoiled: false });
@@ -189,11 +212,11 @@ fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept
 
 /// One transaction of all jobs, each in a savepoint.
 fn run_apart(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept, Lost> {
-    execute(connection, "BEGIN IMMEDIATE")?;
+    let writing = begin(connection)?;
     let mut spoiled = false;
     for job in batch {
         execute(connection, "SAVEPOINT job")?;
-        let detail = match run_job(connection, job.as_mut()) {
+        let detail = match run_job(&writing, job.as_mut()) {
             Ran::Done => {
                 execute(connection, "RELEASE job")?;
                 continue;
@@ -203,6 +226,7 @@ fn run_apart(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept
                 detail
             }
         };
+        writing.next_leaf.set(None);
         // When the whole transaction is gone this fails, and all jobs are told why.
         let undone = execute(connection, "ROLLBACK TO job").and_then(|()| execute(connection, "RELEASE job"));
         undone.map_err(|after| Lost { spoiled: spoiled || after.spoiled, detail: detail.unwrap_or(after.detail) })?;
@@ -211,8 +235,8 @@ fn run_apart(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept
     Ok(Kept { spoiled })
 }
 
-fn run_job(connection: &Connection, job: &mut dyn Job) -> Ran {
-    let ran = catch_unwind(AssertUnwindSafe(|| job.run(connection)));
+fn run_job(writing: &Writing<'_>, job: &mut dyn Job) -> Ran {
+    let ran = catch_unwind(AssertUnwindSafe(|| job.run(writing)));
     ran.unwrap_or(Ran::Failed { spoiled: false, detail: None })
 }
 
