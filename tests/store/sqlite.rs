@@ -9,7 +9,7 @@ use postern::domain::fact::Fact;
 use postern::domain::ids::{KeyId, MessageId};
 use postern::domain::key::{ApiKey, Scope};
 use postern::domain::lane::UnknownPolicy;
-use postern::domain::message::{Acceptance, NewMessage, Reason, Settlement, Status};
+use postern::domain::message::{Acceptance, NewMessage, Reason, Status};
 use postern::store::sqlite::{OpenOptions, Role, SqliteStore};
 use postern::store::{Decided, MessageFilter, Store, StoreError, Swept};
 use rusqlite::Connection;
@@ -270,19 +270,6 @@ async fn a_message_whose_state_cannot_be_read_stops_no_deadline() {
     assert_eq!(view(&store, good).await.status, Status::Expired);
     assert_eq!(kinds(&store, broken).await, ["accepted"]);
     assert_eq!(store.sweep(at(1_001), 9).await.unwrap(), Swept::default(), "it is parked");
-}
-
-#[tokio::test]
-async fn a_corrupt_attempt_number_is_named_and_not_taken_for_a_sick_database() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.db");
-    let store = open(&path, Role::Gateway).unwrap();
-    let id = queued(&store, "a@example.com").await;
-    commit(&store, id, 1, 1).await;
-    break_rows(&path, "UPDATE attempt SET number = -1 WHERE message = ?1", id);
-    let settlement = Settlement { id, token: Some(token(1)), relay: None, at: at(2), outcome: relayed() };
-    let error = store.settle(settlement).await.unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { table: "attempt", column: "number", .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -120,3 +120,26 @@ async fn with_a_read_only_file(folder: std::path::PathBuf) {
     assert!(store.outgoing(id).await.unwrap().is_some());
     store.probe(at(1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_log_stays_bounded_while_writing_never_pauses() {
+    const MAILS: u64 = 480;
+    const MAIL_BYTES: usize = 256 << 10;
+    const LOG_BYTES_MAX: u64 = 72 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    let send = |number| {
+        let mut noise = fastrand::Rng::with_seed(number);
+        let mut message = mail(&format!("a{number}@example.com"));
+        // What cannot be compressed.
+        message.mime = std::iter::repeat_with(|| noise.u8(..)).take(MAIL_BYTES).collect();
+        accept(&store, message)
+    };
+    let mut largest = 0;
+    for round in 0..MAILS / 8 {
+        futures_util::future::join_all((round * 8..round * 8 + 8).map(send)).await;
+        largest = std::fs::metadata(path.with_extension("db-wal")).unwrap().len().max(largest);
+    }
+    assert!((1 << 20..LOG_BYTES_MAX).contains(&largest), "{largest} bytes of log for {} of mail", MAILS * (256 << 10));
+}

@@ -6,6 +6,7 @@
 //!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
 //! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question. One
 //!   pool of them serves delivery and keys, another the lists, so that a slow list keeps nobody else waiting.
+//! * The **checkpoint** moves the log into the database beside the writer, in steps.
 //! * The **place** (`open`) is the file with its locks; both kinds of thread open their connections there, again and
 //!   again when the disk failed them.
 //! * The **claims** are a set in memory. The gateway's lock makes it the only one; a crash forgets it, and nothing was
@@ -33,10 +34,10 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::content::{Packed, Press};
+use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
-use self::shelf::{Mail, Shelf, Shelved};
+use self::shelf::{Mail, Shelf};
 use self::waiting::Claims;
 use self::writer::{Job, Task, Writer, Writing};
 use super::{
@@ -48,12 +49,13 @@ use crate::domain::ids::{KeyId, MessageId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Entry, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 
 mod accept;
 mod attempts;
 mod audit;
+mod checkpoint;
 mod content;
 mod facts;
 mod fault;
@@ -151,21 +153,32 @@ impl SqliteStore {
         jobs: mpsc::Receiver<Box<dyn Job>>,
         [questions, lists]: [mpsc::Receiver<Question>; 2],
     ) -> Result<(), StoreError> {
-        let mut readers = Vec::new();
+        let mut others = Vec::new();
         for (name, threads, questions) in
             [("reader", readers::SERVING_READERS, questions), ("lister", readers::LISTING_READERS, lists)]
         {
             let questions = Arc::new(Mutex::new(questions));
             for number in 0..threads {
                 let (place, questions) = (opened.place.clone(), Arc::clone(&questions));
-                readers.push(self.spawn(format!("store-{name}-{number}"), move || readers::run(&place, &questions))?);
+                others.push(self.spawn(format!("store-{name}-{number}"), move || readers::run(&place, &questions))?);
             }
         }
-        let writer = Writer::new(opened.place, opened.connection, role);
+        let nudge = match role {
+            Role::Command => None,
+            Role::Gateway => {
+                let (nudge, nudges) = std::sync::mpsc::sync_channel(1);
+                let place = opened.place.clone();
+                let work = move || checkpoint::run(&place, &nudges);
+                others.push(self.spawn("store-checkpoint".to_owned(), work)?);
+                Some(nudge)
+            }
+        };
+        let writer = Writer::new(opened.place, opened.connection, role, nudge)
+            .map_err(|error| StoreError::Open(error.to_string()))?;
         let (lock, ended) = (opened.lock, self.ended.clone());
         let writer = self.spawn("store-writer".to_owned(), move || {
             let ended = ended.drop_guard();
-            writer.run(jobs, readers);
+            writer.run(jobs, others);
             // Only now may another gateway come.
             drop::<Option<File>>(lock);
             drop(ended);
@@ -229,15 +242,6 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    /// Keeps a mail that may be sent at once in memory.
-    fn shelve(&self, message: &NewMessage, packed: &Packed) -> Option<Shelved<'_>> {
-        if message.entry != Entry::Queued || message.due_at > message.accepted_at || !packed.is_small() {
-            return None;
-        }
-        let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
-        Some(self.shelf.put(message.id, Mail { envelope_sender, recipient, packed: packed.clone() }))
-    }
-
     /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
     async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
         let mut held = 0;

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::SqliteStore;
 use super::content::Packed;
 use crate::domain::address::EmailAddress;
 use crate::domain::ids::MessageId;
+use crate::domain::message::{Entry, NewMessage};
 
 /// What all mails on the shelf may take together.
 const SHELF_BYTES_MAX: usize = 32 << 20;
@@ -71,6 +73,17 @@ impl Shelf {
 
     fn mails(&self) -> MutexGuard<'_, Mails> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SqliteStore {
+    /// Keeps a mail that may be sent at once in memory.
+    pub(super) fn shelve(&self, message: &NewMessage, packed: &Packed) -> Option<Shelved<'_>> {
+        if message.entry != Entry::Queued || message.due_at > message.accepted_at || !packed.is_small() {
+            return None;
+        }
+        let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
+        Some(self.shelf.put(message.id, Mail { envelope_sender, recipient, packed: packed.clone() }))
     }
 }
 

@@ -9,11 +9,14 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint;
 use super::fault::{self, Fault};
 use super::open::{Place, Role};
 use crate::store::StoreError;
@@ -119,17 +122,25 @@ pub(super) struct Writer {
     place: Place,
     role: Role,
     connection: Option<Connection>,
+    /// To the thread that moves the log; a command has none.
+    nudge: Option<SyncSender<()>>,
     writes: bool,
 }
 
 impl Writer {
     /// A writer that begins with `connection` and opens further ones at `place`.
-    pub(super) fn new(place: Place, connection: Connection, role: Role) -> Self {
-        Self { place, role, connection: Some(connection), writes: true }
+    pub(super) fn new(
+        place: Place,
+        mut connection: Connection,
+        role: Role,
+        nudge: Option<SyncSender<()>>,
+    ) -> Result<Self, rusqlite::Error> {
+        watched(&mut connection, nudge.as_ref())?;
+        Ok(Self { place, role, connection: Some(connection), nudge, writes: true })
     }
 
-    /// Runs until every sender is gone, then waits for the readers and empties the log into the database.
-    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>, readers: Vec<JoinHandle<()>>) {
+    /// Runs until every sender is gone, then waits for the other threads and empties the log into the database.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>, others: Vec<JoinHandle<()>>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while jobs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
             let committed = self.commit(&mut batch);
@@ -138,21 +149,33 @@ impl Writer {
                 job.answer(committed.as_ref().copied().map_err(String::as_str));
             }
         }
-        for reader in readers {
+        let mut connection = self.connection.take();
+        if let Some(connection) = &mut connection {
+            // The hook holds a way to the thread that moves the log, which ends with the last of them.
+            let _ = connection.wal_hook(None::<fn(&mut Wal, i32) -> Result<(), rusqlite::Error>>);
+        }
+        self.nudge = None;
+        for other in others {
             // One that panicked has said so, through `failed` and the panic hook.
-            let _ = reader.join();
+            let _ = other.join();
         }
         // A command leaves the log to the gateway, whose writer would have to wait for it.
-        if let (Some(connection), Role::Gateway) = (self.connection.take(), self.role) {
+        if let (Some(connection), Role::Gateway) = (connection, self.role) {
             // Economy, not correctness: the next start reads no log. Without room for it the log simply stays.
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
         }
     }
 
+    fn connect(&self) -> Result<Connection, rusqlite::Error> {
+        let mut connection = self.place.connect_writer()?;
+        watched(&mut connection, self.nudge.as_ref())?;
+        Ok(connection)
+    }
+
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), String> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.place.connect_writer().map_err(|error| error.to_string())?,
+            None => self.connect().map_err(|error| error.to_string())?,
         };
         match run_batch(&connection, batch) {
             Ok(Kept { spoiled }) => self.connection = (!spoiled).then_some(connection),
@@ -178,6 +201,13 @@ impl Writer {
             (true, None) | (false, Some(_)) => {}
         }
         self.writes = failure.is_none();
+    }
+}
+
+fn watched(connection: &mut Connection, nudge: Option<&SyncSender<()>>) -> Result<(), rusqlite::Error> {
+    match nudge {
+        Some(nudge) => checkpoint::watch(connection, nudge.clone()),
+        None => Ok(()),
     }
 }
 
