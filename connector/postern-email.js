@@ -92,8 +92,9 @@ async function submit(key, fields) {
     answer.thrown = String(thrown.message ?? thrown.Message ?? thrown);
     answer.status = answer.status || statusIn(answer.thrown);
   }
-  // Only Postern's own 202 will do: a web server that says 200 to everything has not kept the mail.
-  if (answer.status === 202 || String(answer.body.id).indexOf('msg_') === 0) {
+  // Only Postern's own 202 will do: a web server that says 200 to everything, or a firewall that says 202 with a page to
+  // challenge a browser, has not kept the mail.
+  if ((answer.status === 202 && !answer.isPage) || String(answer.body.id).indexOf('msg_') === 0) {
     return;
   }
   let text = explain(answer, fields.emailTemplate);
@@ -133,9 +134,11 @@ async function readAnswer(response) {
   } catch (error) {
     body = null;
   }
-  body = parse(parse(body ?? response)) ?? {};
+  body = body ?? response;
+  const isPage = typeof body === 'string' && body.trim().indexOf('<') === 0;
+  body = parse(parse(body)) ?? {};
   const status = find(response, ['status', 'Status', 'statusCode', 'StatusCode'], isStatus);
-  return { status: Number(status ?? find(body, ['status'], isStatus)), wait, body };
+  return { status: Number(status ?? find(body, ['status'], isStatus)), wait, body, isPage };
 }
 
 function find(object, names, fits, argument) {

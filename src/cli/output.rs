@@ -25,13 +25,13 @@ impl Output {
         Self { format }
     }
 
-    /// Writes `answer` as one line of JSON, or what `table` makes for people.
+    /// Writes `answer` as one line of JSON, or what `table` makes for people: where that is nothing, not even a line.
     pub(super) fn answer<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
         let text = match self.format {
             Format::Json => serde_json::to_string(answer)?,
             Format::Table => table(answer),
         };
-        write_out(&text)
+        if text.is_empty() { Ok(()) } else { write_out(&text) }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::store::sqlite::Role;
 #[command(after_help = "\
 Examples:
   postern send --tenant demo --to ann@example.com --subject Hello --text hello.txt
-  postern send --tenant demo --to 'Ann <ann@example.com>' --subject Hello --html hello.html --text hello.txt")]
+  postern send --tenant demo --to ann@example.com --subject Hello --html hello.html --text hello.txt")]
 pub(super) struct Arguments {
     /// Whose mail: a file in tenants/ without .toml
     #[arg(long, value_name = "T")]

@@ -286,6 +286,7 @@ fn canned(head: &str) -> String {
         "failed" => ("500 x", "", json!({"type": "/problems/internal", "title": "Oops", "status": 500}).to_string()),
         "proxy" => ("502 x", "", "<html>zq</html>".to_owned()),
         "site" => ("200 OK", "", "<html>zq</html>".to_owned()),
+        "challenge" => ("202 Accepted", "", "\n<!doctype html><p>zq</p>".to_owned()),
         "moved" => ("301 x", "Location: https://zq.example/\r\n", String::new()),
         "echo" => ("422 x", "", echo.to_string()),
         other => panic!("{other}"),
@@ -323,7 +324,7 @@ fn stand_in(requests: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
 #[test]
 fn over_quota_and_what_stands_before_postern_are_told_from_a_refusal() {
     let engines = ["browser", "pascal", "status-word", "throws-with-response", "status-only"];
-    let others = ["failed", "proxy", "site", "moved", "echo"];
+    let others = ["failed", "proxy", "site", "challenge", "moved", "echo"];
     let (address, server) = stand_in(engines.len() + others.len());
     let limited = case(&format!("http://{address}/limited"), "pst_zqkey");
     let mut cases: Vec<Value> = engines.iter().map(|e| with(limited.clone(), &[("/engine", json!(e))])).collect();
@@ -352,13 +353,14 @@ fn over_quota_and_what_stands_before_postern_are_told_from_a_refusal() {
             "Postern, or what stands before it, failed (HTTP 502, template \"registration\"): it gave no reason. Look \
              whether Postern has the mail before trying again.",
             &elsewhere(200),
+            &elsewhere(202),
             &elsewhere(301),
             "Postern refused the mail for good (HTTP 422, template \"registration\"): it gave no reason. Trying again \
              does not help.",
         ]
     );
     let statuses: Vec<&Value> = outcomes.iter().map(|outcome| &outcome["status"]).collect();
-    assert_eq!(statuses, [429, 429, 429, 429, 429, 500, 502, 200, 301, 422]);
+    assert_eq!(statuses, [429, 429, 429, 429, 429, 500, 502, 200, 202, 301, 422]);
 }
 
 /// What the engine does not have.

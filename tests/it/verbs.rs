@@ -265,6 +265,8 @@ fn a_command_by_ids_says_in_plain_words_what_it_could_not_do() {
     assert!(said.contains(&format!("{nobody}: there is no such message")), "{said}");
     let people = finish(&mut house.command(&["queue", "cancel", &two]));
     assert_eq!(String::from_utf8_lossy(&people.stdout), format!("{two}  cancelled\n"));
+    let people = finish(&mut house.command(&["queue", "cancel", &two]));
+    assert_eq!((people.status.code(), people.stdout.len()), (Some(1), 0), "nothing done is not even a line");
 }
 
 #[test]

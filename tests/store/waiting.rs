@@ -1,9 +1,11 @@
 //! Time: unknowns that are decided, deadlines, keys that are forgotten, and tenants that went away.
 
 use futures_util::future::join_all;
+use postern::domain::audit::Actor;
 use postern::domain::lane::UnknownPolicy::{Hold, ResendOnce};
 use postern::domain::message::{Outcome, Reason, Settled, Status, Verdict};
-use postern::store::{Decided, Swept};
+use postern::domain::verb::Verb;
+use postern::store::{Decided, Order, Steered, Swept};
 
 use crate::harness::*;
 
@@ -133,5 +135,17 @@ on_every_database! {
         assert_eq!(store.message(&tenant("kept"), kept).await.unwrap().unwrap().status, Status::Queued);
         assert_eq!(store.hold_unconfigured(&[tenant("kept")], at(3)).await.unwrap(), 0);
         assert_eq!(store.sweep(at(1_000), 5).await.unwrap().expired, 5, "their deadlines go on");
+    }
+
+    async fn a_mail_for_later_whose_tenant_went_away_still_goes_no_sooner_when_it_is_released(home) {
+        let store = &*home.store;
+        let mut later = mail("ann@example.com");
+        later.due_at = at(900);
+        let id = accept(store, later).await.id;
+        assert_eq!(store.hold_unconfigured(&[], at(1)).await.unwrap(), 1);
+        assert_eq!(view(store, id).await.next_attempt_at, None);
+        let order = Order { verb: Verb::Release, at: at(2), actor: Actor::Command("queue"), because: None };
+        assert!(matches!(store.steer(&tenant("demo"), id, order).await.unwrap(), Steered::Done(_)));
+        assert_eq!(view(store, id).await.next_attempt_at, Some(at(900)));
     }
 }

@@ -25,7 +25,7 @@ use crate::store::sqlite::Role;
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  postern queue summary                                       how many mails stand where, and since when
+  postern queue summary                                       how many mails stand where
   postern queue list --status held                            the newest held mails
   postern queue show msg_01990000000070008000000000000001     everything about one mail
   postern queue release msg_01990000000070008000000000000001 --because 'the shop says it is fine'
@@ -88,7 +88,7 @@ What was unknown may have been sent, and keeps saying so.")]
 Examples:
   postern queue retry msg_01990000000070008000000000000001
   postern queue retry --status deferred --domain customer.example
-  postern queue retry --status bounced --since 1d --deliver-within 6h --because 'the relay was set up wrongly'
+  postern queue retry --status bounced --since 1d --deliver-within 6h --because 'wrong relay'
 
 A retry of what is unknown sends it again, on your word: the recipient may get it twice.")]
     Retry(steer::Retry),

@@ -252,10 +252,11 @@ pub(super) fn hold_waiting(
     Ok(HeldStep { held: held_now, more: held_now == limit })
 }
 
-/// Like a settlement as held: the deadline goes on, unless it may have been sent.
+/// Like an operator's hold: the time it had is kept for its release, and the deadline goes on, unless it may have been
+/// sent.
 fn hold(connection: &Writing<'_>, id: &[u8]) -> Result<(), Fault> {
     let sql = r"-- hold
-        UPDATE message SET status = 'held', reason = :reason, due_at = NULL,
+        UPDATE message SET status = 'held', reason = :reason,
             expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
         WHERE id = :id AND status IN ('queued', 'deferred')";
     let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
