@@ -121,6 +121,13 @@ impl Which {
         // Nobody waits in this process: the gateway looks for itself.
         let wake = Arc::new(Notify::new());
         let steering = Steering::new(Arc::clone(&queue.store), Arc::clone(&queue.context.clock), wake);
+        if matches!(verb, Verb::Release | Verb::Retry { .. }) {
+            for tenant in queue.tenants(self.filter.tenant.as_ref()).await? {
+                if !queue.config.tenants.contains_key(&tenant) {
+                    complain(&format!("note: {tenant} is not in the configuration: its mails wait until it is"));
+                }
+            }
+        }
         if self.ids.is_empty() {
             self.by_filter(queue, &steering, verb).await
         } else {
@@ -212,7 +219,8 @@ impl Which {
             let Answer { matched, done, in_flight, refused, .. } = answer;
             format!("Matched    {matched}\nDone       {done}\nIn flight  {in_flight}\nRefused    {refused}")
         })?;
-        Ok(())
+        // A script must not take a mail that is on its way for one that was stopped.
+        if in_flight > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
     async fn each_tenant(

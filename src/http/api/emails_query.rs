@@ -55,7 +55,7 @@ pub(super) fn parse(query: &str) -> Result<MessageFilter, Vec<FieldError>> {
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let read = if seen.contains(&key) {
             Err("given twice".to_owned())
-        } else if value.is_empty() && (KEYS.split(", ").any(|known| known == key) || key.starts_with(METADATA)) {
+        } else if value.is_empty() && KEYS.split(", ").any(|known| known == key) {
             Ok(())
         } else {
             read(&mut filter, &key, &value)
@@ -152,7 +152,7 @@ mod tests {
         let given = |key: &str, value: &str| Some((key.to_owned(), value.to_owned()));
         assert_eq!(pair("metadata.order=17"), given("order", "17"));
         assert_eq!(pair("metadata.Order.no%20%2F1=a+b%3D%C3%A9"), given("Order.no /1", "a b=é"));
-        assert_eq!(pair("metadata.order="), None);
+        assert_eq!(pair("metadata.order="), given("order", ""));
     }
 
     #[test]
