@@ -3,7 +3,7 @@
 //! # Who is who
 //!
 //! * The **writer** (`writer`) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
-//!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
+//!   runs whatever waits in one transaction, syncs once and then answers each caller.
 //! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question. One
 //!   pool of them serves delivery and keys, another the lists, so that a slow list keeps nobody else waiting.
 //! * The **checkpoint** moves the log into the database beside the writer, in steps.

@@ -2,9 +2,10 @@
 //!
 //! Jobs are run twice when they must be. At first all run without savepoints, which cost a quarter of the writer's time;
 //! when one fails, or panics, the transaction is undone and all run again, each in a savepoint of its own: the one that
-//! fails is rolled back alone and answered with its own error. The others are answered after COMMIT has returned. When the transaction as a whole is lost (disk full, I/O
-//! error), every job of it is answered with [`StoreError::NotPersisted`], and after an error that may have left the
-//! connection with wrong beliefs it is opened anew: the thread recovers when the disk does.
+//! fails is rolled back alone and answered with its own error. The others are answered after COMMIT has returned. When
+//! the transaction as a whole is lost (disk full, I/O error), every job of it is answered with
+//! [`StoreError::NotPersisted`], and after an error that may have left the connection with wrong beliefs it is opened
+//! anew: the thread recovers when the disk does.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -228,16 +229,22 @@ struct Lost {
 /// One transaction of all jobs. Jobs that fail alone are rolled back alone.
 fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept, Lost> {
     let writing = begin(connection)?;
-    let all_done = batch.iter_mut().all(|job| matches!(run_job(&writing, job.as_mut()), Ran::Done));
-    if all_done {
+    let failed = batch.iter_mut().find_map(|job| match run_job(&writing, job.as_mut()) {
+        Ran::Done => None,
+        Ran::Failed { spoiled, .. } => Some(spoiled),
+    });
+    let Some(spoiled) = failed else {
         execute(connection, "COMMIT")?;
         return Ok(Kept { spoiled: false });
-    }
+    };
     // SQLite ends the whole transaction by itself on some errors.
-    if !connection.is_autocommit() {
-        execute(connection, "ROLLBACK")?;
+    let undone = if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") };
+    let ran = undone.and_then(|()| run_apart(connection, batch));
+    // What the first run learnt of the connection holds, however the second one went.
+    match ran {
+        Ok(kept) => Ok(Kept { spoiled: spoiled || kept.spoiled }),
+        Err(lost) => Err(Lost { spoiled: spoiled || lost.spoiled, ..lost }),
     }
-    run_apart(connection, batch)
 }
 
 /// One transaction of all jobs, each in a savepoint.
