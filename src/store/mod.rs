@@ -266,7 +266,8 @@ pub trait Store: Send + Sync + 'static {
     fn give_back(&self, ids: &[MessageId]);
 
     /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, its content is gone, or it
-    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then.
+    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then. What another process did
+    /// meanwhile may be missed: the commit point decides.
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError>;
 
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
