@@ -28,7 +28,8 @@ pub(super) fn watch(connection: &mut Connection, nudge: SyncSender<()>) -> Resul
             let _ = nudge.try_send(());
         }
         if pages >= LOG_PAGES_MAX {
-            // The commit itself is done. When this fails, the disk does, and the next commit will tell.
+            // The commit itself is done. This fails while the thread is at it, and when the disk does: the next commit
+            // tries again, and tells.
             let _ = log.checkpoint();
         }
         Ok(())

@@ -176,6 +176,10 @@ fn disk_failed() -> Fault {
 
 impl SqliteStore {
     /// Keeps the writer busy until the answer is dropped. What is written meanwhile shares a transaction.
+    ///
+    /// # Panics
+    ///
+    /// When the store is closed or its queue is full.
     pub fn stall(&self) -> std::sync::mpsc::Sender<()> {
         let (end, ended) = std::sync::mpsc::channel();
         let work = move |_: &Writing<'_>| {
