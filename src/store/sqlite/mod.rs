@@ -163,17 +163,17 @@ impl SqliteStore {
                 others.push(self.spawn(format!("store-{name}-{number}"), move || readers::run(&place, &questions))?);
             }
         }
-        let nudge = match role {
+        let log = match role {
             Role::Command => None,
             Role::Gateway => {
                 let (nudge, nudges) = std::sync::mpsc::sync_channel(1);
                 let place = opened.place.clone();
                 let work = move || checkpoint::run(&place, &nudges);
                 others.push(self.spawn("store-checkpoint".to_owned(), work)?);
-                Some(nudge)
+                Some(checkpoint::Log::new(nudge))
             }
         };
-        let writer = Writer::new(opened.place, opened.connection, role, nudge)
+        let writer = Writer::new(opened.place, opened.connection, role, log)
             .map_err(|error| StoreError::Open(error.to_string()))?;
         let (lock, ended) = (opened.lock, self.ended.clone());
         let writer = self.spawn("store-writer".to_owned(), move || {

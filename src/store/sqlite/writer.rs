@@ -10,14 +10,13 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpoint;
+use super::checkpoint::Log;
 use super::fault::{self, Fault};
 use super::open::{Place, Role};
 use crate::store::StoreError;
@@ -123,8 +122,8 @@ pub(super) struct Writer {
     place: Place,
     role: Role,
     connection: Option<Connection>,
-    /// To the thread that moves the log; a command has none.
-    nudge: Option<SyncSender<()>>,
+    /// The log; a command leaves it to the gateway.
+    log: Option<Log>,
     writes: bool,
 }
 
@@ -134,10 +133,10 @@ impl Writer {
         place: Place,
         mut connection: Connection,
         role: Role,
-        nudge: Option<SyncSender<()>>,
+        log: Option<Log>,
     ) -> Result<Self, rusqlite::Error> {
-        watched(&mut connection, nudge.as_ref())?;
-        Ok(Self { place, role, connection: Some(connection), nudge, writes: true })
+        watched(&mut connection, log.as_ref())?;
+        Ok(Self { place, role, connection: Some(connection), log, writes: true })
     }
 
     /// Runs until every sender is gone, then waits for the other threads and empties the log into the database.
@@ -149,13 +148,16 @@ impl Writer {
             for job in batch.drain(..) {
                 job.answer(committed.as_ref().copied().map_err(String::as_str));
             }
+            if let (Some(log), Some(connection)) = (&mut self.log, &mut self.connection) {
+                log.keep_bounded(connection);
+            }
         }
         let mut connection = self.connection.take();
         if let Some(connection) = &mut connection {
             // The hook holds a way to the thread that moves the log, which ends with the last of them.
             let _ = connection.wal_hook(None::<fn(&mut Wal, i32) -> Result<(), rusqlite::Error>>);
         }
-        self.nudge = None;
+        self.log = None;
         for other in others {
             // One that panicked has said so, through `failed` and the panic hook.
             let _ = other.join();
@@ -169,7 +171,7 @@ impl Writer {
 
     fn connect(&self) -> Result<Connection, rusqlite::Error> {
         let mut connection = self.place.connect_writer()?;
-        watched(&mut connection, self.nudge.as_ref())?;
+        watched(&mut connection, self.log.as_ref())?;
         Ok(connection)
     }
 
@@ -205,11 +207,8 @@ impl Writer {
     }
 }
 
-fn watched(connection: &mut Connection, nudge: Option<&SyncSender<()>>) -> Result<(), rusqlite::Error> {
-    match nudge {
-        Some(nudge) => checkpoint::watch(connection, nudge.clone()),
-        None => Ok(()),
-    }
+fn watched(connection: &mut Connection, log: Option<&Log>) -> Result<(), rusqlite::Error> {
+    log.map_or(Ok(()), |log| log.watch(connection))
 }
 
 /// A transaction that is on disk.
