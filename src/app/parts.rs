@@ -28,6 +28,8 @@ use crate::store::Store;
 use crate::store::settings::StoreSettings;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
+/// Files open besides the callers' connections: the store's, the relays' sessions, the threads' own.
+const FILES_OF_OUR_OWN: u64 = 200;
 /// The inbox's pages have nothing to finish when they stop.
 const INBOX_PAGES_GRACE: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
             timeout: settings.request_timeout.0,
         },
     };
+    warn_of_few_files(settings.connections_max);
     let listener = listen(settings.listen, settings.connections_max)?;
     let address = listener.local_addr()?;
     let grace = app.config.delivery.shutdown_grace.0;
@@ -120,6 +123,14 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     // Until delivery has ended the doors say that we stop, and mails can still be looked up; none is taken.
     run_server(server, tasks, "http", app.delivered.clone(), move || health.stop());
     Ok(address)
+}
+
+/// Says so when the process may not open as many files as it may have connections.
+fn warn_of_few_files(connections_max: NonZeroU16) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    if limit.is_some_and(|limit| limit < u64::from(connections_max.get()) + FILES_OF_OUR_OWN) {
+        tracing::warn!(limit, connections_max, "the limit of open files (ulimit -n) is low for server.connections_max");
+    }
 }
 
 /// Listens. The kernel keeps as many connections until we take them as we may have open: fewer would turn a burst away

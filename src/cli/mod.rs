@@ -27,6 +27,9 @@ use crate::telemetry::{self, LogFormat, LogLevel, LogSettings};
 
 use output::{Format, Output};
 
+/// How much delivery's threads yield to the doors' (nice(2)): about a third of their share when both want all.
+#[cfg(target_os = "linux")]
+const DELIVERY_NICE: i32 = 5;
 /// What threads that block may take at the very end.
 const RUNTIME_GRACE: Duration = Duration::from_secs(2);
 
@@ -130,7 +133,7 @@ pub fn main() -> ExitCode {
     };
     // An error means that there is one already.
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("postern").build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Failed(anyhow::Error::new(error).context("starting the runtime"))),
     };
@@ -140,6 +143,21 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
+}
+
+/// The main runtime: delivery, and all else that is not a door (each worker of the doors is a runtime of its own).
+///
+/// When the processors are short the doors go first: a caller who waits too long hands his mail in again, a mail that
+/// waits a moment longer is no worse for it.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("postern");
+    #[cfg(target_os = "linux")]
+    builder.on_thread_start(|| {
+        // On Linux this is the thread's own. Economy: where it is not allowed all threads are equal.
+        let _ = rustix::process::setpriority_process(None, DELIVERY_NICE);
+    });
+    builder.build()
 }
 
 async fn run(arguments: Arguments) -> Done {

@@ -15,6 +15,10 @@ use crate::store::MessageFilter;
 
 /// Rows of one index that are counted at most before a walk is chosen: some ten milliseconds.
 const COUNTED_MAX: usize = 50_000;
+/// And so many times as many when all sides are longer.
+const COUNTED_STEP: usize = 4;
+/// More than that nobody has.
+const COUNTED_AT_ALL_MAX: usize = 1 << 31;
 /// What a [`view`] reads.
 const COLUMNS: &str = "id, message.tenant, mailbox, template, subject, lane, status, reason, attempts, due_at,
     deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata,
@@ -96,21 +100,27 @@ impl Walk {
     }
 
     /// The shortest walk for a list. A rare state of a common template is found among the few of that state, a common
-    /// state of a rare template among the few of that template. Where both sides are longer than `counted_max` the
-    /// first is walked and may take too long: an index for every pair would cost every mail.
-    fn choose(connection: &Connection, list: &List<'_>, counted_max: usize) -> Result<Self, Fault> {
+    /// state of a rare template among the few of that template. All sides are counted up to `counted_max`, then further,
+    /// until one has ended: that costs a few times the shortest side, index entries only. It may still be long: an index
+    /// for every pair would cost every mail.
+    fn choose(connection: &Connection, list: &List<'_>, mut counted_max: usize) -> Result<Self, Fault> {
         let candidates = Self::candidates(list.filter);
-        let mut chosen = candidates.first().copied().unwrap_or(Self::All);
-        if candidates.len() > 1 {
-            let mut shortest = counted_max;
-            for walk in candidates {
+        let &[first, _, ..] = candidates.as_slice() else {
+            return Ok(candidates.first().copied().unwrap_or(Self::All));
+        };
+        loop {
+            let (mut chosen, mut shortest) = (first, counted_max);
+            for walk in &candidates {
                 let length = walk.length(connection, list, shortest)?;
                 if length < shortest {
-                    (chosen, shortest) = (walk, length);
+                    (chosen, shortest) = (*walk, length);
                 }
             }
+            if shortest < counted_max || counted_max >= COUNTED_AT_ALL_MAX {
+                return Ok(chosen);
+            }
+            counted_max = counted_max.saturating_mul(COUNTED_STEP).min(COUNTED_AT_ALL_MAX);
         }
-        Ok(chosen)
     }
 
     /// How many rows lie on the way, counted up to `limit`.
@@ -401,8 +411,8 @@ mod tests {
         assert_eq!(chosen("common", Status::Bounced, 10), Walk::Standing);
         assert_eq!(chosen("rare", Status::Queued, 10), Walk::Template);
         assert_eq!(chosen("rare", Status::Relayed, 10), Walk::Standing);
-        assert_eq!(chosen("common", Status::Queued, 10), Walk::Template);
-        assert_eq!(chosen("common", Status::Queued, 100), Walk::Standing);
+        // Both are longer than was counted at first.
+        assert_eq!(chosen("common", Status::Queued, 10), Walk::Standing);
         let all = MessageFilter::default();
         let list = List { tenant: &tenant, filter: &all, until: i64::MAX, before: Vec::new() };
         assert_eq!(Walk::choose(&connection, &list, 10).unwrap(), Walk::All);
