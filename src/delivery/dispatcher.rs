@@ -18,7 +18,7 @@ use super::attempt::{self, Attempt, End, GiveBack, Ground, Word};
 use super::breaker::Gate;
 use super::desk::{Alternative, Desk, Freshness, Invitation};
 use super::look::{Found, Looks, has_passed};
-use super::under_way::{Event, InFlight, Stage};
+use super::under_way::{Event, InFlight, Stage, is_behind};
 use super::window::Window;
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -203,7 +203,7 @@ impl Dispatcher {
         if !has_passed(self.start_after, now, STORE_PAUSE) {
             return next.min(self.start_after);
         }
-        if self.ground.unsettled.load(Ordering::SeqCst) > 0 {
+        if self.ground.unsettled.load(Ordering::SeqCst) > 0 || is_behind(&self.in_flight) {
             return next;
         }
         self.greet_relays(now, &mut next);

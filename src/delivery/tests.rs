@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::under_way::SETTLING_MAX;
 use super::*;
 use crate::clock::ManualClock;
 use crate::courier::{Carried, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind};
@@ -181,6 +182,10 @@ impl House {
     }
 
     async fn accept(&self) -> MessageId {
+        self.accept_for(self.clock.now()).await
+    }
+
+    async fn accept_for(&self, due_at: Timestamp) -> MessageId {
         let id = MessageId::from_uuid(Uuid::now_v7());
         let now = self.clock.now();
         let message = NewMessage {
@@ -196,7 +201,7 @@ impl House {
             metadata: BTreeMap::new(),
             message_id: format!("<{}@demo.example>", id.hex()),
             accepted_at: now,
-            due_at: now,
+            due_at,
             deliver_by: now.checked_add(Duration::from_mins(10)).unwrap(),
             mime: b"Subject: S\r\n\r\nB\r\n".to_vec(),
             mime_sha256: [0; 32],
@@ -307,6 +312,56 @@ async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
     let other = stage.accept().await;
     stage.until(other, |message| message.status == Status::Relayed).await;
     stage.stop().await;
+}
+
+/// A house with so many mails that are due now, all refused at RCPT, while the store's writer is kept busy.
+async fn refused_while_the_store_stalls(mails: usize) -> (House, Vec<MessageId>, std::sync::mpsc::Sender<()>) {
+    let house = House::with((0..mails).map(|_| Next::Refuse(RefusedCommand::Rcpt, 450, "4.2.0 later")));
+    let due_at = house.clock.now().checked_add(Duration::from_secs(10)).unwrap();
+    let ids = futures_util::future::join_all((0..mails).map(|_| house.accept_for(due_at))).await;
+    let stalled = house.store.stall();
+    house.clock.advance(Duration::from_secs(10));
+    (house, ids, stalled)
+}
+
+impl House {
+    /// Lets time pass, in steps, until the courier was offered so many mails or `steps` have passed.
+    async fn offered(&self, mails: usize, steps: u32) -> usize {
+        for _ in 0..steps {
+            if self.courier.with(|told| told.offered >= mails) {
+                break;
+            }
+            self.clock.advance(Duration::from_millis(1));
+            // Answered by a thread of the store: what was asked before it had its turn.
+            self.store.keys().await.unwrap();
+        }
+        self.courier.with(|told| told.offered)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_serves_the_next_mail_while_the_last_ones_outcome_is_written() {
+    let (house, ids, stalled) = refused_while_the_store_stalls(20).await;
+    assert_eq!(house.offered(20, 100_000).await, 20, "of four sessions");
+    drop(stalled);
+    for id in ids {
+        assert_eq!(house.until(id, |message| message.status == Status::Deferred).await.attempts, 1);
+    }
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_started_while_too_many_outcomes_wait_to_be_written() {
+    let (house, ids, stalled) = refused_while_the_store_stalls(SETTLING_MAX + 100).await;
+    house.offered(SETTLING_MAX, 100_000).await;
+    // Three sessions are one domain's: what they were offered when the last outcome came.
+    let offered = house.offered(ids.len(), 2_000).await;
+    assert!((SETTLING_MAX..SETTLING_MAX + 3).contains(&offered), "{offered}");
+    drop(stalled);
+    for id in ids {
+        assert_eq!(house.until(id, |message| message.status == Status::Deferred).await.attempts, 1);
+    }
+    house.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

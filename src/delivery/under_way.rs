@@ -1,5 +1,9 @@
 //! What the dispatcher has begun and waits for: its tasks, and the messages they are about.
 
+use std::collections::HashMap;
+
+use tokio::task::Id;
+
 use super::attempt::End;
 use super::desk::Generation;
 use super::look::Found;
@@ -7,6 +11,10 @@ use crate::domain::ids::{LeaseToken, RelayName};
 use crate::domain::lane::Lane;
 use crate::domain::message::Candidate;
 use crate::store::StoreError;
+
+/// Messages whose outcome is being written, at most. Their sessions are free already, so nothing else bounds them when a
+/// relay refuses faster than the disk takes it.
+pub const SETTLING_MAX: usize = 1_024;
 
 /// What the dispatcher waits for.
 pub enum Event {
@@ -43,4 +51,10 @@ pub enum Stage {
     Attempt,
     /// Its attempt panicked; that is being written.
     SettingAside,
+}
+
+/// Whether so many outcomes wait to be written that nothing more should be started.
+pub fn is_behind(in_flight: &HashMap<Id, InFlight>) -> bool {
+    let settling = || in_flight.values().filter(|message| message.place.is_none()).count();
+    in_flight.len() >= SETTLING_MAX && settling() >= SETTLING_MAX
 }

@@ -181,7 +181,8 @@ fn written(members: &[(&str, Member<'_>)]) -> Vec<u8> {
 }
 
 /// The leaf of an acceptance. `recipient` is the HMAC of the normalised address under the subject's key, `mime` that of the
-/// mail's SHA-256, `mime_bytes` its length: without the key nobody can tell whose mail it was, or confirm a guess at what it said.
+/// mail's SHA-256, `mime_bytes` its length: without the key nobody can tell whose mail it was, or confirm a guess at what
+/// it said.
 #[must_use]
 pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32], mime_bytes: usize) -> Happening {
     let (kind, reason) = match message.entry {

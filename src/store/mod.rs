@@ -266,7 +266,8 @@ pub trait Store: Send + Sync + 'static {
     fn give_back(&self, ids: &[MessageId]);
 
     /// The envelope and bytes of a message, for an attempt. `None`: there is no such message, its content is gone, or it
-    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then.
+    /// no longer waits (held or cancelled since it was claimed): no relay need be asked then. What another process did
+    /// meanwhile may be missed: the commit point decides.
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError>;
 
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
@@ -279,8 +280,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// With a token: the attempt row must still hold it; else [`Settled::Stale`], and a `resolved` leaf tells what was
     /// known (on a relayed outcome also the relay's queue id). Without: the message must be `queued` or `deferred` and
-    /// have no attempt row; else [`Settled::Stale`] and nothing is written. Spends one attempt, except `Held` and `Suppressed`. `Unknown`
-    /// and anything after it keeps `may_have_been_sent`.
+    /// have no attempt row; else [`Settled::Stale`] and nothing is written. Spends one attempt, except `Held` and
+    /// `Suppressed`. `Unknown` and anything after it keeps `may_have_been_sent`.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
 
     /// At start: every attempt row left by a dead process becomes `unknown` (reason `interrupted`), to be decided at

@@ -4,11 +4,13 @@
 //! The child is this very test binary, started through the shell: `ulimit` gives its files a largest size (writes
 //! beyond fail with EFBIG, which SQLite reports as an I/O error) and `setpriv` takes root's right to write anything.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use futures_util::future::{join, join_all};
 use postern::store::sqlite::Role;
-use postern::store::{Store, StoreError};
+use postern::store::{MessageFilter, Store, StoreError};
 
 use crate::harness::*;
 use crate::sqlite::open;
@@ -122,24 +124,37 @@ async fn with_a_read_only_file(folder: std::path::PathBuf) {
 }
 
 #[tokio::test]
-async fn the_log_stays_bounded_while_writing_never_pauses() {
-    const MAILS: u64 = 480;
+async fn the_log_stays_bounded_while_writing_and_reading_never_pause() {
+    const MAILS: u64 = 960;
     const MAIL_BYTES: usize = 256 << 10;
     const LOG_BYTES_MAX: u64 = 72 << 20;
+    /// More than there are threads to answer them: one or the other is always in the middle of a list.
+    const READERS: usize = 6;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = open(&path, Role::Gateway).unwrap();
     let send = |number| {
-        let mut noise = fastrand::Rng::with_seed(number);
         let mut message = mail(&format!("a{number}@example.com"));
         // What cannot be compressed.
-        message.mime = std::iter::repeat_with(|| noise.u8(..)).take(MAIL_BYTES).collect();
+        message.mime = vec![0; MAIL_BYTES];
+        fastrand::Rng::with_seed(number).fill(&mut message.mime);
         accept(&store, message)
     };
-    let mut largest = 0;
-    for round in 0..MAILS / 8 {
-        futures_util::future::join_all((round * 8..round * 8 + 8).map(send)).await;
-        largest = std::fs::metadata(path.with_extension("db-wal")).unwrap().len().max(largest);
-    }
+    let (ended, demo) = (Cell::new(false), tenant("demo"));
+    let read = |_| async {
+        while !ended.get() {
+            store.messages(&demo, MessageFilter { limit: 200, ..MessageFilter::default() }).await.unwrap();
+        }
+    };
+    let write = async {
+        let mut largest = 0;
+        for round in 0..MAILS / 8 {
+            join_all((round * 8..round * 8 + 8).map(send)).await;
+            largest = std::fs::metadata(path.with_extension("db-wal")).unwrap().len().max(largest);
+        }
+        ended.set(true);
+        largest
+    };
+    let (largest, _) = join(write, join_all((0..READERS).map(read))).await;
     assert!((1 << 20..LOG_BYTES_MAX).contains(&largest), "{largest} bytes of log for {} of mail", MAILS * (256 << 10));
 }

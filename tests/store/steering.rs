@@ -138,6 +138,17 @@ on_every_database! {
         assert_eq!(claimed(store, 3).await, [id]);
     }
 
+    async fn what_was_held_since_it_was_claimed_is_offered_to_no_relay(home) {
+        let store = &*home.store;
+        let (alone, among_many) = (queued(store, "ann@example.com").await, queued(store, "bob@example.com").await);
+        assert_eq!(store.claim(claim(1, &[("example.com", 9)])).await.unwrap().len(), 2);
+        steered(store, alone, Verb::Hold, 1).await;
+        assert_eq!(sweep_with(store, any(9), Verb::Hold, 1).await.0.done, 1);
+        for id in [alone, among_many] {
+            assert!(store.outgoing(id).await.unwrap().is_none());
+        }
+    }
+
     async fn a_time_to_come_outlives_hold_and_release(home) {
         let store = &*home.store;
         let mut later = mail("ann@example.com");

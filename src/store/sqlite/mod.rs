@@ -3,7 +3,7 @@
 //! # Who is who
 //!
 //! * The **writer** (`writer`) owns the only connection that writes. Callers hand it jobs through a bounded queue; it
-//!   runs whatever waits in one transaction, each job in a savepoint, syncs once and then answers each caller.
+//!   runs whatever waits in one transaction, syncs once and then answers each caller.
 //! * The **readers** (`readers`) answer questions from snapshots: what was committed is seen by the next question. One
 //!   pool of them serves delivery and keys, another the lists, so that a slow list keeps nobody else waiting.
 //! * The **checkpoint** moves the log into the database beside the writer, in steps.
@@ -163,17 +163,17 @@ impl SqliteStore {
                 others.push(self.spawn(format!("store-{name}-{number}"), move || readers::run(&place, &questions))?);
             }
         }
-        let nudge = match role {
+        let log = match role {
             Role::Command => None,
             Role::Gateway => {
                 let (nudge, nudges) = std::sync::mpsc::sync_channel(1);
                 let place = opened.place.clone();
                 let work = move || checkpoint::run(&place, &nudges);
                 others.push(self.spawn("store-checkpoint".to_owned(), work)?);
-                Some(nudge)
+                Some(checkpoint::Log::new(nudge))
             }
         };
-        let writer = Writer::new(opened.place, opened.connection, role, nudge)
+        let writer = Writer::new(opened.place, opened.connection, role, log)
             .map_err(|error| StoreError::Open(error.to_string()))?;
         let (lock, ended) = (opened.lock, self.ended.clone());
         let writer = self.spawn("store-writer".to_owned(), move || {

@@ -154,6 +154,30 @@ pub(super) fn secret(connection: &Connection, name: &str) -> Result<[u8; 32], ru
     connection.query_row(sql, rusqlite::named_params! { ":name": name }, |row| row.get(0))
 }
 
+/// Runs `work` on a writer's connection that waits for others no longer than `longest`.
+pub(super) fn waiting_at_most<T>(
+    connection: &mut Connection,
+    longest: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
+    wait_for_others(connection, longest)?;
+    let done = work(connection);
+    wait_for_others(connection, BUSY_WAIT)?;
+    done
+}
+
+fn wait_for_others(connection: &mut Connection, longest: Duration) -> Result<(), rusqlite::Error> {
+    let polls_max = longest.as_millis() / BUSY_POLL.as_millis();
+    connection.busy_handler(Some(move |polls: i32| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "SQLite asks its own thread to wait for another one or a process"
+        )]
+        std::thread::sleep(BUSY_POLL);
+        u128::try_from(polls).is_ok_and(|polls| polls < polls_max)
+    }))
+}
+
 impl Place {
     /// A connection that writes.
     pub(super) fn connect_writer(&self) -> Result<Connection, rusqlite::Error> {
@@ -163,12 +187,7 @@ impl Place {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
             return Err(rusqlite::Error::SqliteFailure(code, Some("the file is read-only".to_owned())));
         }
-        let polls_max = BUSY_WAIT.as_millis() / BUSY_POLL.as_millis();
-        connection.busy_handler(Some(move |polls: i32| {
-            #[expect(clippy::disallowed_methods, reason = "SQLite asks its own thread to wait for another process")]
-            std::thread::sleep(BUSY_POLL);
-            u128::try_from(polls).is_ok_and(|polls| polls < polls_max)
-        }))?;
+        wait_for_others(&mut connection, BUSY_WAIT)?;
         // For each check of a word against a list SQLite makes a temporary table, at each row: a fifth of the writer's time.
         // What we write are enums; the checks are for people who change rows by hand.
         connection.pragma_update(None, "ignore_check_constraints", "ON")?;

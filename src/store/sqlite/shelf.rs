@@ -123,3 +123,51 @@ impl Drop for Shelved<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    fn id(number: u128) -> MessageId {
+        MessageId::from_uuid(uuid::Uuid::from_u128(number))
+    }
+
+    fn mail(bytes: usize) -> Mail {
+        Mail {
+            envelope_sender: "wallet@demo.example".parse().unwrap(),
+            recipient: "ann@customer.example".parse().unwrap(),
+            packed: Packed { frame: vec![0; bytes], mime_bytes: bytes },
+        }
+    }
+
+    #[test]
+    fn a_mail_whose_rows_were_not_written_leaves_nothing_behind() {
+        let shelf = Shelf::default();
+        shelf.put(id(1), mail(9)).keep();
+        drop(shelf.put(id(2), mail(9)));
+        assert!(shelf.take(id(2)).is_none());
+        assert_eq!(shelf.take(id(1)).unwrap().packed.frame.len(), 9);
+        let mails = shelf.mails();
+        assert!(mails.by_id.is_empty() && mails.bytes == 0 && mails.begun.is_none());
+    }
+
+    #[test]
+    fn a_full_shelf_keeps_the_older_mails_until_they_have_lain_for_too_long() {
+        let shelf = Shelf::default();
+        let third = SHELF_BYTES_MAX / 3;
+        for number in 0..4 {
+            shelf.put(id(number), mail(third)).keep();
+        }
+        assert!(shelf.mails().bytes <= SHELF_BYTES_MAX);
+        assert_eq!([0, 1, 2, 3].map(|number| shelf.take(id(number)).is_some()), [true, true, false, false]);
+        for number in 0..3 {
+            shelf.put(id(number), mail(third)).keep();
+        }
+        let long_ago = Instant::now().checked_sub(SHELF_TIME_MAX * 2).unwrap();
+        shelf.mails().begun = Some(long_ago);
+        shelf.put(id(3), mail(third)).keep();
+        assert_eq!([0, 1, 2, 3].map(|number| shelf.take(id(number)).is_some()), [false, false, false, true]);
+        assert_eq!(shelf.mails().bytes, 0);
+    }
+}

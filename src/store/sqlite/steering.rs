@@ -116,6 +116,10 @@ impl SqliteStore {
         if ids.is_empty() {
             return Ok(Batch { next, ..Batch::default() });
         }
+        for id in &ids {
+            // There may be no first attempt now, which would have taken it away; one that comes first reads its rows.
+            self.shelf.take(*id);
+        }
         let work = move |connection: &Writing<'_>| steer_found(connection, &many, &ids);
         let batch = self.write("steering messages", work).await?;
         Ok(Batch { next, ..batch })

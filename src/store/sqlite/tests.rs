@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rusqlite::Connection;
 
 use super::*;
+use crate::domain::audit::{Happening, Kind};
 
 /// Statements that read a whole table, and why they may.
 const WHOLE_TABLES: [(&str, &str); 2] = [
@@ -151,19 +154,82 @@ async fn jobs_that_lost_their_transaction_to_a_neighbour_are_told_the_first_erro
     // As SQLite does by itself when the disk fails within a statement.
     let lose = |connection: &Writing<'_>| -> Result<(), Fault> {
         connection.execute_batch("ROLLBACK")?;
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
-        Err(rusqlite::Error::SqliteFailure(code, Some("the disk failed".to_owned())).into())
+        Err(disk_failed())
     };
-    // One that holds the writer, so that the others share a transaction.
-    let (first, neighbour, gone) =
-        tokio::join!(store.write("first", |_| Ok(())), store.write("neighbour", keep), store.write("gone", lose));
-    drop(first);
+    let end = store.stall();
+    let (neighbour, gone, ()) =
+        tokio::join!(store.write("neighbour", keep), store.write("gone", lose), async { drop(end) });
     assert!(gone.unwrap_err().to_string().contains("the disk failed"));
-    if let Err(error) = neighbour {
-        assert!(error.to_string().contains("the disk failed"), "{error}");
-    }
+    let error = neighbour.unwrap_err();
+    assert!(error.to_string().contains("the disk failed"), "{error}");
     store
         .write("after", |connection| Ok(connection.execute("DELETE FROM meta WHERE name = 'kept'", [])?))
         .await
         .unwrap();
+}
+
+/// A fault of the disk, as SQLite tells it.
+fn disk_failed() -> Fault {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+    rusqlite::Error::SqliteFailure(code, Some("the disk failed".to_owned())).into()
+}
+
+impl SqliteStore {
+    /// Keeps the writer busy until the answer is dropped. What is written meanwhile shares a transaction.
+    ///
+    /// # Panics
+    ///
+    /// When the store is closed or its queue is full.
+    pub fn stall(&self) -> std::sync::mpsc::Sender<()> {
+        let (end, ended) = std::sync::mpsc::channel();
+        let work = move |_: &Writing<'_>| {
+            // Ends with the sender.
+            let _: Result<(), _> = ended.recv();
+            Ok(())
+        };
+        let stalling: Box<dyn Job> = Box::new(Task::new("stalling", work, oneshot::channel().0));
+        assert!(self.doors().unwrap().jobs.try_send(stalling).is_ok(), "there is no place for a job");
+        end
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_fails_among_others_leaves_no_gap_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let tenant: TenantId = "demo".parse().unwrap();
+    let leaf = |kind| Happening::new(Timestamp::UNIX_EPOCH, kind, &tenant, None, Actor::Gateway);
+    let append = |kind, end: fn() -> Result<(), Fault>| {
+        let leaf = leaf(kind);
+        store.write("appending", move |connection: &Writing<'_>| audit::append(connection, &leaf).and_then(|()| end()))
+    };
+    let end = store.stall();
+    let corrupt = || Err(Fault::Corrupt { table: "message", column: "status", id: "msg".to_owned() });
+    let (first, second, third, ()) = tokio::join!(
+        append(Kind::KeyCreated, || Ok(())),
+        append(Kind::Held, corrupt),
+        append(Kind::KeyRevoked, || Ok(())),
+        async { drop(end) }
+    );
+    assert!(first.is_ok() && third.is_ok() && matches!(second, Err(StoreError::Corrupt { .. })), "{second:?}");
+    let leaves = store.read("leaves", |connection| {
+        let mut statement = connection.prepare("SELECT seq || ' ' || kind FROM audit_leaf ORDER BY seq")?;
+        let leaves: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0))?.collect();
+        Ok(leaves?)
+    });
+    assert_eq!(leaves.await.unwrap(), ["0 key-created", "1 key-revoked"]);
+}
+
+#[tokio::test]
+async fn a_connection_whose_disk_failed_is_opened_anew_also_when_a_second_run_does_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    let mark = |connection: &Writing<'_>| Ok(connection.execute_batch("CREATE TEMP TABLE mark (x)")?);
+    store.write("marking the connection", mark).await.unwrap();
+    let failed = AtomicBool::new(false);
+    let fail_once =
+        move |_: &Writing<'_>| if failed.swap(true, Ordering::SeqCst) { Ok(()) } else { Err(disk_failed()) };
+    store.write("failing once", fail_once).await.unwrap();
+    let marked = store.write("looking", |connection| Ok(connection.table_exists(Some("temp"), "mark")?));
+    assert!(!marked.await.unwrap(), "the connection is still the same");
 }

@@ -115,21 +115,41 @@ impl Claims {
     }
 }
 
+/// A claim that is reading. Unless it comes to its end, it gives back what it took, also when it panics: a claim that
+/// read for ever would keep all that is given back from every later one.
+struct Claiming<'c> {
+    claims: &'c Mutex<Claims>,
+    found: Claimed,
+}
+
+impl<'c> Claiming<'c> {
+    fn begin(claims: &'c Mutex<Claims>) -> Self {
+        locked(claims).reading += 1;
+        Self { claims, found: Claimed::default() }
+    }
+
+    /// What was taken stays claimed.
+    fn end(mut self) -> Claimed {
+        std::mem::take(&mut self.found)
+    }
+}
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        let ids: Vec<MessageId> = self.found.candidates.iter().map(|candidate| candidate.id).collect();
+        let mut claims = locked(self.claims);
+        claims.give_back(&ids);
+        claims.end_reading();
+    }
+}
+
 /// Claims due messages. On a fault nothing stays claimed.
 pub(super) fn claim(connection: &Connection, claims: &Mutex<Claims>, request: &ClaimRequest) -> Result<Claimed, Fault> {
-    locked(claims).reading += 1;
-    let mut found = Claimed::default();
-    let read = request
-        .domains
-        .iter()
-        .try_for_each(|(domain, limit)| claim_domain(connection, claims, request, (domain, *limit), &mut found));
-    let mut claims = locked(claims);
-    if read.is_err() {
-        let ids: Vec<MessageId> = found.candidates.iter().map(|candidate| candidate.id).collect();
-        claims.give_back(&ids);
+    let mut claiming = Claiming::begin(claims);
+    for (domain, limit) in &request.domains {
+        claim_domain(connection, claims, request, (domain, *limit), &mut claiming.found)?;
     }
-    claims.end_reading();
-    read.map(|()| found)
+    Ok(claiming.end())
 }
 
 pub(super) fn locked(claims: &Mutex<Claims>) -> MutexGuard<'_, Claims> {
@@ -212,4 +232,47 @@ fn due_after(
         }
     }
     Ok(Step { candidates, next: last.filter(|_| read == CLAIM_STEP) })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn candidate(number: u128) -> Candidate {
+        Candidate {
+            id: MessageId::from_uuid(uuid::Uuid::from_u128(number)),
+            tenant: "demo".parse().unwrap(),
+            lane: Lane::Standard,
+            domain: "example.com".to_owned(),
+            due_at: Timestamp::UNIX_EPOCH,
+            deliver_by: Timestamp::MAX,
+        }
+    }
+
+    #[test]
+    fn what_was_given_back_while_a_claim_was_reading_is_left_to_the_next_one() {
+        let (claims, id) = (Mutex::new(Claims::default()), candidate(1).id);
+        assert!(locked(&claims).take(id));
+        let (first, second) = (Claiming::begin(&claims), Claiming::begin(&claims));
+        // Tried and settled since the row was read, for all these claims know.
+        locked(&claims).give_back(&[id]);
+        assert!(!locked(&claims).take(id));
+        first.end();
+        assert!(!locked(&claims).take(id), "the second may have read the same row");
+        second.end();
+        assert!(locked(&claims).take(id));
+    }
+
+    #[test]
+    fn a_claim_that_does_not_come_to_its_end_keeps_nothing_and_nobody() {
+        let (claims, id) = (Mutex::new(Claims::default()), candidate(1).id);
+        let mut unfinished = Claiming::begin(&claims);
+        assert!(locked(&claims).take(id));
+        unfinished.found.candidates.push(candidate(1));
+        drop(unfinished);
+        assert!(locked(&claims).take(id));
+    }
 }

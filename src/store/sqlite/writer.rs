@@ -2,21 +2,21 @@
 //!
 //! Jobs are run twice when they must be. At first all run without savepoints, which cost a quarter of the writer's time;
 //! when one fails, or panics, the transaction is undone and all run again, each in a savepoint of its own: the one that
-//! fails is rolled back alone and answered with its own error. The others are answered after COMMIT has returned. When the transaction as a whole is lost (disk full, I/O
-//! error), every job of it is answered with [`StoreError::NotPersisted`], and after an error that may have left the
-//! connection with wrong beliefs it is opened anew: the thread recovers when the disk does.
+//! fails is rolled back alone and answered with its own error. The others are answered after COMMIT has returned. When
+//! the transaction as a whole is lost (disk full, I/O error), every job of it is answered with
+//! [`StoreError::NotPersisted`], and after an error that may have left the connection with wrong beliefs it is opened
+//! anew: the thread recovers when the disk does.
 
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpoint;
+use super::checkpoint::Log;
 use super::fault::{self, Fault};
 use super::open::{Place, Role};
 use crate::store::StoreError;
@@ -122,8 +122,8 @@ pub(super) struct Writer {
     place: Place,
     role: Role,
     connection: Option<Connection>,
-    /// To the thread that moves the log; a command has none.
-    nudge: Option<SyncSender<()>>,
+    /// The log; a command leaves it to the gateway.
+    log: Option<Log>,
     writes: bool,
 }
 
@@ -133,10 +133,10 @@ impl Writer {
         place: Place,
         mut connection: Connection,
         role: Role,
-        nudge: Option<SyncSender<()>>,
+        log: Option<Log>,
     ) -> Result<Self, rusqlite::Error> {
-        watched(&mut connection, nudge.as_ref())?;
-        Ok(Self { place, role, connection: Some(connection), nudge, writes: true })
+        watched(&mut connection, log.as_ref())?;
+        Ok(Self { place, role, connection: Some(connection), log, writes: true })
     }
 
     /// Runs until every sender is gone, then waits for the other threads and empties the log into the database.
@@ -148,6 +148,9 @@ impl Writer {
             for job in batch.drain(..) {
                 job.answer(committed.as_ref().copied().map_err(String::as_str));
             }
+            if let (Some(log), Some(connection)) = (&mut self.log, &mut self.connection) {
+                log.keep_bounded(connection);
+            }
             // Who is short of processors gets one now, and perhaps hands in more: larger batches cost less for each.
             std::thread::yield_now();
         }
@@ -156,7 +159,7 @@ impl Writer {
             // The hook holds a way to the thread that moves the log, which ends with the last of them.
             let _ = connection.wal_hook(None::<fn(&mut Wal, i32) -> Result<(), rusqlite::Error>>);
         }
-        self.nudge = None;
+        self.log = None;
         for other in others {
             // One that panicked has said so, through `failed` and the panic hook.
             let _ = other.join();
@@ -170,7 +173,7 @@ impl Writer {
 
     fn connect(&self) -> Result<Connection, rusqlite::Error> {
         let mut connection = self.place.connect_writer()?;
-        watched(&mut connection, self.nudge.as_ref())?;
+        watched(&mut connection, self.log.as_ref())?;
         Ok(connection)
     }
 
@@ -206,11 +209,8 @@ impl Writer {
     }
 }
 
-fn watched(connection: &mut Connection, nudge: Option<&SyncSender<()>>) -> Result<(), rusqlite::Error> {
-    match nudge {
-        Some(nudge) => checkpoint::watch(connection, nudge.clone()),
-        None => Ok(()),
-    }
+fn watched(connection: &mut Connection, log: Option<&Log>) -> Result<(), rusqlite::Error> {
+    log.map_or(Ok(()), |log| log.watch(connection))
 }
 
 /// A transaction that is on disk.
@@ -230,16 +230,22 @@ struct Lost {
 /// One transaction of all jobs. Jobs that fail alone are rolled back alone.
 fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept, Lost> {
     let writing = begin(connection)?;
-    let all_done = batch.iter_mut().all(|job| matches!(run_job(&writing, job.as_mut()), Ran::Done));
-    if all_done {
+    let failed = batch.iter_mut().find_map(|job| match run_job(&writing, job.as_mut()) {
+        Ran::Done => None,
+        Ran::Failed { spoiled, .. } => Some(spoiled),
+    });
+    let Some(spoiled) = failed else {
         execute(connection, "COMMIT")?;
         return Ok(Kept { spoiled: false });
-    }
+    };
     // SQLite ends the whole transaction by itself on some errors.
-    if !connection.is_autocommit() {
-        execute(connection, "ROLLBACK")?;
+    let undone = if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") };
+    let ran = undone.and_then(|()| run_apart(connection, batch));
+    // What the first run learnt of the connection holds, however the second one went.
+    match ran {
+        Ok(kept) => Ok(Kept { spoiled: spoiled || kept.spoiled }),
+        Err(lost) => Err(Lost { spoiled: spoiled || lost.spoiled, ..lost }),
     }
-    run_apart(connection, batch)
 }
 
 /// One transaction of all jobs, each in a savepoint.
