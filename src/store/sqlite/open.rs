@@ -23,7 +23,7 @@ const BUSY_POLL: Duration = Duration::from_millis(1);
 /// What may remain of the log's file after all of it was moved.
 const WAL_BYTES_MAX: u32 = 64 << 20;
 /// Page cache of the writer, and of each reader, in KiB.
-const WRITER_CACHE_KIB: i32 = 65_536;
+const WRITER_CACHE_KIB: i32 = 32_768;
 const READER_CACHE_KIB: i32 = 8_192;
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS_MAX: usize = 128;

@@ -16,7 +16,7 @@ use crate::domain::ids::MessageId;
 use crate::domain::message::{Entry, NewMessage};
 
 /// What all mails on the shelf may take together.
-const SHELF_BYTES_MAX: usize = 32 << 20;
+const SHELF_BYTES_MAX: usize = 64 << 20;
 
 /// Most addresses take no more.
 const EMAIL_BYTES_LIKELY: usize = 64;
