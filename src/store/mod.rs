@@ -12,7 +12,7 @@
 //!
 //! A method that writes returns `Ok` only after its transaction is on disk. One that fails has changed nothing. Writes
 //! are single calls here and batches inside: whatever waits when the writer is free shares one transaction and one
-//! sync, each in a savepoint of its own, and every caller waits for its own result.
+//! sync; one that fails is undone alone, and every caller waits for its own result.
 //!
 //! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.

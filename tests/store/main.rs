@@ -11,8 +11,7 @@ macro_rules! on_every_database {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             for database in crate::harness::DATABASES {
-                #[allow(unused_mut, clippy::allow_attributes, reason = "some tests open their store again")]
-                let mut $home = crate::harness::Home::new(database);
+                let $home = &mut crate::harness::Home::new(database);
                 $body
                 $home.store.close().await;
             }
