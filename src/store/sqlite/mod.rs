@@ -34,7 +34,6 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
 use self::shelf::{Mail, Shelf};
@@ -97,7 +96,6 @@ pub struct SqliteStore {
     /// Cancelled when a thread has ended that nobody asked to.
     failed: CancellationToken,
     claims: Arc<Mutex<Claims>>,
-    press: Press,
     shelf: Shelf,
     /// How long a list may take; `None`: a command's takes the time it needs.
     list_time_max: Option<Duration>,
@@ -133,7 +131,6 @@ impl SqliteStore {
             ended: CancellationToken::new(),
             failed: CancellationToken::new(),
             claims: Arc::default(),
-            press: Press::default(),
             shelf: Shelf::default(),
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
@@ -271,8 +268,8 @@ impl Drop for SqliteStore {
 impl Store for SqliteStore {
     async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
         // From here on the mail is only as large as its compressed content, however long the disk keeps it waiting.
-        let packed = self.press.pack(std::mem::take(&mut message.mime)).await?;
-        let shelved = self.shelve(&message, &packed);
+        let pair = content::pack(std::mem::take(&mut message.mime)).await?;
+        let (shelved, packed) = self.shelve(&message, pair);
         let secret = self.subject_secret;
         let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
@@ -320,8 +317,8 @@ impl Store for SqliteStore {
     }
 
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
-        if let Some(Mail { envelope_sender, recipient, packed }) = self.shelf.take(id)
-            && let Ok(mime) = packed.unpack()
+        if let Some(Mail { envelope_sender, recipient, content }) = self.shelf.take(id)
+            && let Some(mime) = content.into_mime()
         {
             return Ok(Some(Outgoing { envelope_sender, recipient, attempts: 0, mime }));
         }

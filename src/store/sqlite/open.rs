@@ -22,8 +22,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// What may remain of the log's file after all of it was moved.
 const WAL_BYTES_MAX: u32 = 64 << 20;
-/// Page cache of the writer, and of each reader, in KiB.
-const WRITER_CACHE_KIB: i32 = 32_768;
+/// Page cache of the writer, and of each reader, in KiB. SQLite walks all of the writer's at most commits (a page that was
+/// moved for a moment had a number beyond the end): a larger one costs more than it saves, what it misses being in the
+/// kernel's memory. It must hold what one batch changes.
+const WRITER_CACHE_KIB: i32 = 12_288;
 const READER_CACHE_KIB: i32 = 8_192;
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS_MAX: usize = 128;
