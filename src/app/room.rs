@@ -15,7 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A count that took long is done so much less often: a hundredth of one processor, whatever the queue.
 const REST_PER_COUNT: u32 = 100;
 
-/// Looks now at the disk, and from here on again and again at the disk and the queue; tidies the limiters, too.
+/// Looks now at the disk, and from here on again and again at the disk and the queue; tidies the limiters, and tells how
+/// many strangers they refused, too.
 pub(super) fn watch(store: &Arc<dyn Store>, limits: &Arc<Limits>, clock: &Arc<dyn Clock>, tasks: &Tasks) {
     let (store, limits, clock, soft) = (Arc::clone(store), Arc::clone(limits), Arc::clone(clock), tasks.soft());
     // Before the doors open: a full disk takes no mail, not even in the first second.
@@ -32,6 +33,10 @@ pub(super) fn watch(store: &Arc<dyn Store>, limits: &Arc<Limits>, clock: &Arc<dy
             }
             told = tell(told, room.shortage());
             limits.tidy();
+            let refused = limits.strangers_refused();
+            if refused > 0 {
+                tracing::warn!(requests = refused, "refused: too many without a valid key from their address");
+            }
             tokio::select! {
                 () = clock.sleep_until(later(clock.now(), LOOK_EVERY)) => {}
                 () = soft.cancelled() => return,

@@ -130,6 +130,7 @@ impl MessageBody for Watched {
 fn finish(line: &Line, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let key = answer.request().extensions().get::<KeyId>().copied();
     let limits = limit::headers(answer.request());
+    let is_counted_only = limit::is_counted_only(answer.request());
     let mut answer = answer;
     if let Some(problem) = problem_in(answer.response()) {
         let problem = problem.of_request(line.id);
@@ -140,7 +141,9 @@ fn finish(line: &Line, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxB
     for (name, value) in limits {
         answer.headers_mut().insert(name, value);
     }
-    tell(line, answer.status(), key);
+    if !is_counted_only {
+        tell(line, answer.status(), key);
+    }
     answer
 }
 

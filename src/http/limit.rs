@@ -36,8 +36,16 @@ pub struct DoorLimits {
 }
 
 /// What the quotas said of a request, for its answer.
-#[derive(Default)]
 struct Said(Vec<Field>);
+
+/// Marks a request that was refused because of the address it came from.
+struct RefusedUnseen;
+
+/// Whether a request gets no access line: those refused for their address are counted, and the count is told. A line
+/// for each would let anybody fill the disk.
+pub(super) fn is_counted_only(request: &HttpRequest) -> bool {
+    request.extensions().contains::<RefusedUnseen>()
+}
 
 /// The headers that tell what the quotas said of a request.
 pub(super) fn headers(request: &HttpRequest) -> Vec<(HeaderName, HeaderValue)> {
@@ -98,6 +106,7 @@ pub(super) fn failure(app: &AppState, request: &HttpRequest) -> Result<(), Probl
     match app.doors.limits.failure(client).and_then(|standing| standing.wait) {
         None => Ok(()),
         Some(wait) => {
+            request.extensions_mut().insert(RefusedUnseen);
             let detail = "too many requests without a valid key from this address";
             Err(Problem::rate_limited(wait, detail.to_owned()))
         }

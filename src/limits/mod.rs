@@ -26,6 +26,7 @@ mod steady;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::headroom::{Counting, Headroom, Shortage};
 pub use self::quotas::Standing;
@@ -51,6 +52,8 @@ pub struct Limits {
     tenants: Quotas<TenantId>,
     strangers: Quotas<IpAddr>,
     headroom: Headroom,
+    /// Failures refused since somebody asked.
+    strangers_refused: AtomicU64,
 }
 
 impl Limits {
@@ -65,6 +68,7 @@ impl Limits {
             tenants: Quotas::new(clock, tracked_max),
             strangers: Quotas::new(clock, tracked_max),
             headroom: Headroom::new(settings),
+            strangers_refused: AtomicU64::new(0),
         }
     }
 
@@ -81,7 +85,15 @@ impl Limits {
     /// One failed authentication from this address; `None` when they are not limited.
     pub fn failure(&self, client: IpAddr) -> Option<Standing> {
         let bits = if client.to_canonical().is_ipv4() { IPV4_CLIENT_BITS } else { IPV6_CLIENT_BITS };
-        self.failed_auth.rate().map(|rate| self.strangers.take(&Network::around(client, bits).address(), rate))
+        let rate = self.failed_auth.rate()?;
+        let standing = self.strangers.take(&Network::around(client, bits).address(), rate);
+        self.strangers_refused.fetch_add(standing.is_refused().into(), Ordering::Relaxed);
+        Some(standing)
+    }
+
+    /// How many failed authentications were refused since this was asked last.
+    pub fn strangers_refused(&self) -> u64 {
+        self.strangers_refused.swap(0, Ordering::Relaxed)
     }
 
     /// Whether there is room for more mail.
@@ -164,6 +176,7 @@ mod tests {
         let (plain, mapped) = ("203.0.113.9".parse().unwrap(), "::ffff:203.0.113.9".parse().unwrap());
         assert!(!limits.failure(plain).unwrap().is_refused() && !limits.failure(mapped).unwrap().is_refused());
         assert!(limits.failure(plain).unwrap().is_refused());
+        assert_eq!([limits.strangers_refused(), limits.strangers_refused()], [2, 0]);
     }
 
     #[test]

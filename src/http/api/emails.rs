@@ -41,7 +41,7 @@ pub async fn submit(
     let (media, body) = body::read(&request, payload, app.body_limits).await?;
     let submission = submission::parse(media, &body)?;
     let acceptance = app.intake.accept(caller.tenant(), caller.actor(), submission, idempotency_key).await?;
-    if matches!(acceptance, Acceptance::Accepted(_)) {
+    if matches!(&acceptance, Acceptance::Accepted(receipt) if receipt.status.is_live()) {
         app.doors.limits.headroom().accepted();
     }
     accepted(&request, &acceptance)
