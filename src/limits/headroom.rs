@@ -20,8 +20,8 @@ pub enum Shortage {
 /// The room there is.
 #[derive(Debug)]
 pub struct Headroom {
-    queue_max: i64,
-    disk_free_min: u64,
+    queue_max: AtomicI64,
+    disk_free_min: AtomicU64,
     /// Mails accepted since the start.
     accepted: AtomicU64,
     /// Live mails when they were last counted, less those accepted until then; far below nothing before the first count.
@@ -38,12 +38,18 @@ pub struct Counting {
 impl Headroom {
     pub(super) fn new(settings: &LimitsSettings) -> Self {
         Self {
-            queue_max: signed(settings.queue_max.get()),
-            disk_free_min: settings.disk_free_min.0,
+            queue_max: AtomicI64::new(signed(settings.queue_max.get())),
+            disk_free_min: AtomicU64::new(settings.disk_free_min.0),
             accepted: AtomicU64::new(0),
             counted: AtomicI64::new(i64::MIN),
             disk_is_low: AtomicBool::new(false),
         }
+    }
+
+    /// Other settings hold from now on, for the disk from the next look.
+    pub(super) fn change(&self, settings: &LimitsSettings) {
+        self.queue_max.store(signed(settings.queue_max.get()), Ordering::Relaxed);
+        self.disk_free_min.store(settings.disk_free_min.0, Ordering::Relaxed);
     }
 
     /// What speaks against taking a mail now. The disk first: it harms more.
@@ -59,7 +65,7 @@ impl Headroom {
     #[must_use]
     pub fn queue_is_full(&self) -> bool {
         let accepted = signed(self.accepted.load(Ordering::Relaxed));
-        self.counted.load(Ordering::Relaxed).saturating_add(accepted) >= self.queue_max
+        self.counted.load(Ordering::Relaxed).saturating_add(accepted) >= self.queue_max.load(Ordering::Relaxed)
     }
 
     /// Whether the disk has too little room.
@@ -86,7 +92,8 @@ impl Headroom {
 
     /// So many bytes may still be written; `None`: nobody knows, and the disk is trusted until it fails.
     pub fn disk_has(&self, free: Option<u64>) {
-        self.disk_is_low.store(free.is_some_and(|free| free < self.disk_free_min), Ordering::Relaxed);
+        let least = self.disk_free_min.load(Ordering::Relaxed);
+        self.disk_is_low.store(free.is_some_and(|free| free < least), Ordering::Relaxed);
     }
 }
 
@@ -119,6 +126,8 @@ mod tests {
         assert_eq!(room.shortage(), Some(Shortage::Queue));
         room.counted(&room.begin_count(), 9);
         assert_eq!(room.shortage(), None, "one has left");
+        room.change(&LimitsSettings { queue_max: NonZeroU64::MIN, ..LimitsSettings::default() });
+        assert_eq!(room.shortage(), Some(Shortage::Queue), "a lower limit holds at once");
     }
 
     #[test]

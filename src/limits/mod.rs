@@ -25,8 +25,8 @@ pub mod settings;
 mod steady;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::headroom::{Counting, Headroom, Shortage};
 pub use self::quotas::Standing;
@@ -46,8 +46,7 @@ const IPV4_CLIENT_BITS: u8 = 32;
 
 /// All limits at the door.
 pub struct Limits {
-    per_key: Limit,
-    failed_auth: Limit,
+    rules: RwLock<Rules>,
     keys: Quotas<KeyId>,
     tenants: Quotas<TenantId>,
     strangers: Quotas<IpAddr>,
@@ -56,14 +55,26 @@ pub struct Limits {
     strangers_refused: AtomicU64,
 }
 
+/// What holds until the settings are read again.
+#[derive(Clone, Copy)]
+struct Rules {
+    per_key: Limit,
+    failed_auth: Limit,
+}
+
+impl Rules {
+    fn of(settings: &LimitsSettings) -> Self {
+        Self { per_key: settings.per_key, failed_auth: settings.failed_auth }
+    }
+}
+
 impl Limits {
     /// Nothing is used up yet.
     #[must_use]
     pub fn new(settings: &LimitsSettings, clock: &Arc<dyn Clock>) -> Self {
         let tracked_max = usize::try_from(settings.tracked_max.get()).unwrap_or(usize::MAX);
         Self {
-            per_key: settings.per_key,
-            failed_auth: settings.failed_auth,
+            rules: RwLock::new(Rules::of(settings)),
             keys: Quotas::new(clock, tracked_max),
             tenants: Quotas::new(clock, tracked_max),
             strangers: Quotas::new(clock, tracked_max),
@@ -72,9 +83,19 @@ impl Limits {
         }
     }
 
+    /// Other settings hold from now on, but for `tracked_max`, which needs a restart. Who keeps a rate keeps what is used.
+    pub fn change(&self, settings: &LimitsSettings) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Rules::of(settings);
+        self.headroom.change(settings);
+    }
+
+    fn rules(&self) -> Rules {
+        *self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One request with this key; `None` when it is not limited.
     pub fn request(&self, key: &ApiKey) -> Option<Standing> {
-        key.limit.unwrap_or(self.per_key).rate().map(|rate| self.keys.take(&key.id, rate))
+        key.limit.unwrap_or(self.rules().per_key).rate().map(|rate| self.keys.take(&key.id, rate))
     }
 
     /// One submission of this tenant; `None` when it is not limited.
@@ -85,7 +106,7 @@ impl Limits {
     /// One failed authentication from this address; `None` when they are not limited.
     pub fn failure(&self, client: IpAddr) -> Option<Standing> {
         let bits = if client.to_canonical().is_ipv4() { IPV4_CLIENT_BITS } else { IPV6_CLIENT_BITS };
-        let rate = self.failed_auth.rate()?;
+        let rate = self.rules().failed_auth.rate()?;
         let standing = self.strangers.take(&Network::around(client, bits).address(), rate);
         self.strangers_refused.fetch_add(standing.is_refused().into(), Ordering::Relaxed);
         Some(standing)
@@ -177,6 +198,18 @@ mod tests {
         assert!(!limits.failure(plain).unwrap().is_refused() && !limits.failure(mapped).unwrap().is_refused());
         assert!(limits.failure(plain).unwrap().is_refused());
         assert_eq!([limits.strangers_refused(), limits.strangers_refused()], [2, 0]);
+    }
+
+    #[test]
+    fn other_settings_hold_at_once_and_what_was_used_at_the_same_rate_stays_used() {
+        let (limits, _clock) = limits(100);
+        let (common, own) = (key(1, None), key(2, Some("1/s".parse().unwrap())));
+        assert!(!limits.request(&own).unwrap().is_refused());
+        let per_key = "3/s".parse().unwrap();
+        limits.change(&LimitsSettings { per_key, failed_auth: Limit::Unlimited, ..LimitsSettings::default() });
+        assert_eq!(limits.request(&common).unwrap().remaining, 2);
+        assert!(limits.request(&own).unwrap().is_refused());
+        assert_eq!(limits.failure("203.0.113.9".parse().unwrap()), None);
     }
 
     #[test]
