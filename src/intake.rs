@@ -20,6 +20,7 @@ use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
+use crate::domain::quantity::Limit;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
 use crate::store::{Repeat, Store, StoreError};
@@ -111,6 +112,11 @@ impl Intake {
         Ok(accepted)
     }
 
+    /// What all submissions of a tenant together are limited to.
+    pub fn per_tenant(&self, tenant: &TenantId) -> Limit {
+        self.tenants.get(tenant).map_or(Limit::Unlimited, |tenant| tenant.per_tenant)
+    }
+
     fn compose(
         &self,
         tenant: &Tenant,
@@ -160,6 +166,7 @@ impl Intake {
             entry: if allowed { Entry::Queued } else { Entry::Suppressed(Reason::NotAllowed) },
             idempotency: None,
             fact: None,
+            recipient_limit: tenant.per_recipient.rate(),
         })
     }
 

@@ -36,6 +36,7 @@ pub mod steering;
 pub mod clock;
 pub mod compose;
 pub mod inbox;
+pub mod limits;
 pub mod store;
 
 // Words.

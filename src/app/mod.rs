@@ -8,6 +8,7 @@
 //! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
 
 pub mod parts;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::{App, room};
 use crate::clock::Clock;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
@@ -18,11 +18,13 @@ use crate::delivery::{Delivery, Parts, RelayPlan};
 use crate::domain::ids::RelayName;
 use crate::http::body::BodyLimits;
 use crate::http::health::Health;
+use crate::http::limit::{DoorLimits, InFlight};
 use crate::http::settings::ServerSettings;
 use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
+use crate::limits::Limits;
 use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
@@ -102,6 +104,8 @@ pub struct Delivering {
 /// Opens the HTTP doors and returns their address.
 pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
+    let limits = Arc::new(Limits::new(&app.config.limits, &app.clock));
+    room::watch(&app.store, &limits, &app.clock, tasks);
     let health = delivering.health;
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
@@ -113,6 +117,11 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         body_limits: BodyLimits {
             bytes_max: settings.request_body_max.as_usize(),
             timeout: settings.request_timeout.0,
+        },
+        doors: DoorLimits {
+            limits,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
         },
     };
     warn_of_few_files(settings.connections_max);

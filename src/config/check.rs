@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::files::postern_file;
 use super::{Config, Problems};
 use crate::domain::lane::Lane;
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 
 /// Entries of a retry table at most.
 const RETRIES_MAX: usize = 100;
@@ -16,6 +16,10 @@ const WINDOW_MAX: usize = 1_000_000;
 /// `server.request_body_max`, between these.
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
+/// `limits.tracked_max` at most: it bounds memory.
+const TRACKED_MAX: u32 = 10_000_000;
+/// Mails of one recipient that are counted at most: they are walked at each acceptance.
+const PER_RECIPIENT_MAX: u32 = 1_000;
 /// No wait of ours on a person or a network is configured longer than this.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
@@ -28,6 +32,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         say("store.url", detail);
     }
     delivery(config, &mut say);
+    limits(config, &mut say);
     lanes(config, &mut say);
 }
 
@@ -62,6 +67,24 @@ fn delivery(config: &Config, say: &mut impl FnMut(&str, String)) {
     if delivery.domain_share == Share::NONE {
         say("delivery.domain_share", "must be more than 0.0".to_owned());
     }
+}
+
+fn limits(config: &Config, say: &mut impl FnMut(&str, String)) {
+    if let Some(detail) = per_recipient_problem(config.limits.per_recipient) {
+        say("limits.per_recipient", detail);
+    }
+    if config.limits.tracked_max.get() > TRACKED_MAX {
+        say("limits.tracked_max", format!("must be 1 to {TRACKED_MAX}"));
+    }
+}
+
+/// What is wrong with a limit on the mails of one recipient, which are counted over a whole time: no burst.
+pub(super) fn per_recipient_problem(limit: Limit) -> Option<String> {
+    let rate = limit.rate()?;
+    if rate.has_own_burst() {
+        return Some("has no burst: so many are taken within any such time, however fast they come".to_owned());
+    }
+    (rate.count > PER_RECIPIENT_MAX).then(|| format!("must be at most {PER_RECIPIENT_MAX}, or \"none\""))
 }
 
 fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {

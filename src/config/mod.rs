@@ -34,6 +34,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::limits::settings::LimitsSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[lanes.*]`.
     pub lanes: PerLane<LaneRules>,
+    /// `[limits]`.
+    pub limits: LimitsSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -71,6 +74,7 @@ impl Config {
             store: StoreSettings::default(),
             delivery: DeliverySettings::default(),
             lanes: PerLane::from_fn(lanes::default_rules),
+            limits: LimitsSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

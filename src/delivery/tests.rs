@@ -17,7 +17,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
 use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::reply::Reply;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
@@ -167,6 +167,8 @@ impl House {
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),
+            per_tenant: Limit::Unlimited,
+            per_recipient: Limit::Unlimited,
         };
         let delivery = Delivery::new(Parts {
             store: store.clone(),
@@ -210,6 +212,7 @@ impl House {
             entry: Entry::Queued,
             idempotency: None,
             fact: None,
+            recipient_limit: None,
         };
         self.store.accept(message).await.unwrap();
         self.wake.notify_one();

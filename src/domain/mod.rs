@@ -8,6 +8,7 @@ pub mod key;
 pub mod lane;
 pub mod media_type;
 pub mod message;
+pub mod network;
 pub mod quantity;
 pub mod relay;
 pub mod reply;

@@ -10,12 +10,15 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+mod client;
 mod connection;
 mod door;
 mod frame;
 pub mod health;
 pub mod inbox;
+pub mod limit;
 pub mod problem;
+mod ratelimit_fields;
 pub mod settings;
 
 use std::future::ready;
@@ -37,6 +40,7 @@ use self::api::{emails, verbs};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
+use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
 use crate::clock::Clock;
 use crate::intake::Intake;
@@ -66,6 +70,8 @@ pub struct AppState {
     pub health: Arc<Health>,
     /// What a request's body may cost.
     pub body_limits: BodyLimits,
+    /// What may be asked of the doors.
+    pub doors: DoorLimits,
 }
 
 /// The route table.

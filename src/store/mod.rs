@@ -236,6 +236,10 @@ pub trait Store: Send + Sync + 'static {
     /// that came along is bound to that answer; for another recipient with [`Acceptance::FactTaken`]. Nothing else is
     /// kept then. A first message that ended unsent (bounced, expired, suppressed, cancelled; certainly not sent) has
     /// freed its fact. A message that is accepted to be sent takes its fact.
+    ///
+    /// A message to be sent whose recipient has had as many as its `recipient_limit` allows is
+    /// [`Acceptance::RecipientLimited`], and nothing is kept. Counted are the tenant's messages to the recipient,
+    /// whatever became of them.
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
 
     /// What a submission was answered before, by its idempotency key or its fact, as [`Store::accept`] would answer it.
@@ -356,6 +360,13 @@ pub trait Store: Send + Sync + 'static {
     async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError>;
 
     // --- health ---
+
+    /// How many messages are live: queued, deferred, unknown, or held and certainly not sent. Takes its time when there
+    /// are many (a second for some millions), so it is asked by a task, not by a caller.
+    async fn live(&self) -> Result<u64, StoreError>;
+
+    /// How many bytes may still be written where the store is, as the operating system says; `None` when nobody knows.
+    fn disk_free(&self) -> Option<u64>;
 
     /// Commits something small: `Ok` means the store can write.
     async fn probe(&self, at: Timestamp) -> Result<(), StoreError>;

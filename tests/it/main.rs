@@ -15,6 +15,7 @@ mod door;
 mod durable;
 mod harness;
 mod hostile;
+mod limits;
 mod logs;
 mod postfix;
 mod process;

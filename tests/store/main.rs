@@ -24,6 +24,7 @@ mod deduping;
 mod delivering;
 mod harness;
 mod keys;
+mod limiting;
 mod reading;
 mod sqlite;
 mod sqlite_disk;

@@ -102,12 +102,13 @@ impl Bench {
         Ok(Relay { at: smtp.into(), inbox: Some((inbox, pages)), _nobody: None })
     }
 
-    /// Writes a configuration of defaults, makes the store, and returns a key.
+    /// Writes a configuration of defaults, but without limits, makes the store, and returns a key.
     async fn prepare(&self, folder: &Path, relay: &RelayAt) -> anyhow::Result<SecretString> {
         let database = folder.join("data").join("postern.db");
         let postern = format!(
             "[store]\nurl = {:?}\n[[relays]]\nname = \"bench\"\nhost = {:?}\nport = {}\ntls = \"none\"\n\
-             allow_plaintext = true\nsessions = {}\n",
+             allow_plaintext = true\nsessions = {}\n\
+             [limits]\nper_key = \"none\"\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n",
             format!("sqlite:{}", database.display()),
             relay.host,
             relay.port,
@@ -124,7 +125,7 @@ impl Bench {
         let keys = Keyring::open(Arc::clone(&store), Arc::clone(&self.clock)).await?;
         let scopes = vec![Scope::Send, Scope::Read];
         let tenant = TENANT.parse().map_err(anyhow::Error::msg)?;
-        let key = keys.create(tenant, TENANT.to_owned(), scopes, Actor::Command("bench")).await;
+        let key = keys.create(tenant, TENANT.to_owned(), scopes, None, Actor::Command("bench")).await;
         store.close().await;
         Ok(key?.secret)
     }

@@ -1,5 +1,7 @@
 //! Acceptance: message, content, tags, idempotency key and leaf in one transaction, or nothing.
 
+use std::time::Duration;
+
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
@@ -34,6 +36,9 @@ pub(super) fn accept(
         return Ok(answer);
     }
     if let Some(answer) = facts::known(connection, secret, message)? {
+        return Ok(answer);
+    }
+    if let Some(answer) = over_limit(connection, message)? {
         return Ok(answer);
     }
     let receipt = Receipt {
@@ -91,6 +96,39 @@ pub(super) fn first_answer(
         deliver_by: cells.time("deliver_by")?,
         message_id: cells.plain("message_id")?,
     })))
+}
+
+/// What a recipient who has had enough mails is answered.
+///
+/// The mails of the rate's last time are counted where they are listed: the one that many places back, if it is still
+/// within that time, is in the way. A mail that is kept but not sent is always taken: it bothers nobody, and a refusal
+/// would only be tried again. It stands in the same index and so among those counted.
+fn over_limit(connection: &Connection, message: &NewMessage) -> Result<Option<Acceptance>, Fault> {
+    let limit = match (message.recipient_limit, message.entry) {
+        (Some(limit), Entry::Queued) => limit,
+        (None, _) | (Some(_), Entry::Suppressed(_)) => return Ok(None),
+    };
+    let sql = r"-- over_limit
+        SELECT accepted_at FROM message INDEXED BY message_by_recipient
+        WHERE tenant = :tenant AND recipient = :recipient AND accepted_at > :since
+        ORDER BY accepted_at DESC LIMIT 1 OFFSET :skipped";
+    let (now, within) = (millis(message.accepted_at), i64::try_from(limit.per.as_millis()).unwrap_or(i64::MAX));
+    let oldest: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row(
+            named_params! {
+                ":tenant": message.tenant.as_str(),
+                ":recipient": message.recipient.address.normalized(),
+                ":since": now.saturating_sub(within),
+                ":skipped": limit.count.saturating_sub(1),
+            },
+            |row| row.get(0),
+        )
+        .optional()?;
+    // A clock that was set back makes nobody wait for longer than the whole time.
+    let wait =
+        |oldest: i64| u64::try_from(oldest.saturating_add(within).saturating_sub(now).clamp(1, within)).unwrap_or(1);
+    Ok(oldest.map(|oldest| Acceptance::RecipientLimited { limit, wait: Duration::from_millis(wait(oldest)) }))
 }
 
 fn insert_message(connection: &Connection, message: &NewMessage, status: Status) -> Result<(), Fault> {

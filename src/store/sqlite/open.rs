@@ -234,6 +234,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_made_before_there_were_limits_of_keys_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrations::migrations::runner().set_target(refinery::Target::Version(2)).run(&mut old).unwrap();
+        let sql = "INSERT INTO api_key (id, tenant, name, scopes, mac, created_at)
+            VALUES (randomblob(16), 'demo', 'n', 'send', randomblob(32), 1)";
+        old.execute(sql, []).unwrap();
+        drop(old);
+        let now = open(&path, Role::Command).unwrap().connection;
+        let limit: Option<String> = now.query_row("SELECT request_limit FROM api_key", [], |row| row.get(0)).unwrap();
+        assert_eq!(limit, None);
+    }
+
+    #[test]
     fn messages_kept_before_there_was_metadata_to_search_are_found_by_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
