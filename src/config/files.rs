@@ -14,6 +14,7 @@ use super::lanes::LanesFile;
 use super::reading::{Origin, read};
 use super::tenants::TenantFile;
 use super::{Config, Problems};
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
@@ -37,6 +38,7 @@ pub(super) struct PosternFile {
     store: StoreSettings,
     delivery: DeliverySettings,
     lanes: LanesFile,
+    brake: BrakeSettings,
     log: LogSettings,
 }
 
@@ -71,6 +73,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         store: written.store,
         delivery: written.delivery,
         lanes: written.lanes.into_rules(),
+        brake: written.brake,
         relays: relays.usable,
         log: written.log,
         tenants,

@@ -28,6 +28,7 @@ use serde::Serialize;
 
 pub use environment::Environment;
 
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
@@ -53,6 +54,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[lanes.*]`.
     pub lanes: PerLane<LaneRules>,
+    /// `[brake]`.
+    pub brake: BrakeSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -71,6 +74,7 @@ impl Config {
             store: StoreSettings::default(),
             delivery: DeliverySettings::default(),
             lanes: PerLane::from_fn(lanes::default_rules),
+            brake: BrakeSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

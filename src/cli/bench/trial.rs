@@ -102,13 +102,15 @@ impl Bench {
         Ok(Relay { at: smtp.into(), inbox: Some((inbox, pages)), _nobody: None })
     }
 
-    /// Writes a configuration of defaults, makes the store, and returns a key.
+    /// Writes a configuration of defaults, makes the store, and returns a key. A load is a blast: the brake counts it as
+    /// it counts all mails, and finds it in line.
     async fn prepare(&self, folder: &Path, relay: &RelayAt) -> anyhow::Result<SecretString> {
         let database = folder.join("data").join("postern.db");
         let postern = format!(
-            "[store]\nurl = {:?}\n[[relays]]\nname = \"bench\"\nhost = {:?}\nport = {}\ntls = \"none\"\n\
+            "[store]\nurl = {:?}\n[brake]\nmin_mails = {}\n[[relays]]\nname = \"bench\"\nhost = {:?}\nport = {}\ntls = \"none\"\n\
              allow_plaintext = true\nsessions = {}\n",
             format!("sqlite:{}", database.display()),
+            u32::MAX,
             relay.host,
             relay.port,
             self.arguments.sessions,

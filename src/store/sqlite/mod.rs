@@ -55,6 +55,7 @@ use crate::domain::message::{
 mod accept;
 mod attempts;
 mod audit;
+mod brakes;
 mod checkpoint;
 mod content;
 mod facts;
@@ -66,6 +67,7 @@ mod open;
 mod readers;
 mod shelf;
 mod steering;
+mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
