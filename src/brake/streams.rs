@@ -191,3 +191,39 @@ impl Sweep {
         Self::From { not_before: now, place: None, found: false }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+    use crate::domain::ids::KeyId;
+    use uuid::Uuid;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn stream(number: usize) -> Stream {
+        let key = KeyId::from_uuid(Uuid::from_u128(7));
+        Stream { tenant: "demo".parse().unwrap(), key, template: Some(format!("template-{number}")) }
+    }
+
+    #[test]
+    fn no_more_streams_are_watched_than_is_set_and_idle_ones_make_room() {
+        let settings = BrakeSettings { streams_max: 3, min_mails: 5, ..BrakeSettings::default() };
+        let (rules, mut streams) = (settings.rules(), Streams::new(&settings, at(0)));
+        let mut count = |number: usize, mails: usize, seconds| {
+            let counted = (0..mails).filter_map(|_| {
+                let (watch, _) = streams.watch(&stream(number), at(seconds), &rules)?;
+                Some(watch.mail(at(seconds), &rules))
+            });
+            counted.count()
+        };
+        assert_eq!([0, 1, 2].map(|number| count(number, 1, 0)), [1; 3]);
+        assert_eq!(count(0, 50, 1), 50);
+        assert_eq!(count(3, 1, 1), 0, "all are counted now");
+        // Their window is over; the busy one is worth remembering.
+        assert_eq!([3, 4, 5].map(|number| count(number, 1, 700)), [1, 1, 0]);
+        assert_eq!(count(0, 1, 700), 1);
+    }
+}

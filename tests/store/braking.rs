@@ -193,6 +193,7 @@ on_every_database! {
         let held_by_hand = accept(store, braked("cid@example.com", 1)).await.id;
         store.steer(&tenant("demo"), held_by_hand, by_hand.clone()).await.unwrap();
         store.steer(&tenant("demo"), held_by_hand, Order { verb: Verb::Hold, ..by_hand }).await.unwrap();
+        assert_eq!(hold(store, 1, 99).await, (0, 0), "an operator's word holds");
         decide(store, 1, Decision::Cancel, 3).await;
         assert_eq!(carry_out(store, 1, 3, 99).await, 1);
         assert_eq!(stands(store, held).await.0, Status::Cancelled);

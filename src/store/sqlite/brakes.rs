@@ -231,24 +231,37 @@ fn walk(connection: &Connection, stream: &Stream, after: Option<WaitingPlace>, l
             ":id": id,
             ":limit": limit_of(left),
         })?;
+        let (mut looked_at, mut last) = (0, None);
         while let Some(row) = rows.next()? {
             let cells = Cells::new(row, "message");
-            let (id, accepted_at) = (cells.message_id("id")?, cells.time("accepted_at")?);
-            left -= 1;
-            if cells.plain("is_of_stream")? {
+            looked_at += 1;
+            let read = || Ok((cells.message_id("id")?, cells.time("accepted_at")?, cells.plain("is_of_stream")?));
+            let (id, accepted_at, is_of_stream): (MessageId, Timestamp, bool) = match read() {
+                Ok(read) => read,
+                // It keeps nobody else back: delivery holds it, too.
+                Err(fault) => {
+                    tell_unreadable(fault)?;
+                    continue;
+                }
+            };
+            last = Some(WaitingPlace { lane, status, accepted_at, id });
+            if is_of_stream {
                 walked.ids.push(id);
             }
-            if left == 0 {
-                walked.next = Some(WaitingPlace { lane, status, accepted_at, id });
-                return Ok(walked);
-            }
         }
+        left -= looked_at;
+        if left == 0 && last.is_some() {
+            walked.next = last;
+            return Ok(walked);
+        }
+        // A step of unreadable rows alone ends its part.
+        left = left.max(1);
     }
     Ok(walked)
 }
 
 /// Like an operator's hold: the time it had is kept for its release, and the deadline goes on, unless it may have been
-/// sent.
+/// sent. What an operator has released from this brake stays so.
 fn hold(
     connection: &Writing<'_>,
     brake: BrakeId,
@@ -259,7 +272,7 @@ fn hold(
     let sql = r"-- hold_by_brake
         UPDATE message SET status = 'held', reason = 'brake', brake = :brake,
             expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
-        WHERE id = :id AND status IN ('queued', 'deferred')";
+        WHERE id = :id AND status IN ('queued', 'deferred') AND brake IS NOT :brake";
     let mut step = HeldOfStream::default();
     if !is_on(connection, brake)? {
         return Ok(step);
