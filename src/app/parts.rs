@@ -11,6 +11,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
+use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
@@ -63,6 +64,15 @@ async fn inspect(courier: &SmtpCourier, relay: &RelayName) -> Result<RelayFacts,
     facts
 }
 
+/// Knows again which streams of mails are braked, and watches them; before delivery goes on with what waits.
+pub async fn start_brakeman(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
+    let Some(brakeman) = app.brakeman.clone() else { return Ok(()) };
+    brakeman.recall().await.context("recalling the blast brake")?;
+    let soft = tasks.soft();
+    tasks.spawn("brake", Kind::Essential, async move { brakeman.run(soft).await });
+    Ok(())
+}
+
 /// Recovers what a dead process left and begins to deliver.
 pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Delivering> {
     let config = &app.config;
@@ -110,6 +120,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
+        lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),

@@ -51,7 +51,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let submission = submission(&arguments, config.server.request_body_max.0)?;
     let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
-    let intake = intake(&config, &context.clock, &store, &Arc::new(Notify::new()));
+    let intake = intake(&config, &context.clock, &store, &Arc::new(Notify::new()), None);
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;
     store.close().await;
     let receipt = receipt(accepted)?;

@@ -14,6 +14,7 @@ use super::lanes::LanesFile;
 use super::reading::{Origin, read};
 use super::tenants::{Shared, TenantFile};
 use super::{Config, Problems};
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
@@ -39,6 +40,7 @@ pub(super) struct PosternFile {
     delivery: DeliverySettings,
     lanes: LanesFile,
     limits: LimitsSettings,
+    brake: BrakeSettings,
     log: LogSettings,
 }
 
@@ -75,6 +77,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         delivery: written.delivery,
         lanes: written.lanes.into_rules(),
         limits: written.limits,
+        brake: written.brake,
         relays: relays.usable,
         log: written.log,
         tenants,

@@ -28,6 +28,7 @@ use serde::Serialize;
 
 pub use environment::Environment;
 
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
@@ -56,6 +57,8 @@ pub struct Config {
     pub lanes: PerLane<LaneRules>,
     /// `[limits]`.
     pub limits: LimitsSettings,
+    /// `[brake]`.
+    pub brake: BrakeSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -75,6 +78,7 @@ impl Config {
             delivery: DeliverySettings::default(),
             lanes: PerLane::from_fn(lanes::default_rules),
             limits: LimitsSettings::default(),
+            brake: BrakeSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

@@ -65,6 +65,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.delivery == defaults.delivery);
     assert!(config.lanes == defaults.lanes);
     assert!(config.limits == defaults.limits);
+    assert!(config.brake == defaults.brake);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -118,6 +119,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["store"])), fields::of::<StoreSettings>());
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
+    assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
@@ -339,6 +341,19 @@ fn impossible_values_are_refused() {
         ("[limits]\nqueue_max = 0", "limits.queue_max"),
         ("[lanes.standard]\ndeliver_within = \"0s\"", "lanes.standard.deliver_within"),
         ("[lanes.standard]\nreserved = 0.8", "lanes: the lanes reserve"),
+        ("[brake]\nwindow = \"0s\"", "brake.window"),
+        ("[brake]\nfactor = 0.5", "brake.factor"),
+        ("[brake]\nfactor = nan", "brake.factor"),
+        ("[brake]\nmin_mails = 0", "brake.min_mails"),
+        ("[brake]\nlimit = \"100/h,burst=7\"", "brake.limit"),
+        ("[brake]\nlimit = \"often\"", "brake.limit"),
+        ("[brake]\nsame_recipient = 0", "brake.same_recipient"),
+        ("[brake]\nbounce_share = 0.0", "brake.bounce_share"),
+        ("[brake]\nbounce_min = 0", "brake.bounce_min"),
+        ("[brake]\ncalm = \"0s\"", "brake.calm"),
+        ("[brake]\nforget = \"0s\"", "brake.forget"),
+        ("[brake]\nstreams_max = 0", "brake.streams_max"),
+        ("[brake]\nrecipients_max = 2000000", "brake.recipients_max"),
         ("relays = \"primary\"", "relays"),
         ("relays = [\"primary\"]", "relays[0]"),
         ("server = \"x\"", "server"),

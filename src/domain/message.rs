@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::address::{EmailAddress, Mailbox};
 use super::audit::Actor;
 use super::fact::Fact;
-use super::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use super::ids::{BrakeId, LeaseToken, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::quantity::Rate;
 use super::reply::Reply;
@@ -101,10 +101,8 @@ impl FromStr for Status {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| format!("a status is one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| format!("a status is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -142,11 +140,13 @@ pub enum Reason {
     Fault,
     /// An operator said so: see the audit.
     Operator,
+    /// Its stream is out of line and the blast brake is on.
+    Brake,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -162,6 +162,7 @@ impl Reason {
         Self::NotConfigured,
         Self::Fault,
         Self::Operator,
+        Self::Brake,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -183,6 +184,7 @@ impl Reason {
             Self::NotConfigured => "not-configured",
             Self::Fault => "fault",
             Self::Operator => "operator",
+            Self::Brake => "brake",
         }
     }
 }
@@ -191,10 +193,8 @@ impl FromStr for Reason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
-            .ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        let found = Self::ALL.into_iter().find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -205,6 +205,8 @@ pub enum Entry {
     Queued,
     /// Kept, but not to be sent.
     Suppressed(Reason),
+    /// To be held, as long as this brake is on; else to be sent.
+    Held(BrakeId),
 }
 
 /// A composed message on its way into the store: everything one transaction needs.

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod brake;
 pub mod fact;
 pub mod ids;
 pub mod key;

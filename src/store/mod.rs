@@ -17,6 +17,7 @@
 //! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
+mod brakes;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -36,6 +37,10 @@ use crate::domain::message::{
     Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
 };
 
+pub use self::brakes::{
+    BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
+    StreamUsual, WaitingPlace,
+};
 pub use self::steering::{Batch, Order, OrderToMany, StandingCount, Steered};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
@@ -222,7 +227,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: BrakeStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
@@ -240,6 +245,10 @@ pub trait Store: Send + Sync + 'static {
     /// A message to be sent whose recipient has had as many as its `recipient_limit` allows is
     /// [`Acceptance::RecipientLimited`], and nothing is kept. Counted are the tenant's messages to the recipient,
     /// whatever became of them.
+    ///
+    /// A message that a brake is to hold ([`Entry::Held`]) is held only if that brake is on; else it is queued.
+    ///
+    /// [`Entry::Held`]: crate::domain::message::Entry::Held
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
 
     /// What a submission was answered before, by its idempotency key or its fact, as [`Store::accept`] would answer it.

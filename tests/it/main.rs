@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
 mod bench;
+mod brake;
 mod browser;
 mod commands;
 mod connector;

@@ -102,14 +102,31 @@ impl Bench {
         Ok(Relay { at: smtp.into(), inbox: Some((inbox, pages)), _nobody: None })
     }
 
-    /// Writes a configuration of defaults, but without limits, makes the store, and returns a key.
+    /// Writes a configuration of defaults, but without limits, makes the store, and returns a key. A load is a blast: the
+    /// brake counts it as it counts all mails, and finds it in line.
     async fn prepare(&self, folder: &Path, relay: &RelayAt) -> anyhow::Result<SecretString> {
         let database = folder.join("data").join("postern.db");
         let postern = format!(
-            "[store]\nurl = {:?}\n[[relays]]\nname = \"bench\"\nhost = {:?}\nport = {}\ntls = \"none\"\n\
-             allow_plaintext = true\nsessions = {}\n\
-             [limits]\nper_key = \"none\"\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n",
+            "[store]
+url = {:?}
+[brake]
+min_mails = {}
+[limits]
+per_key = \"none\"
+per_recipient = \"none\"
+\
+             disk_free_min = \"0B\"
+[[relays]]
+name = \"bench\"
+host = {:?}
+port = {}
+tls = \"none\"
+\
+             allow_plaintext = true
+sessions = {}
+",
             format!("sqlite:{}", database.display()),
+            u32::MAX,
             relay.host,
             relay.port,
             self.arguments.sessions,

@@ -54,6 +54,7 @@ use crate::domain::message::{
 mod accept;
 mod attempts;
 mod audit;
+mod brakes;
 mod checkpoint;
 mod content;
 mod facts;
@@ -65,6 +66,7 @@ mod open;
 mod readers;
 mod shelf;
 mod steering;
+mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
