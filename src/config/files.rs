@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::environment::Environment;
 use super::lanes::LanesFile;
+use super::limits::LimitsFile;
 use super::reading::{Origin, read};
 use super::tenants::TenantFile;
 use super::{Config, Problems};
@@ -37,6 +38,7 @@ pub(super) struct PosternFile {
     store: StoreSettings,
     delivery: DeliverySettings,
     lanes: LanesFile,
+    limits: LimitsFile,
     log: LogSettings,
 }
 
@@ -71,6 +73,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         store: written.store,
         delivery: written.delivery,
         lanes: written.lanes.into_rules(),
+        relay_domains: written.limits.relay_domains,
         relays: relays.usable,
         log: written.log,
         tenants,

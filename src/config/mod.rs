@@ -15,6 +15,7 @@ mod check;
 mod environment;
 mod files;
 mod lanes;
+mod limits;
 mod reading;
 mod tenants;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use serde::Serialize;
 pub use environment::Environment;
 
 use crate::courier::settings::RelaySettings;
-use crate::delivery::settings::DeliverySettings;
+use crate::delivery::settings::{DeliverySettings, DomainRates};
 use crate::domain::ids::TenantId;
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::tenant::Tenant;
@@ -53,6 +54,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[lanes.*]`.
     pub lanes: PerLane<LaneRules>,
+    /// `limits.relay_domains`.
+    pub relay_domains: DomainRates,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -71,6 +74,7 @@ impl Config {
             store: StoreSettings::default(),
             delivery: DeliverySettings::default(),
             lanes: PerLane::from_fn(lanes::default_rules),
+            relay_domains: DomainRates::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

@@ -64,6 +64,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.store == defaults.store);
     assert!(config.delivery == defaults.delivery);
     assert!(config.lanes == defaults.lanes);
+    assert!(config.relay_domains == defaults.relay_domains);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -115,6 +116,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["server"])), fields::of::<ServerSettings>());
     assert_eq!(sorted(keys(&postern["store"])), fields::of::<StoreSettings>());
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
+    assert_eq!(sorted(keys(&postern["limits"])), fields::of::<limits::LimitsFile>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {

@@ -46,7 +46,7 @@ pub struct Ground {
     /// No new attempts; those before their commit point give back.
     pub soft: CancellationToken,
     /// Settlements that are waiting for the store to write again.
-    pub unsettled: AtomicUsize,
+    pub unsettled: Arc<AtomicUsize>,
 }
 
 /// One attempt's own facts.

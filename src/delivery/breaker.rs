@@ -68,6 +68,11 @@ impl Breaker {
         Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions }
     }
 
+    /// Goes on by these settings; what is known of the relay stays known.
+    pub fn take_over(&mut self, sessions: u32, failures_max: u32, open_max: Duration) {
+        (self.sessions, self.failures_max, self.open_max) = (sessions, failures_max.max(1), open_max);
+    }
+
     /// What is allowed at `now`.
     #[must_use]
     pub fn gate(&self, now: Timestamp) -> Gate {

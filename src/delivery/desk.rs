@@ -10,10 +10,13 @@ use jiff::Timestamp;
 
 use super::breaker::{Breaker, Gate};
 use super::look::has_passed;
+use super::settings::DeliverySettings;
+use crate::courier::settings::RelaySettings;
 use crate::domain::ids::RelayName;
-use crate::domain::lane::{Lane, PerLane};
+use crate::domain::lane::{Lane, LaneRules, PerLane};
 use crate::domain::quantity::{Rate, Share};
 use crate::domain::relay::{BreakerState, RelayHealth};
+use crate::domain::shaping::{Binding, Pace, RateView, RelayView};
 
 /// What delivery knows of a relay.
 #[derive(Debug, Clone)]
@@ -92,35 +95,84 @@ pub struct Desk {
     reserved: PerLane<u32>,
     domain_max: PerLane<u32>,
     limiter: Option<DefaultDirectRateLimiter>,
+    rate: Option<Rate>,
     clock: DefaultClock,
     busy: PerLane<u32>,
     by_domain: HashMap<String, u32>,
+    retired: bool,
+}
+
+impl From<&RelaySettings> for RelayPlan {
+    fn from(relay: &RelaySettings) -> Self {
+        Self { name: relay.name.clone(), sessions: relay.sessions, rate: relay.rate }
+    }
+}
+
+impl DeskRules {
+    /// The rules of these settings.
+    pub fn new(settings: &DeliverySettings, lanes: &PerLane<LaneRules>) -> Self {
+        Self {
+            reserved: PerLane::from_fn(|lane| lanes.get(lane).reserved),
+            domain_share: settings.domain_share,
+            breaker_failures: settings.breaker_failures,
+            breaker_open_max: settings.breaker_open_max.0,
+        }
+    }
 }
 
 impl Desk {
     /// A desk where nobody waits yet.
     pub fn new(plan: &RelayPlan, rules: &DeskRules) -> Self {
-        let reserved = reserved_sessions(plan.sessions, &rules.reserved);
-        let all_reserved: u32 = Lane::ALL.iter().map(|lane| reserved.get(*lane)).sum();
-        let domain_max = PerLane::from_fn(|lane| {
-            let open_to_lane = plan.sessions - (all_reserved - reserved.get(lane));
-            rules.domain_share.of_rounded_down(open_to_lane).max(1)
-        });
-        Self {
+        let mut desk = Self {
             breaker: Breaker::new(plan.sessions, rules.breaker_failures, rules.breaker_open_max),
             trouble: None,
             rate_after: Timestamp::MIN,
             generation: 0,
             stale: 0,
-            sessions: plan.sessions,
+            sessions: 0,
             name: plan.name.clone(),
-            reserved,
-            domain_max,
-            limiter: plan.rate.and_then(limiter),
+            reserved: PerLane::default(),
+            domain_max: PerLane::default(),
+            limiter: None,
+            rate: None,
             clock: DefaultClock::default(),
             busy: PerLane::default(),
             by_domain: HashMap::new(),
-        }
+            retired: false,
+        };
+        desk.take_over(plan, rules);
+        desk
+    }
+
+    /// Goes on by these settings. What is under way stays counted.
+    pub fn take_over(&mut self, plan: &RelayPlan, rules: &DeskRules) {
+        let reserved = reserved_sessions(plan.sessions, &rules.reserved);
+        let all_reserved: u32 = Lane::ALL.iter().map(|lane| reserved.get(*lane)).sum();
+        self.domain_max = PerLane::from_fn(|lane| {
+            let open_to_lane = plan.sessions - (all_reserved - reserved.get(lane));
+            rules.domain_share.of_rounded_down(open_to_lane).max(1)
+        });
+        self.breaker.take_over(plan.sessions, rules.breaker_failures, rules.breaker_open_max);
+        self.sessions = plan.sessions;
+        self.reserved = reserved;
+        self.limiter = plan.rate.and_then(limiter);
+        self.rate = plan.rate;
+        self.retired = false;
+    }
+
+    /// The relay is no longer in the configuration: nothing is begun here any more.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// Whether the relay is gone and nothing is under way there.
+    pub fn is_left(&self) -> bool {
+        self.retired && self.busy() + self.stale == 0
+    }
+
+    /// Whether the relay is gone.
+    pub fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// Whether a mail of `lane` could take a session at `now`, its domain and the rate aside.
@@ -227,7 +279,63 @@ impl Desk {
 
     /// For operators.
     pub fn health(&self) -> RelayHealth {
-        RelayHealth { name: self.name.clone(), breaker: self.breaker.state(), trouble: self.trouble.clone() }
+        let (name, trouble) = (self.name.clone(), self.trouble.clone());
+        RelayHealth { name, breaker: self.breaker.state(), trouble, alarm: None }
+    }
+
+    /// For operators, in full.
+    pub fn view(&self, now: Timestamp) -> RelayView {
+        let gate = self.breaker.gate(now);
+        RelayView {
+            name: self.name.clone(),
+            breaker: self.breaker.state(),
+            trouble: self.trouble.clone(),
+            alarm: None,
+            shut_until: if let Gate::Shut(until) = gate { Some(until) } else { None },
+            back_off_until: None,
+            rate: self.rate.map(|setting| RateView {
+                setting,
+                left: 0,
+                next_at: (self.rate_after > now).then_some(self.rate_after),
+            }),
+            sessions: self.sessions,
+            sessions_allowed: if let Gate::Pass(allowed) = gate { allowed } else { 0 },
+            busy: self.busy,
+            learned_sessions: None,
+            pace: Pace::default(),
+            retired: self.retired,
+        }
+    }
+
+    /// What here keeps a mail of this lane and domain back.
+    pub fn bindings(&self, lane: Lane, domain: &str, now: Timestamp) -> Vec<Binding> {
+        let relay = || self.name.clone();
+        let allowed = match self.breaker.gate(now) {
+            Gate::Pass(allowed) => allowed,
+            Gate::Shut(until) => {
+                let trouble = self.trouble.clone();
+                return vec![Binding::RelayShut { relay: relay(), until: Some(until), trouble }];
+            }
+            Gate::Greet | Gate::Waiting => {
+                let trouble = self.trouble.clone();
+                return vec![Binding::RelayShut { relay: relay(), until: None, trouble }];
+            }
+        };
+        let mut bindings = Vec::new();
+        if let Some(rate) = self.rate
+            && !has_passed(self.rate_after, now, RATE_LOOK)
+        {
+            bindings.push(Binding::RelayRateSpent { relay: relay(), rate, until: self.rate_after });
+        } else if !self.has_session(lane, now) {
+            let (busy, sessions) = (self.busy() + self.stale, self.sessions);
+            bindings.push(Binding::SessionsBusy { relay: relay(), lane, busy, allowed, sessions });
+        }
+        if !self.domain_may_go(lane, domain) {
+            let busy = self.by_domain.get(domain).copied().unwrap_or_default();
+            let max = *self.domain_max.get(lane);
+            bindings.push(Binding::DomainShare { relay: relay(), domain: domain.to_owned(), busy, max });
+        }
+        bindings
     }
 }
 

@@ -10,18 +10,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, End, GiveBack, Ground, Word};
 use super::breaker::Gate;
+use super::control::Question;
 use super::desk::{Alternative, Desk, Freshness, Invitation};
 use super::look::{Found, Looks, has_passed};
 use super::under_way::{Event, InFlight, Stage, is_behind};
 use super::window::Window;
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
-use crate::domain::lane::Lane;
+use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::Candidate;
 use crate::domain::relay::RelayHealth;
 use crate::store::{ClaimRequest, StoreError};
@@ -30,42 +31,59 @@ use crate::store::{ClaimRequest, StoreError};
 /// seen within a second.
 const POLL: Duration = Duration::from_millis(500);
 /// After the store could not read or write, nothing is started for so long.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Out of so many picks between `standard` and `journey`, the first is `journey`'s: it moves even under a backlog.
 const JOURNEY_TURN: u32 = 4;
 
 /// The state of the dispatcher; see the module's text.
 pub struct Dispatcher {
-    ground: Arc<Ground>,
-    wake: Arc<Notify>,
-    window: Window,
-    desks: BTreeMap<RelayName, Desk>,
+    pub(super) ground: Arc<Ground>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) window: Window,
+    pub(super) desks: BTreeMap<RelayName, Desk>,
     /// Each tenant's relays in order of preference.
-    tenants: Vec<(TenantId, Vec<RelayName>)>,
-    tenant_turn: usize,
-    journey_turn: u32,
-    looks: Looks,
-    tasks: JoinSet<Event>,
-    in_flight: HashMap<Id, InFlight>,
-    poll_at: Timestamp,
-    start_after: Timestamp,
+    pub(super) tenants: Vec<(TenantId, Vec<RelayName>)>,
+    pub(super) tenant_turn: usize,
+    pub(super) journey_turn: u32,
+    pub(super) looks: Looks,
+    pub(super) tasks: JoinSet<Event>,
+    pub(super) in_flight: HashMap<Id, InFlight>,
+    pub(super) poll_at: Timestamp,
+    pub(super) start_after: Timestamp,
     /// A task of the dispatcher's own panicked: it cannot be trusted to go on.
-    broken: bool,
-    random: fastrand::Rng,
-    health: watch::Sender<Vec<RelayHealth>>,
+    pub(super) broken: bool,
+    pub(super) random: fastrand::Rng,
+    pub(super) health: watch::Sender<Vec<RelayHealth>>,
+    pub(super) policy: watch::Sender<PerLane<UnknownPolicy>>,
+    pub(super) questions: mpsc::Receiver<Question>,
+}
+
+/// What a dispatcher begins with.
+pub struct House {
+    /// What every attempt needs.
+    pub ground: Arc<Ground>,
+    /// Notified when something was accepted.
+    pub wake: Arc<Notify>,
+    /// The empty window.
+    pub window: Window,
+    /// A desk for each relay.
+    pub desks: BTreeMap<RelayName, Desk>,
+    /// Each tenant's relays in order of preference.
+    pub tenants: Vec<(TenantId, Vec<RelayName>)>,
+    /// Spreads retries.
+    pub random: fastrand::Rng,
+    /// Where the relays' standing is told.
+    pub health: watch::Sender<Vec<RelayHealth>>,
+    /// Where housekeeping reads what to do with unknowns.
+    pub policy: watch::Sender<PerLane<UnknownPolicy>>,
+    /// What operators ask.
+    pub questions: mpsc::Receiver<Question>,
 }
 
 impl Dispatcher {
     /// A dispatcher that has looked at nothing yet.
-    pub fn new(
-        ground: Arc<Ground>,
-        wake: Arc<Notify>,
-        window: Window,
-        desks: BTreeMap<RelayName, Desk>,
-        tenants: Vec<(TenantId, Vec<RelayName>)>,
-        random: fastrand::Rng,
-        health: watch::Sender<Vec<RelayHealth>>,
-    ) -> Self {
+    pub fn new(house: House) -> Self {
+        let House { ground, wake, window, desks, tenants, random, health, policy, questions } = house;
         Self {
             ground,
             wake,
@@ -82,6 +100,8 @@ impl Dispatcher {
             broken: false,
             random,
             health,
+            policy,
+            questions,
         }
     }
 
@@ -103,6 +123,7 @@ impl Dispatcher {
                 () = ground.soft.cancelled() => {}
                 Some(done) = self.tasks.join_next_with_id() => self.take(done),
                 () = wake.notified() => self.looks.want_all(),
+                Some(question) = self.questions.recv() => self.answer(question),
                 () = ground.clock.sleep_until(next) => {}
             }
         }
@@ -120,6 +141,7 @@ impl Dispatcher {
                     break;
                 }
                 Some(done) = self.tasks.join_next_with_id() => self.take(done),
+                Some(question) = self.questions.recv() => self.answer(question),
             }
         }
         self.tasks.abort_all();
@@ -283,7 +305,7 @@ impl Dispatcher {
 
     fn greet_relays(&mut self, now: Timestamp, next: &mut Timestamp) {
         let mut to_greet = Vec::new();
-        for (name, desk) in &mut self.desks {
+        for (name, desk) in self.desks.iter_mut().filter(|(_, desk)| !desk.is_retired()) {
             match desk.breaker.gate(now) {
                 Gate::Greet => {
                     desk.breaker.greeting();
@@ -302,7 +324,7 @@ impl Dispatcher {
         }
     }
 
-    fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static) -> Id {
+    pub(super) fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static) -> Id {
         self.tasks.spawn(task).id()
     }
 
@@ -327,6 +349,12 @@ impl Dispatcher {
                     self.ended(in_flight, End::Decided(Word::Nothing, None));
                 }
             }
+            Ok((_, Event::Held(held))) => match held {
+                Ok(0) => {}
+                Ok(messages) => tracing::error!(messages, "held: their tenants are not in the configuration"),
+                // They are found at the next start.
+                Err(error) => tracing::warn!(%error, "mails of tenants that are gone cannot be held now"),
+            },
             Err(error) if error.is_cancelled() => {}
             Err(error) => self.panicked(&error),
         }
@@ -360,7 +388,12 @@ impl Dispatcher {
     fn leave_place(&mut self, in_flight: &mut InFlight, end: &End) {
         let InFlight { candidate, relay, place, .. } = in_flight;
         let (Some(began), Some(desk)) = (place.take(), self.desks.get_mut(relay)) else { return };
-        if desk.end(candidate.lane, &candidate.domain, began) == Freshness::Stale {
+        let freshness = desk.end(candidate.lane, &candidate.domain, began);
+        if desk.is_left() {
+            self.desks.remove(relay);
+            return;
+        }
+        if freshness == Freshness::Stale {
             return;
         }
         let now = self.ground.clock.now();
@@ -416,7 +449,7 @@ impl Dispatcher {
         self.in_flight.insert(task, InFlight { stage: Stage::SettingAside, ..in_flight });
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let health: Vec<RelayHealth> = self.desks.values().map(Desk::health).collect();
         self.health.send_if_modified(|old| {
             let changed = *old != health;

@@ -12,7 +12,10 @@ use uuid::Uuid;
 use super::under_way::SETTLING_MAX;
 use super::*;
 use crate::clock::ManualClock;
-use crate::courier::{Carried, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind};
+use crate::courier::settings::RelaySettings;
+use crate::courier::{
+    Carried, CourierError, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind,
+};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
@@ -95,6 +98,10 @@ impl Courier for ToldCourier {
         Ok(Box::new(ToldOffer { courier: self.clone(), next }))
     }
 
+    fn take_over(&self, _relays: Vec<RelaySettings>) -> Result<(), CourierError> {
+        Ok(())
+    }
+
     async fn close(&self) {}
 }
 
@@ -174,6 +181,7 @@ impl House {
             clock: Arc::new(clock.clone()),
             settings: DeliverySettings::default(),
             lanes: lanes(),
+            domain_rates: DomainRates::default(),
             relays: vec![RelayPlan { name: "primary".parse().unwrap(), sessions: 4, rate: None }],
             tenants: [(tenant.id.clone(), tenant)].into(),
             wake: wake.clone(),

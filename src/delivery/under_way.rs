@@ -28,6 +28,8 @@ pub enum Event {
     Ended(End),
     /// What became of a message is durable.
     Settled,
+    /// What waited for tenants that are gone is held.
+    Held(Result<usize, StoreError>),
 }
 
 /// A message with which something is done.
@@ -53,8 +55,12 @@ pub enum Stage {
     SettingAside,
 }
 
+/// How many outcomes wait to be written.
+pub fn settling(in_flight: &HashMap<Id, InFlight>) -> usize {
+    in_flight.values().filter(|message| message.place.is_none()).count()
+}
+
 /// Whether so many outcomes wait to be written that nothing more should be started.
 pub fn is_behind(in_flight: &HashMap<Id, InFlight>) -> bool {
-    let settling = || in_flight.values().filter(|message| message.place.is_none()).count();
-    in_flight.len() >= SETTLING_MAX && settling() >= SETTLING_MAX
+    in_flight.len() >= SETTLING_MAX && settling(in_flight) >= SETTLING_MAX
 }

@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
+use super::control::Subject;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::Candidate;
+use crate::domain::shaping::Binding;
 
 /// What to ask the store for, and what to give back first.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,35 @@ impl Window {
     /// The places of one lane.
     pub fn places_of_a_lane(&self) -> usize {
         self.places
+    }
+
+    /// How many messages of a lane are held.
+    pub fn count(&self, lane: Lane) -> usize {
+        self.lanes.get(lane).values().map(|places| places.held).sum()
+    }
+
+    /// Where a message stands.
+    pub fn place_of(&self, subject: &Subject) -> Binding {
+        let places = self.lanes.get(subject.lane).get(&subject.tenant);
+        let queue = places.and_then(|places| places.queues.get(&subject.domain));
+        let found = queue.and_then(|queue| {
+            let position = queue.iter().position(|candidate| candidate.id == subject.id)?;
+            Some(Binding::InWindow { position: position + 1, of: queue.len() })
+        });
+        found.unwrap_or(Binding::NotSeen)
+    }
+
+    /// Goes on with these tenants alone; returns what was held for others.
+    pub fn keep_tenants(&mut self, tenants: &[TenantId]) -> Vec<MessageId> {
+        let mut gone = Vec::new();
+        for lane in Lane::ALL {
+            let mut old = std::mem::take(self.lanes.get_mut(lane));
+            let keep = |tenant: &TenantId| (tenant.clone(), old.remove(tenant).unwrap_or_default());
+            *self.lanes.get_mut(lane) = tenants.iter().map(keep).collect();
+            let left = old.into_values().flat_map(|places| places.queues.into_values()).flatten();
+            gone.extend(left.map(|candidate| candidate.id));
+        }
+        gone
     }
 
     /// How many messages are held in all.

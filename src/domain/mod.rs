@@ -12,6 +12,7 @@ pub mod quantity;
 pub mod relay;
 pub mod reply;
 pub mod retry;
+pub mod shaping;
 pub mod submission;
 pub mod tenant;
 pub mod time;
