@@ -18,5 +18,6 @@ mod hostile;
 mod logs;
 mod postfix;
 mod process;
+mod shaping;
 mod slow_clients;
 mod verbs;
