@@ -76,17 +76,14 @@ pub async fn start_brakeman(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
 /// Recovers what a dead process left and begins to deliver.
 pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Delivering> {
     let config = &app.config;
-    let relays = config.relays.iter().map(|relay| RelayPlan {
-        name: relay.name.clone(),
-        sessions: relay.sessions,
-        rate: relay.rate,
-    });
+    let relays = config.relays.iter().map(RelayPlan::from);
     let delivery = Delivery::new(Parts {
         store: Arc::clone(&app.store),
         courier: Arc::clone(&app.courier),
         clock: Arc::clone(&app.clock),
         settings: config.delivery.clone(),
         lanes: config.lanes.clone(),
+        domain_rates: config.limits.relay_domains.clone(),
         relays: relays.collect(),
         tenants: config.tenants.clone(),
         wake: Arc::clone(&app.wake),

@@ -36,6 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::capabilities::Capabilities;
+use self::settings::RelaySettings;
 pub use self::smtp::{CourierError, RelayFacts, SmtpCourier, TlsFacts};
 use crate::domain::address::EmailAddress;
 use crate::domain::ids::RelayName;
@@ -184,6 +185,10 @@ pub trait Courier: Send + Sync + 'static {
     /// A pooled session that turns out to be closed or answers MAIL with 421 is dropped and the envelope offered once
     /// more on a new one.
     async fn offer(&self, relay: &RelayName, envelope: &Envelope) -> Result<Box<dyn Offered>, NotOffered>;
+
+    /// Goes on with these relays instead, all or none. Mails under way end on the sessions they have; no session opened
+    /// by the old settings carries another mail, and there are never more sockets to a relay than the new settings say.
+    fn take_over(&self, relays: Vec<RelaySettings>) -> Result<(), CourierError>;
 
     /// QUITs idle sessions; called at the end.
     async fn close(&self);

@@ -6,8 +6,11 @@
 //! who holds a place and no socket, at a moment when no session is idle; so right then there are at most as many sockets
 //! as places taken. A session that is put back becomes idle before its place is free, and one that is dropped closes its
 //! socket before; neither adds a socket.
+//!
+//! When a relay gets new settings it gets a new pool, so that no session of the old settings is used again. Both count
+//! the same places: sessions that end their last mail on the old pool still take theirs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,14 +28,57 @@ use super::{Stage, Trouble, TroubleKind};
 pub(super) struct RelayPool {
     settings: RelaySettings,
     tls: Option<TlsClient>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// The last used is on top, so that what is not needed grows old below.
     idle: Mutex<Vec<Session>>,
     closed: AtomicBool,
 }
 
+/// The places of one relay, however often its settings change.
+struct Places {
+    free: Arc<Semaphore>,
+    /// How many there are.
+    count: Mutex<usize>,
+    /// How many of those taken are not to be free again.
+    surplus: AtomicUsize,
+}
+
 /// The right to have one socket open.
-pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(super) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Places>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let one_less = |surplus: usize| surplus.checked_sub(1);
+        if self.places.surplus.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
+        }
+    }
+}
+
+impl Places {
+    /// Makes them `count` from now on.
+    fn resize(&self, count: usize) {
+        let mut have = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        if count > *have {
+            let mut more = count - *have;
+            let less = |surplus: usize| Some(surplus.saturating_sub(more));
+            if let Ok(surplus) = self.surplus.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+                more -= surplus.min(more);
+            }
+            self.free.add_permits(more);
+        } else {
+            let less = *have - count;
+            let forgotten = self.free.forget_permits(less);
+            self.surplus.fetch_add(less - forgotten, Ordering::SeqCst);
+        }
+        *have = count;
+    }
+}
 
 /// A session in use. Dropping it closes the socket.
 pub(super) struct Leased {
@@ -43,9 +89,26 @@ pub(super) struct Leased {
 }
 
 impl RelayPool {
-    pub(super) fn new(settings: RelaySettings, tls: Option<TlsClient>) -> Self {
-        let places = Arc::new(Semaphore::new(settings.sessions as usize));
+    /// A pool without sessions. It takes over the places of the pool it is to replace; see [`Self::fit_places`].
+    pub(super) fn new(settings: RelaySettings, tls: Option<TlsClient>, instead_of: Option<&Self>) -> Self {
+        let count = settings.sessions as usize;
+        let new = || {
+            let free = Arc::new(Semaphore::new(count));
+            Arc::new(Places { free, count: Mutex::new(count), surplus: AtomicUsize::new(0) })
+        };
+        let places = instead_of.map_or_else(new, |old| Arc::clone(&old.places));
         Self { settings, tls, places, idle: Mutex::new(Vec::new()), closed: AtomicBool::new(false) }
+    }
+
+    /// Makes the places as many as these settings say.
+    pub(super) fn fit_places(&self) {
+        self.places.resize(self.settings.sessions as usize);
+    }
+
+    /// Keeps no session from now on, and parts from the idle ones.
+    pub(super) fn retire(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.forget_idle();
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
@@ -55,8 +118,8 @@ impl RelayPool {
     /// A place. The dispatcher holds back what there is no place for, so this waits for stragglers at most.
     pub(super) async fn place(&self) -> Result<Place, Trouble> {
         let limit = self.settings.connect_timeout.0;
-        let kind = match timeout(limit, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(permit)) => return Ok(Place(permit)),
+        let kind = match timeout(limit, Arc::clone(&self.places.free).acquire_owned()).await {
+            Ok(Ok(permit)) => return Ok(Place { permit: Some(permit), places: Arc::clone(&self.places) }),
             Ok(Err(_)) => TroubleKind::Closed(std::io::ErrorKind::NotConnected),
             Err(_) => TroubleKind::TimedOut(limit),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -56,31 +56,16 @@ pub struct TlsFacts {
 
 /// The way to the relays by SMTP (RFC 5321).
 pub struct SmtpCourier {
-    relays: BTreeMap<RelayName, Arc<RelayPool>>,
+    relays: RwLock<Pools>,
 }
+
+type Pools = BTreeMap<RelayName, Arc<RelayPool>>;
 
 impl SmtpCourier {
     /// A courier to these relays. Reads certificates; connects to nobody.
     pub fn new(relays: Vec<RelaySettings>) -> Result<Self, CourierError> {
-        let mut pools = BTreeMap::new();
-        for settings in relays {
-            let relay = settings.name.clone();
-            let wrong = |(key, what)| CourierError::Settings { relay: relay.clone(), key, what };
-            if let Some(problem) = settings.problems().into_iter().next() {
-                return Err(wrong(problem));
-            }
-            if settings.username.is_some() && settings.password.is_none() {
-                return Err(wrong(("password_file", "was not read".to_owned())));
-            }
-            let tls = match settings.tls {
-                TlsMode::Implicit | TlsMode::Starttls => Some(tls::client(&settings).map_err(wrong)?),
-                TlsMode::None => None,
-            };
-            if pools.insert(relay.clone(), Arc::new(RelayPool::new(settings, tls))).is_some() {
-                return Err(CourierError::Twice(relay));
-            }
-        }
-        Ok(Self { relays: pools })
+        let pools = pools(relays, &Pools::new())?;
+        Ok(Self { relays: RwLock::new(pools) })
     }
 
     /// Opens a session as far as EHLO and AUTH, tells what was found, and QUITs.
@@ -95,8 +80,13 @@ impl SmtpCourier {
         Ok(facts)
     }
 
-    fn pool(&self, relay: &RelayName) -> Result<&Arc<RelayPool>, Trouble> {
-        self.relays.get(relay).ok_or(Trouble { stage: Stage::Connect, kind: TroubleKind::Closed(ErrorKind::NotFound) })
+    fn pool(&self, relay: &RelayName) -> Result<Arc<RelayPool>, Trouble> {
+        let pool = self.relays.read().unwrap_or_else(PoisonError::into_inner).get(relay).cloned();
+        pool.ok_or(Trouble { stage: Stage::Connect, kind: TroubleKind::Closed(ErrorKind::NotFound) })
+    }
+
+    fn all(&self) -> Vec<Arc<RelayPool>> {
+        self.relays.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// A session opened now. Idle ones are closed: they tell nothing of the relay as it is now.
@@ -106,6 +96,30 @@ impl SmtpCourier {
         pool.forget_idle();
         pool.open(place).await
     }
+}
+
+/// The pools of these relays. One that has a pool already shares its places with the new one.
+fn pools(relays: Vec<RelaySettings>, old: &Pools) -> Result<Pools, CourierError> {
+    let mut pools = Pools::new();
+    for settings in relays {
+        let relay = settings.name.clone();
+        let wrong = |(key, what)| CourierError::Settings { relay: relay.clone(), key, what };
+        if let Some(problem) = settings.problems().into_iter().next() {
+            return Err(wrong(problem));
+        }
+        if settings.username.is_some() && settings.password.is_none() {
+            return Err(wrong(("password_file", "was not read".to_owned())));
+        }
+        let tls = match settings.tls {
+            TlsMode::Implicit | TlsMode::Starttls => Some(tls::client(&settings).map_err(wrong)?),
+            TlsMode::None => None,
+        };
+        let pool = RelayPool::new(settings, tls, old.get(&relay).map(Arc::as_ref));
+        if pools.insert(relay.clone(), Arc::new(pool)).is_some() {
+            return Err(CourierError::Twice(relay));
+        }
+    }
+    Ok(pools)
 }
 
 fn tls_facts(connection: &rustls::ClientConnection) -> Option<TlsFacts> {
@@ -149,8 +163,22 @@ impl Courier for SmtpCourier {
         }
     }
 
+    fn take_over(&self, relays: Vec<RelaySettings>) -> Result<(), CourierError> {
+        let mut known = self.relays.write().unwrap_or_else(PoisonError::into_inner);
+        let new = pools(relays, &known)?;
+        for pool in new.values() {
+            pool.fit_places();
+        }
+        let old = std::mem::replace(&mut *known, new);
+        for pool in old.values() {
+            pool.retire();
+        }
+        Ok(())
+    }
+
     async fn close(&self) {
-        join_all(self.relays.values().map(|pool| pool.close())).await;
+        let pools = self.all();
+        join_all(pools.iter().map(|pool| pool.close())).await;
     }
 }
 
@@ -201,11 +229,8 @@ impl Offered for OfferedMail {
 
 #[cfg(test)]
 impl SmtpCourier {
-    pub(super) fn only_pool(&self) -> &Arc<RelayPool> {
-        let mut pools = self.relays.values();
-        match (pools.next(), pools.next()) {
-            (Some(pool), None) => pool,
-            _ => panic!("not one relay"),
-        }
+    pub(super) fn only_pool(&self) -> Arc<RelayPool> {
+        let [pool] = self.all().try_into().unwrap_or_else(|_| panic!("not one relay"));
+        pool
     }
 }

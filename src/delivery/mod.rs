@@ -3,17 +3,25 @@
 //! # Who is who
 //!
 //! * The **window** holds the few messages that are considered now, shared out by lane, tenant and domain.
-//! * A **desk** stands before each relay and says who may take a session: its **breaker**, rate, lanes and domains.
-//! * The **dispatcher** is one task that owns both, starts an **attempt** whenever a message and a session meet, and
-//!   learns from how it ended; the next mail may have the session while the outcome is still being written.
+//! * A **desk** stands before each relay and says who may take a session: its **breaker**, its rate (a **bucket**), its
+//!   lanes, and the **concurrency** that the relay's answers taught.
+//! * The **domains** say how fast each recipient domain may be sent to: by configuration and by what it answered.
+//! * The **dispatcher** is one task that owns all of these, starts an **attempt** whenever a message and a session meet,
+//!   and learns from how it ended; the next mail may have the session while the outcome is still being written.
 //! * An **attempt** offers the envelope, passes the commit point, carries the content and decides what became of it.
+//! * **Losses** tell a relay that died from a mail that makes it drop its connection.
 //! * **Housekeeping** ends what passed its deadline and decides what is unknown.
+//! * The **control** is the handle by which others ask the dispatcher how it stands and give it new settings.
 //!
 //! # What is promised
 //!
 //! * Nothing is sent whose commit point is not on disk, and nothing whose state at that moment forbids it.
 //! * What was not the mail's fault costs it nothing: a relay that is down, a throttle, a store that cannot write, a
-//!   shutdown give the attempt back unspent.
+//!   shutdown give the attempt back unspent. So does a connection lost before the final dot, unless the relay answers
+//!   others well meanwhile.
+//! * No relay and no domain sees more than its rate, after a restart and a recovery as well; no domain, lane or tenant
+//!   that may not go keeps back another that may.
+//! * What one relay may have taken is given to no other before the lane's policy says so.
 //! * After a crash every attempt that was past its commit point is `unknown`; every other message is where it was.
 //! * Memory does not grow with the backlog: the window and the sessions bound it.
 //!
@@ -26,10 +34,18 @@
 
 mod attempt;
 mod breaker;
+mod bucket;
+mod concurrency;
+pub mod control;
 mod desk;
 mod dispatcher;
+mod domains;
+mod feedback;
 mod look;
+mod losses;
+mod pace;
 pub mod settings;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod under_way;
@@ -38,20 +54,22 @@ mod window;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use control::Control;
 pub use desk::RelayPlan;
-pub use settings::DeliverySettings;
+pub use settings::{DeliverySettings, DomainRates};
 
+use self::control::Question;
+use self::dispatcher::{Dispatcher, House};
 use crate::clock::Clock;
 use crate::courier::Courier;
 use crate::domain::ids::TenantId;
-use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::lane::{LaneRules, PerLane, UnknownPolicy};
 use crate::domain::relay::RelayHealth;
 use crate::domain::tenant::Tenant;
 use crate::store::{Store, StoreError};
@@ -73,6 +91,8 @@ pub struct Parts {
     pub settings: DeliverySettings,
     /// `[lanes.*]`.
     pub lanes: PerLane<LaneRules>,
+    /// `limits.relay_domains`.
+    pub domain_rates: DomainRates,
     /// The relays there are.
     pub relays: Vec<RelayPlan>,
     /// The tenants there are.
@@ -88,19 +108,32 @@ pub struct Delivery {
     parts: Parts,
     retry: PerLane<Vec<Duration>>,
     health: watch::Sender<Vec<RelayHealth>>,
+    control: Control,
+    questions: mpsc::Receiver<Question>,
+}
+
+/// The delays between attempts of each lane.
+fn retry_tables(settings: &DeliverySettings, lanes: &PerLane<LaneRules>) -> PerLane<Vec<Duration>> {
+    PerLane::from_fn(|lane| {
+        let delays = lanes.get(lane).retry.as_ref().unwrap_or(&settings.retry);
+        delays.iter().map(|delay| delay.0).collect()
+    })
 }
 
 impl Delivery {
     /// Puts delivery together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let common: Vec<Duration> = parts.settings.retry.iter().map(|delay| delay.0).collect();
-        let retry = PerLane::from_fn(|lane| match &parts.lanes.get(lane).retry {
-            Some(own) => own.iter().map(|delay| delay.0).collect(),
-            None => common.clone(),
-        });
+        let retry = retry_tables(&parts.settings, &parts.lanes);
         let (health, _) = watch::channel(Vec::new());
-        Self { parts, retry, health }
+        let (control, questions) = Control::new(Arc::clone(&parts.courier));
+        Self { parts, retry, health, control, questions }
+    }
+
+    /// The handle through which operators ask and new settings come, while delivery runs.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// How the relays stand, kept up to date while delivery runs.
@@ -123,29 +156,35 @@ impl Delivery {
 
     /// Delivers until `soft` is cancelled, then lets attempts past their commit point end, until `hard` is cancelled.
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
-        let Self { parts, retry, health } = self;
-        let rules = desk::DeskRules {
-            reserved: PerLane::from_fn(|lane| parts.lanes.get(lane).reserved),
-            domain_share: parts.settings.domain_share,
-            breaker_failures: parts.settings.breaker_failures,
-            breaker_open_max: parts.settings.breaker_open_max.0,
-        };
+        let Self { parts, retry, health, control: _, questions } = self;
+        let rules = desk::DeskRules::new(&parts.settings, &parts.lanes);
+        let now = parts.clock.now();
         let desks: BTreeMap<_, _> =
-            parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules))).collect();
+            parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules, now))).collect();
         health.send_replace(desks.values().map(desk::Desk::health).collect());
-        let order = parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect();
-        let window = window::Window::new(parts.settings.window, parts.tenants.keys().cloned());
-        let ground = Arc::new(attempt::Ground {
-            store: Arc::clone(&parts.store),
-            courier: Arc::clone(&parts.courier),
-            clock: Arc::clone(&parts.clock),
-            tenants: parts.tenants,
-            retry,
-            soft: soft.clone(),
-            unsettled: AtomicUsize::new(0),
+        let (policy, decided_by) = watch::channel(PerLane::from_fn(|lane| parts.lanes.get(lane).on_unknown));
+        let dispatcher = Dispatcher::new(House {
+            wake: parts.wake,
+            window: window::Window::new(parts.settings.window, parts.tenants.keys().cloned()),
+            desks,
+            tenants: parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect(),
+            domains: domains::Domains::new(parts.domain_rates, &parts.settings, rules.reserved, now),
+            random: parts.random,
+            health,
+            policy,
+            questions,
+            ground: Arc::new(attempt::Ground {
+                store: Arc::clone(&parts.store),
+                courier: Arc::clone(&parts.courier),
+                clock: Arc::clone(&parts.clock),
+                tenants: parts.tenants,
+                retry,
+                back_off_max: rules.back_off_max,
+                soft: soft.clone(),
+                unsettled: Arc::default(),
+            }),
         });
-        let dispatcher = dispatcher::Dispatcher::new(ground, parts.wake, window, desks, order, parts.random, health);
-        let housekeeping = keep_house(parts.store, parts.clock, parts.lanes, soft);
+        let housekeeping = keep_house(parts.store, parts.clock, decided_by, soft);
         let delivered = async {
             let mut dispatcher = pin!(dispatcher.run(hard));
             tokio::select! {
@@ -161,10 +200,15 @@ impl Delivery {
 }
 
 /// Ends what passed its deadline and decides unknowns, until `soft` is cancelled.
-async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lanes: PerLane<LaneRules>, soft: CancellationToken) {
-    let policy = PerLane::from_fn(|lane| lanes.get(lane).on_unknown);
+async fn keep_house(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    policy: watch::Receiver<PerLane<UnknownPolicy>>,
+    soft: CancellationToken,
+) {
     loop {
         let now = clock.now();
+        let policy = *policy.borrow();
         let more = match round(store.as_ref(), now, policy).await {
             Ok(handled) => handled >= HOUSEKEEPING_BATCH,
             Err(error) => {
@@ -181,11 +225,7 @@ async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lanes: PerLane
 }
 
 /// One round; returns how many things it did, at most. A sweep that failed does not keep unknowns waiting.
-async fn round(
-    store: &dyn Store,
-    now: Timestamp,
-    policy: PerLane<crate::domain::lane::UnknownPolicy>,
-) -> Result<usize, StoreError> {
+async fn round(store: &dyn Store, now: Timestamp, policy: PerLane<UnknownPolicy>) -> Result<usize, StoreError> {
     let swept = store.sweep(now, HOUSEKEEPING_BATCH).await;
     let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
     let swept = swept?;

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use tokio::task::Id;
 
 use super::attempt::End;
-use super::desk::Generation;
+use super::desk::Began;
 use super::look::Found;
+use crate::courier::Trouble;
 use crate::domain::ids::{LeaseToken, RelayName};
 use crate::domain::lane::Lane;
 use crate::domain::message::Candidate;
@@ -23,11 +24,13 @@ pub enum Event {
     /// A look brought these messages.
     Claimed(Lane, Vec<Candidate>, Result<(), StoreError>),
     /// A relay was greeted.
-    Greeted(RelayName, Result<(), String>),
+    Greeted(RelayName, Result<(), Trouble>),
     /// An attempt ended.
     Ended(End),
     /// What became of a message is durable.
     Settled,
+    /// What waited for tenants that are gone is held.
+    Held(Result<usize, StoreError>),
 }
 
 /// A message with which something is done.
@@ -39,7 +42,7 @@ pub struct InFlight {
     /// The token of its commit point.
     pub token: LeaseToken,
     /// Its place at the relay's desk, until the relay is done with it.
-    pub place: Option<Generation>,
+    pub place: Option<Began>,
     /// What is done.
     pub stage: Stage,
 }
@@ -53,8 +56,12 @@ pub enum Stage {
     SettingAside,
 }
 
+/// How many outcomes wait to be written.
+pub fn settling(in_flight: &HashMap<Id, InFlight>) -> usize {
+    in_flight.values().filter(|message| message.place.is_none()).count()
+}
+
 /// Whether so many outcomes wait to be written that nothing more should be started.
 pub fn is_behind(in_flight: &HashMap<Id, InFlight>) -> bool {
-    let settling = || in_flight.values().filter(|message| message.place.is_none()).count();
-    in_flight.len() >= SETTLING_MAX && settling() >= SETTLING_MAX
+    in_flight.len() >= SETTLING_MAX && settling(in_flight) >= SETTLING_MAX
 }

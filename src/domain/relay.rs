@@ -16,6 +16,14 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+/// What does not pass by itself: an operator must see to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alarm {
+    /// The relay refuses our credentials.
+    Authentication,
+}
+
 /// How one relay stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,4 +34,6 @@ pub struct RelayHealth {
     pub breaker: BreakerState,
     /// The last trouble in words of ours, while the breaker is not closed.
     pub trouble: Option<String>,
+    /// What an operator must see to, while the breaker is not closed.
+    pub alarm: Option<Alarm>,
 }

@@ -1,6 +1,7 @@
 //! What a relay answered, and what that means for the message: one total function.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +167,107 @@ pub enum Asked {
     Dot,
 }
 
+/// A reply that asks us to go slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowDown {
+    /// Whom it is about.
+    pub scope: Scope,
+    /// How long it asks us to wait, when it says so.
+    pub wait: Option<Duration>,
+}
+
+/// Whom a request to go slower is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The relay itself, and so every mail.
+    Relay,
+    /// The recipient's domain.
+    Domain,
+}
+
+/// Words by which relays say that we are too much for them, whoever the recipient is.
+const RELAY_WORDS: [&str; 7] = [
+    "too many connections",
+    "too many concurrent",
+    "too many sessions",
+    "connection rate",
+    "sending rate",
+    "throttling failure",
+    "server busy",
+];
+/// Words by which they say that it is too much of something.
+const WORDS: [&str; 7] = ["too many", "too much", "too fast", "too quickly", "rate limit", "throttl", "rate exceeded"];
+
+/// Whether a reply asks us to go slower. Total.
+///
+/// A request is a 4yz, since a 5yz ends its mail. 421 is the relay's own word about itself (RFC 5321 section 3.8). x.7.z
+/// is policy (RFC 3463 section 3.8), which is how providers throttle: 4.7.0, 4.7.1, 4.7.28. What is said before a
+/// recipient is named is about the relay; afterwards it is about the domain, unless the words say otherwise. x.2.z is
+/// about one mailbox, and a busy mailbox is no reason to slow anybody else, whatever the words.
+#[must_use]
+pub fn slow_down(reply: &Reply, asked: Asked) -> Option<SlowDown> {
+    if !(400..500).contains(&reply.code) {
+        return None;
+    }
+    let text = reply.text.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let subject = reply.enhanced.map(|enhanced| enhanced.subject);
+    if subject == Some(2) && reply.code != 421 {
+        return None;
+    }
+    let wait = wait_named(&text);
+    let before_recipient = asked == Asked::Mail;
+    let scope = if reply.code == 421 || says(&RELAY_WORDS) {
+        Scope::Relay
+    } else if subject == Some(7) || says(&WORDS) || wait.is_some() {
+        if before_recipient { Scope::Relay } else { Scope::Domain }
+    } else if before_recipient && matches!(subject, Some(3 | 4)) {
+        // The relay's system or network: full, busy, congested.
+        Scope::Relay
+    } else {
+        return None;
+    };
+    Some(SlowDown { scope, wait })
+}
+
+/// The time in "try again in 5 minutes", "retry after 300 seconds", "come back in 00:05:00"; of lower-case text.
+fn wait_named(text: &str) -> Option<Duration> {
+    let words: Vec<&str> = text.split_whitespace().map(|word| word.trim_matches([',', '.', '(', ')', ';'])).collect();
+    let speaks = |word: &&str| matches!(*word, "again" | "retry" | "wait" | "back" | "later" | "delay" | "delayed");
+    if !words.iter().any(speaks) {
+        return None;
+    }
+    let named = |at: usize| {
+        let before = words.get(at.checked_sub(1)?)?;
+        if !matches!(*before, "in" | "after" | "for" | "wait" | "least" | "retry") {
+            return None;
+        }
+        length(words[at], words.get(at + 1).copied().unwrap_or_default())
+    };
+    (0..words.len()).find_map(named)
+}
+
+/// A length of time: `5` and `minutes`, `300s`, `00:05:00`.
+fn length(number: &str, unit: &str) -> Option<Duration> {
+    if number.contains(':') {
+        let seconds = number
+            .split(':')
+            .try_fold(0_u64, |seconds, part| seconds.checked_mul(60)?.checked_add(part.parse::<u64>().ok()?));
+        return seconds.map(Duration::from_secs);
+    }
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    let (digits, attached) = number.split_at(end);
+    let count: u64 = digits.parse().ok()?;
+    let unit = if attached.is_empty() { unit } else { attached };
+    let seconds = match unit {
+        "s" | "sec" | "secs" | "second" | "seconds" | "second(s" => 1,
+        "m" | "min" | "mins" | "minute" | "minutes" | "minute(s" => 60,
+        "h" | "hour" | "hours" | "hour(s" => 3_600,
+        _ => return None,
+    };
+    count.checked_mul(seconds).map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,5 +342,55 @@ mod tests {
         for text in ["3.1.1 x", "5.1 x", "5.1.1.1 x", "5.1111.1 x", "x 5.1.1", "5..1 x", ""] {
             assert_eq!(EnhancedCode::leading(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_reply_asks_to_go_slower_by_its_code_its_class_or_its_words() {
+        use Asked::{Data, Dot, Mail, Rcpt};
+        let relay = |wait| Some(SlowDown { scope: Scope::Relay, wait });
+        let domain = |wait| Some(SlowDown { scope: Scope::Domain, wait });
+        let seconds = |count| Some(Duration::from_secs(count));
+        for (asked, code, text, meant) in [
+            (Mail, 421, "4.3.2 shutting down", relay(None)),
+            (Rcpt, 421, "4.7.28 unusual rate of mail", relay(None)),
+            (Dot, 421, "4.2.1 whatever its enhanced code", relay(None)),
+            (Mail, 421, "Try again in 5 minutes", relay(seconds(300))),
+            (Mail, 450, "4.7.1 Error: too much mail from 192.0.2.1", relay(None)),
+            (Mail, 451, "4.7.0 Temporary rate limit, please wait 90 seconds", relay(seconds(90))),
+            (Mail, 452, "4.3.1 Insufficient system storage", relay(None)),
+            (Mail, 451, "4.1.8 Sender's domain not found", None),
+            (Mail, 450, "no", None),
+            (Rcpt, 450, "4.7.1 Greylisted, come back in 00:05:00", domain(seconds(300))),
+            (Rcpt, 450, "4.7.0 x", domain(None)),
+            (Dot, 421, "4.7.0 x", relay(None)),
+            (Dot, 450, "4.7.28 x", domain(None)),
+            (Data, 454, "Throttling failure: Maximum sending rate exceeded.", relay(None)),
+            (Rcpt, 451, "Too many connections from you", relay(None)),
+            (Rcpt, 452, "4.5.3 Too many recipients", domain(None)),
+            (Rcpt, 451, "Try again in 2h", domain(seconds(7_200))),
+            (Rcpt, 451, "please retry after 300s", domain(seconds(300))),
+            (Rcpt, 451, "Try again later", None),
+            (Rcpt, 450, "4.2.0 Mailbox busy, try again in 5 minutes", None),
+            (Rcpt, 450, "4.2.1 is receiving mail too quickly", None),
+            (Rcpt, 452, "4.2.2 Mailbox full", None),
+            (Rcpt, 450, "Mailbox busy", None),
+            (Dot, 451, "4.3.0 Error: queue file write error", None),
+            (Rcpt, 550, "5.7.1 too many", None),
+            (Dot, 250, "2.0.0 Ok, too many", None),
+        ] {
+            assert_eq!(slow_down(&reply(code, text), asked), meant, "{code} {text}");
+        }
+        for (code, asked) in (0..=999).flat_map(|code| ASKED.map(|asked| (code, asked))) {
+            assert_eq!(slow_down(&reply(code, "too many"), asked).is_some(), (400..500).contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_wait_that_it_does_not_name() {
+        for text in ["", "in", "again in", "again in 5", "again in x minutes", "5 minutes", "wait", "in 99:x:1 again"] {
+            assert_eq!(wait_named(text), None, "{text}");
+        }
+        assert_eq!(wait_named("try again in 99999999999999999999 hours"), None);
+        assert_eq!(wait_named("again in 18446744073709551615 hours"), None);
     }
 }

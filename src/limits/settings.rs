@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::quantity::{ByteSize, Limit, Rate};
+use crate::domain::rates::DomainRates;
 
 /// The section `[limits]` of `postern.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct LimitsSettings {
     pub queue_max: NonZeroU64,
     /// Room left on the store's disk: below this no more mails are taken.
     pub disk_free_min: ByteSize,
+    /// Attempts per recipient domain, over all relays. Delivery's affair; here because it is written here.
+    pub relay_domains: DomainRates,
 }
 
 impl Default for LimitsSettings {
@@ -38,6 +41,7 @@ impl Default for LimitsSettings {
             tracked_max: NonZeroU32::MIN.saturating_add(99_999),
             queue_max: NonZeroU64::MIN.saturating_add(4_999_999),
             disk_free_min: ByteSize(256 << 20),
+            relay_domains: DomainRates::default(),
         }
     }
 }

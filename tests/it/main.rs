@@ -20,5 +20,6 @@ mod limits;
 mod logs;
 mod postfix;
 mod process;
+mod shaping;
 mod slow_clients;
 mod verbs;
