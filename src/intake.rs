@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use hmac::digest::Digest;
 use jiff::Timestamp;
 use sha2::Sha256;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::Clock;
@@ -18,8 +18,9 @@ use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
 use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
-use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
+use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
 use crate::store::{Repeat, Store, StoreError};
@@ -53,23 +54,22 @@ pub enum Refusal {
 pub struct Intake {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    tenants: BTreeMap<TenantId, Tenant>,
-    lanes: PerLane<LaneRules>,
+    rules: watch::Receiver<Arc<Rules>>,
     ids: Mutex<ContextV7>,
     wake: Arc<Notify>,
 }
 
 impl Intake {
-    /// An intake for these tenants; `wake` is notified after every accepted message.
+    /// An intake under these rules, of which each mail takes those of its moment; `wake` is notified after every accepted
+    /// message.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        tenants: BTreeMap<TenantId, Tenant>,
-        lanes: PerLane<LaneRules>,
+        rules: watch::Receiver<Arc<Rules>>,
         wake: Arc<Notify>,
     ) -> Self {
-        Self { store, clock, tenants, lanes, ids: Mutex::new(ContextV7::new()), wake }
+        Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake }
     }
 
     /// Accepts one submission of `tenant`: durable when this returns [`Acceptance::Accepted`].
@@ -80,7 +80,8 @@ impl Intake {
         submission: Submission,
         idempotency_key: Option<String>,
     ) -> Result<Acceptance, Refusal> {
-        let tenant = self.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
+        let rules = Arc::clone(&self.rules.borrow());
+        let tenant = rules.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
         let now = self.clock.now();
         let idempotency = idempotency_key.map(|key| Idempotency {
             key,
@@ -103,7 +104,7 @@ impl Intake {
                 return Ok(answer);
             }
         }
-        let message = NewMessage { idempotency, fact, ..self.compose(tenant, actor, &submission, now)? };
+        let message = NewMessage { idempotency, fact, ..self.compose(&rules, tenant, actor, &submission, now)? };
         let accepted = self.store.accept(message).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
@@ -113,6 +114,7 @@ impl Intake {
 
     fn compose(
         &self,
+        rules: &Rules,
         tenant: &Tenant,
         actor: Actor,
         submission: &Submission,
@@ -123,7 +125,7 @@ impl Intake {
             return Err(Refusal::SenderNotAllowed);
         }
         let lane = submission.lane.unwrap_or_else(|| tenant.lane_of(submission.template.as_deref()));
-        let times = times(now, submission, self.lanes.get(lane)).map_err(Refusal::Invalid)?;
+        let times = times(now, submission, rules.lanes.get(lane)).map_err(Refusal::Invalid)?;
         let id = self.next_id(now);
         let message_id = format!("<{}@{}>", id.hex(), from.address.domain());
         let mime = compose(&Parts {

@@ -30,6 +30,7 @@ pub mod control;
 mod desk;
 mod dispatcher;
 mod look;
+pub mod reasons;
 pub mod settings;
 mod telling;
 #[cfg(test)]

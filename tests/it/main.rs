@@ -18,5 +18,7 @@ mod hostile;
 mod logs;
 mod postfix;
 mod process;
+mod reload;
 mod slow_clients;
 mod verbs;
+mod why;

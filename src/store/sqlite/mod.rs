@@ -42,7 +42,7 @@ use self::waiting::Claims;
 use self::writer::{Job, Task, Writer, Writing};
 use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
-    OrderToMany, Repeat, StandingCount, Steered, Store, StoreError, Swept,
+    OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
@@ -51,6 +51,7 @@ use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
+use crate::domain::why::Stored;
 
 mod accept;
 mod attempts;
@@ -70,12 +71,10 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod why;
 mod writer;
 
 pub use open::Role;
-
-/// Messages held, or tenants looked at, in one transaction at most.
-const HOLD_STEP: usize = 500;
 
 /// Where a store is and who opens it.
 #[derive(Debug, Clone)]
@@ -241,22 +240,6 @@ impl SqliteStore {
     }
 }
 
-impl SqliteStore {
-    /// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
-    async fn hold_all(&self, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
-        let mut held = 0;
-        loop {
-            let tenant = tenant.clone();
-            let work = move |connection: &Writing<'_>| sweep::hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
-            let step = self.write("holding messages of a tenant that is not configured", work).await?;
-            held += step.held;
-            if !step.more {
-                return Ok(held);
-            }
-        }
-    }
-}
-
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -355,21 +338,7 @@ impl Store for SqliteStore {
     }
 
     async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError> {
-        let mut held = 0;
-        for lane in Lane::ALL {
-            let mut after = None;
-            loop {
-                let tenants = self.waiting_tenants(lane, after, HOLD_STEP).await?;
-                for tenant in tenants.iter().filter(|tenant| !known.contains(tenant)) {
-                    held += self.hold_all(lane, tenant, at).await?;
-                }
-                match tenants.into_iter().nth(HOLD_STEP - 1) {
-                    Some(last) => after = Some(last),
-                    None => break,
-                }
-            }
-        }
-        Ok(held)
+        sweep::hold_unconfigured(self, known, at).await
     }
 
     async fn steer(&self, tenant: &TenantId, id: MessageId, order: Order) -> Result<Steered, StoreError> {
@@ -412,6 +381,19 @@ impl Store for SqliteStore {
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
         let tenant = tenant.clone();
         self.list("reading a content", move |connection| content::content(connection, &tenant, id)).await
+    }
+
+    async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading what holds a message", move |connection| why::stored(connection, &tenant, id)).await
+    }
+
+    async fn pace(&self, now: Timestamp) -> Result<Pace, StoreError> {
+        self.list("counting the last minute", move |connection| why::pace(connection, now)).await
+    }
+
+    async fn config_changed(&self, sections: Vec<&'static str>, at: Timestamp) -> Result<(), StoreError> {
+        self.note_config(sections, at).await
     }
 
     async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {
