@@ -32,7 +32,7 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// What one question may take; the next waits for it.
 const QUESTION_MAX: Duration = Duration::from_secs(2);
 /// How long a command waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// After the system would not let anybody in, it is asked again after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 

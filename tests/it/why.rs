@@ -186,6 +186,22 @@ fn where_no_gateway_runs_the_commands_say_so_and_tell_what_the_store_keeps() {
 }
 
 #[test]
+fn a_gateway_that_does_not_answer_is_not_taken_for_none() {
+    let house = house(free_port());
+    let gateway = house.serve();
+    let id = gateway.send_as("ann@customer.example", &later());
+    gateway.process.signal("STOP");
+    let asked = finish(house.command(&["queue", "why", &id]).args(["--format", "json"]));
+    gateway.process.signal("CONT");
+    let told: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let decisions = told["decisions"].as_array().unwrap();
+    let gateway_says = decisions.iter().find(|decision| decision["rule"] == "gateway").unwrap();
+    assert!(gateway_says["text"].as_str().unwrap().contains("does not answer"), "{told}");
+    assert_eq!(house.json(&["queue", "summary"])["gateway"], "running", "it goes on");
+    gateway.stop();
+}
+
+#[test]
 fn the_socket_has_the_rights_of_the_database() {
     use std::os::unix::fs::PermissionsExt as _;
     let house = house(free_port());
