@@ -13,6 +13,8 @@ const RETRIES_MAX: usize = 100;
 const WINDOW_MIN: usize = 10;
 /// `delivery.window` at most: it bounds memory.
 const WINDOW_MAX: usize = 1_000_000;
+/// `delivery.domains_max` at most: it bounds memory.
+const DOMAINS_MAX: usize = 1_000_000;
 /// `server.request_body_max`, between these.
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
@@ -62,6 +64,10 @@ fn delivery(config: &Config, say: &mut impl FnMut(&str, String)) {
     if delivery.domain_share == Share::NONE {
         say("delivery.domain_share", "must be more than 0.0".to_owned());
     }
+    if !(1..=DOMAINS_MAX).contains(&delivery.domains_max) {
+        say("delivery.domains_max", format!("must be 1 to {DOMAINS_MAX}"));
+    }
+    wait("delivery.back_off_max", delivery.back_off_max, say);
 }
 
 fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {

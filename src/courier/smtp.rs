@@ -170,7 +170,9 @@ impl Courier for SmtpCourier {
             pool.fit_places();
         }
         let old = std::mem::replace(&mut *known, new);
-        old.values().for_each(|pool| pool.retire());
+        for pool in old.values() {
+            pool.retire();
+        }
         Ok(())
     }
 

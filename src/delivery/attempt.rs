@@ -1,8 +1,10 @@
 //! One attempt: offer the envelope, pass the commit point, carry the content, decide what became of it.
 //!
-//! Whatever happens, the attempt ends in one of two ways. **Decided**: the caller writes the settlement down (see
+//! Whatever happens, the attempt ends in one of three ways. **Decided**: the caller writes the settlement down (see
 //! [`write_settlement`]), while the relay's session serves the next mail already. **Given back**: nothing was written and
-//! no attempt is spent, because it was not the mail's fault (relay down, store not writing, shutdown). An attempt that is
+//! no attempt is spent, because it was not the mail's fault (relay down, store not writing, shutdown). **Lost**: the
+//! connection broke before anything can have been taken; whose fault that was the caller knows better, who sees how the
+//! relay treats others. An attempt that is
 //! cut between its commit point and its settlement leaves its attempt row behind, and the next start calls the message
 //! `unknown`.
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::losses::Fault;
 use crate::clock::Clock;
 use crate::courier::{
     Carried, Courier, Envelope, NotOffered, Offered, RefusedCommand, Stage, Trouble, TroubleKind, Unfit,
@@ -21,13 +24,13 @@ use crate::courier::{
 use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::PerLane;
 use crate::domain::message::{Candidate, Outcome, Outgoing, Reason, Settled, Settlement, Verdict};
-use crate::domain::reply::{Asked, Meaning, Reply, meaning};
+use crate::domain::reply::{Asked, Meaning, Reply, SlowDown, meaning, slow_down};
 use crate::domain::retry;
 use crate::domain::tenant::Tenant;
 use crate::store::{CommitPoint, Store, StoreError};
 
 /// Service not available, closing (RFC 5321 section 3.8): the relay speaks of itself, not of the mail.
-const CLOSING: u16 = 421;
+pub const CLOSING: u16 = 421;
 /// How long a settlement that could not be written waits before it is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_millis(250);
 
@@ -43,6 +46,8 @@ pub struct Ground {
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// Delays between attempts, by lane.
     pub retry: PerLane<Vec<Duration>>,
+    /// A relay or domain that asks us to wait is heeded for so long at most.
+    pub back_off_max: Duration,
     /// No new attempts; those before their commit point give back.
     pub soft: CancellationToken,
     /// Settlements that are waiting for the store to write again.
@@ -68,36 +73,58 @@ pub enum End {
     Decided(Word, Option<Settlement>),
     /// Nothing written, nothing spent.
     GivenBack(GiveBack),
+    /// The connection was lost before the final dot.
+    Lost(Lost),
     /// The message's own row cannot be read or written: not tried again by this process.
     Unreadable,
 }
 
-/// What an attempt says of the relay.
+/// What an attempt says of the relay and of the recipient's domain.
 #[derive(Debug)]
 pub enum Word {
-    /// It answered as a relay should.
+    /// It answered as a relay should, and not with "later".
     Well,
+    /// It answered as a relay should: not now. Perhaps we are to go slower.
+    PutOff(Option<SlowDown>),
+    /// It closes (421).
+    TurnedAway(Option<Duration>),
     /// It failed.
     Failed(Trouble),
-    /// It was not asked, or what happened was not its doing.
+    /// It was not asked.
     Nothing,
 }
 
 /// Why an attempt was given back.
 #[derive(Debug)]
 pub enum GiveBack {
-    /// The relay cannot be reached, or refuses us rather than the mail.
-    RelayDown(String),
+    /// No session could be had.
+    Unreachable(Trouble),
+    /// The relay closes at MAIL, and perhaps says for how long.
+    TurnedAway(Option<Duration>),
+    /// The relay refuses us rather than the mail, with this code.
+    RefusesUs(u16),
     /// The store cannot read or write.
     StoreUnwell,
     /// The gateway stops.
     Stopping,
 }
 
+/// A connection that was lost before anything can have been taken.
+#[derive(Debug)]
+pub struct Lost {
+    /// How.
+    pub trouble: Trouble,
+    /// The token of the commit point, when it was passed.
+    pub token: Option<LeaseToken>,
+    /// When the mail is due again, should it be its own fault.
+    pub next_at: Timestamp,
+}
+
 /// The way one step of an attempt ends it early.
 enum Early {
     Outcome(Outcome, Word),
     GiveBack(GiveBack),
+    Lost(Lost),
     /// The store said Stop: the message is no longer ours to send.
     NotAnyMore,
 }
@@ -131,9 +158,19 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
         }
     }
     let in_time = || ground.clock.now() < attempt.candidate.deliver_by;
-    let carried = offered.carry(mime, &in_time).await;
-    let (outcome, word) = judge(&ground, &attempt, carried, spent);
+    let (outcome, word) = match offered.carry(mime, &in_time).await {
+        Carried::Lost(trouble) => return End::Lost(lost(&ground, &attempt, trouble, Some(attempt.token), spent)),
+        Carried::Unknown(trouble) => unknown(&ground, &attempt, trouble, spent),
+        // Certainly not sent: the sweep ends it next.
+        Carried::TooLate => (late(&ground), Word::Well),
+        Carried::DataRefused(reply) => judge(&ground, &attempt, reply, Asked::Data, spent),
+        Carried::Answered(reply) => judge(&ground, &attempt, reply, Asked::Dot, spent),
+    };
     End::Decided(word, Some(settlement(&ground, &attempt, Some(attempt.token), outcome)))
+}
+
+fn lost(ground: &Ground, attempt: &Attempt, trouble: Trouble, token: Option<LeaseToken>, spent: u32) -> Lost {
+    Lost { trouble, token, next_at: next_at(ground, attempt, spent, None) }
 }
 
 /// Past its commit point and past its deadline, and nothing was sent: the sweep ends it next.
@@ -212,11 +249,8 @@ async fn load(ground: &Ground, attempt: &Attempt) -> Result<Outgoing, Early> {
 
 fn not_offered(ground: &Ground, attempt: &Attempt, refusal: NotOffered, spent: u32) -> Early {
     match refusal {
-        NotOffered::Unreachable(trouble) => Early::GiveBack(GiveBack::RelayDown(trouble.to_string())),
-        NotOffered::Lost(trouble) => {
-            let outcome = deferred(ground, attempt, Reason::ConnectionLost, None, spent);
-            Early::Outcome(outcome, Word::Failed(trouble))
-        }
+        NotOffered::Unreachable(trouble) => Early::GiveBack(GiveBack::Unreachable(trouble)),
+        NotOffered::Lost(trouble) => Early::Lost(lost(ground, attempt, trouble, None, spent)),
         NotOffered::Refused { command, reply } => refused(ground, attempt, command, reply, spent),
         NotOffered::Unfit(unfit) => {
             let reason = match unfit {
@@ -236,58 +270,39 @@ fn refused(ground: &Ground, attempt: &Attempt, command: RefusedCommand, reply: R
         RefusedCommand::Mail => Asked::Mail,
         RefusedCommand::Rcpt => Asked::Rcpt,
     };
-    let word = match (reply.code, command) {
-        // The courier has tried a fresh session already.
-        (CLOSING, RefusedCommand::Mail) => {
-            return Early::GiveBack(GiveBack::RelayDown(format!("the relay closes at MAIL: {CLOSING}")));
-        }
-        (CLOSING, RefusedCommand::Rcpt) => {
-            Word::Failed(Trouble { stage: Stage::Envelope, kind: TroubleKind::Refused(CLOSING) })
-        }
-        _ => Word::Well,
-    };
-    match meaning(&reply, asked) {
-        Meaning::RelayRefusesUs => {
-            Early::GiveBack(GiveBack::RelayDown(format!("the relay refuses us: {}", reply.code)))
-        }
-        Meaning::Permanent => Early::Outcome(bounced(reply), word),
-        Meaning::Accepted | Meaning::Transient | Meaning::Unclear => {
-            Early::Outcome(deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), word)
-        }
+    // The courier has tried a fresh session already.
+    if reply.code == CLOSING && asked == Asked::Mail {
+        return Early::GiveBack(GiveBack::TurnedAway(slow_down(&reply, asked).and_then(|asks| asks.wait)));
     }
+    if meaning(&reply, asked) == Meaning::RelayRefusesUs {
+        return Early::GiveBack(GiveBack::RefusesUs(reply.code));
+    }
+    let (outcome, word) = judge(ground, attempt, reply, asked, spent);
+    Early::Outcome(outcome, word)
 }
 
-/// What the content's journey means for the message. A reply is definite; only a lost one is unknown.
-fn judge(ground: &Ground, attempt: &Attempt, carried: Carried, spent: u32) -> (Outcome, Word) {
-    match carried {
-        Carried::Answered(reply) => match meaning(&reply, Asked::Dot) {
-            Meaning::Accepted => (Outcome::Relayed { reply }, Word::Well),
-            Meaning::Permanent => (bounced(reply), Word::Well),
-            Meaning::Transient | Meaning::RelayRefusesUs => {
-                (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
-            }
-            Meaning::Unclear => {
-                let trouble = Trouble { stage: Stage::Data, kind: TroubleKind::Refused(reply.code) };
-                unknown(ground, attempt, trouble, spent)
-            }
-        },
-        Carried::DataRefused(reply) => match meaning(&reply, Asked::Data) {
-            Meaning::Permanent => (bounced(reply), Word::Well),
-            Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs | Meaning::Unclear => {
-                (deferred(ground, attempt, Reason::RelayRefused, Some(reply), spent), Word::Well)
-            }
-        },
-        // Certainly not sent: the sweep ends it next.
-        Carried::TooLate => (late(ground), Word::Well),
-        Carried::Lost(trouble) => {
-            (deferred(ground, attempt, Reason::ConnectionLost, None, spent), Word::Failed(trouble))
+/// What an answer means for the message, and what it says of the relay. An answer is definite, but for one to the final
+/// dot that says neither yes nor no.
+fn judge(ground: &Ground, attempt: &Attempt, reply: Reply, asked: Asked, spent: u32) -> (Outcome, Word) {
+    match (meaning(&reply, asked), asked) {
+        (Meaning::Accepted, Asked::Dot) => (Outcome::Relayed { reply }, Word::Well),
+        (Meaning::Permanent, _) => (bounced(reply), Word::Well),
+        (Meaning::Unclear, Asked::Dot) => {
+            let trouble = Trouble { stage: Stage::Data, kind: TroubleKind::Refused(reply.code) };
+            unknown(ground, attempt, trouble, spent)
         }
-        Carried::Unknown(trouble) => unknown(ground, attempt, trouble, spent),
+        (Meaning::Accepted | Meaning::Transient | Meaning::RelayRefusesUs | Meaning::Unclear, _) => {
+            let asks = slow_down(&reply, asked);
+            let wait = asks.and_then(|asks| asks.wait);
+            let word = if reply.code == CLOSING { Word::TurnedAway(wait) } else { Word::PutOff(asks) };
+            let next_at = next_at(ground, attempt, spent, wait);
+            (Outcome::Deferred { reason: Reason::RelayRefused, reply: Some(reply), next_at }, word)
+        }
     }
 }
 
 fn unknown(ground: &Ground, attempt: &Attempt, trouble: Trouble, spent: u32) -> (Outcome, Word) {
-    let decide_at = next_at(ground, attempt, spent);
+    let decide_at = next_at(ground, attempt, spent, None);
     tracing::warn!(delivery.id = %attempt.candidate.id, %trouble, "no clear answer to the final dot: unknown");
     (Outcome::Unknown { reason: Reason::ReplyLost, decide_at }, Word::Failed(trouble))
 }
@@ -300,13 +315,11 @@ fn bounced(reply: Reply) -> Outcome {
     Outcome::Bounced { reason: Reason::RelayRefused, reply: Some(reply) }
 }
 
-fn deferred(ground: &Ground, attempt: &Attempt, reason: Reason, reply: Option<Reply>, spent: u32) -> Outcome {
-    Outcome::Deferred { reason, reply, next_at: next_at(ground, attempt, spent) }
-}
-
-fn next_at(ground: &Ground, attempt: &Attempt, spent: u32) -> Timestamp {
+/// When the mail is tried again: by its lane's table, but not before the relay wants it, up to `delivery.back_off_max`.
+fn next_at(ground: &Ground, attempt: &Attempt, spent: u32, wait: Option<Duration>) -> Timestamp {
     let table: &[Duration] = ground.retry.get(attempt.candidate.lane);
     let delay = retry::delay_after(table, spent + 1, attempt.random);
+    let delay = delay.max(wait.unwrap_or_default().min(ground.back_off_max));
     ground.clock.now().checked_add(delay).unwrap_or(Timestamp::MAX)
 }
 
@@ -314,21 +327,43 @@ fn end_early(ground: &Ground, attempt: &Attempt, early: Early) -> End {
     match early {
         Early::Outcome(outcome, word) => End::Decided(word, Some(settlement(ground, attempt, None, outcome))),
         Early::GiveBack(why) => End::GivenBack(why),
+        Early::Lost(lost) => End::Lost(lost),
         Early::NotAnyMore => End::Decided(Word::Nothing, None),
     }
 }
 
 /// What must be written down of an outcome.
 fn settlement(ground: &Ground, attempt: &Attempt, token: Option<LeaseToken>, outcome: Outcome) -> Settlement {
-    log(attempt, &outcome);
+    log(attempt.candidate.id, &attempt.relay, &outcome);
     // What ended before the relay heard of it says nothing about the relay.
     let asked = match &outcome {
         Outcome::Held { .. } | Outcome::Suppressed { .. } | Outcome::Bounced { reply: None, .. } => None,
-        Outcome::Relayed { .. } | Outcome::Deferred { .. } | Outcome::Bounced { .. } | Outcome::Unknown { .. } => {
-            Some(attempt.relay.clone())
-        }
+        Outcome::Relayed { .. }
+        | Outcome::Deferred { .. }
+        | Outcome::Returned { .. }
+        | Outcome::Bounced { .. }
+        | Outcome::Unknown { .. } => Some(attempt.relay.clone()),
     };
     Settlement { id: attempt.candidate.id, token, relay: asked, at: ground.clock.now(), outcome }
+}
+
+/// What must be written down of a mail whose connection was lost; `None` when nothing was written of it before.
+pub fn settlement_of_lost(
+    id: MessageId,
+    relay: &RelayName,
+    lost: &Lost,
+    fault: Fault,
+    at: Timestamp,
+) -> Option<Settlement> {
+    let outcome = match fault {
+        Fault::Mails => Outcome::Deferred { reason: Reason::ConnectionLost, reply: None, next_at: lost.next_at },
+        Fault::Relays => {
+            lost.token?;
+            Outcome::Returned { next_at: at }
+        }
+    };
+    log(id, relay, &outcome);
+    Some(Settlement { id, token: lost.token, relay: Some(relay.clone()), at, outcome })
 }
 
 /// Writes a settlement, again and again until the store takes it; meanwhile the dispatcher starts nothing new. `None`: it
@@ -383,15 +418,14 @@ impl Drop for Unsettled<'_> {
     }
 }
 
-fn log(attempt: &Attempt, outcome: &Outcome) {
-    let id = attempt.candidate.id;
-    let relay = &attempt.relay;
+fn log(id: MessageId, relay: &RelayName, outcome: &Outcome) {
     let code = |reply: &Option<Reply>| reply.as_ref().map_or(0, |reply| reply.code);
     match outcome {
         Outcome::Relayed { .. } => tracing::debug!(delivery.id = %id, %relay, "relayed"),
         Outcome::Deferred { reason, reply, .. } => {
             tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "deferred");
         }
+        Outcome::Returned { .. } => tracing::info!(delivery.id = %id, %relay, "lost with the relay: unspent"),
         Outcome::Bounced { reason, reply } => {
             tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "bounced");
         }

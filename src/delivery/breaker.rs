@@ -20,6 +20,22 @@ const HALF_OPEN_STEP: Duration = Duration::from_secs(1);
 /// While ramping up, one more session is allowed for each of these that pass, beside the one for each success.
 const RAMP_STEP: Duration = Duration::from_millis(100);
 
+/// How long the breaker stays open when the relay refuses our credentials: that does not pass by itself soon, and every
+/// further try may count against us there.
+const OPEN_REFUSED: Duration = Duration::from_secs(30);
+
+/// How long a failure keeps the breaker open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pause {
+    /// Longer each time; `random` in `0.0..1.0` spreads it.
+    Growing {
+        /// Where in the spread.
+        random: f64,
+    },
+    /// [`OPEN_REFUSED`].
+    Long,
+}
+
 /// What the breaker allows now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
@@ -36,7 +52,7 @@ pub enum Gate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed { failures: u32, ramp: Ramp },
-    Open { until: Timestamp },
+    Open { until: Timestamp, longest: Duration },
     Greeting,
     HalfOpen { since: Timestamp },
 }
@@ -68,9 +84,12 @@ impl Breaker {
         Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions }
     }
 
-    /// Goes on by these settings; what is known of the relay stays known.
-    pub fn take_over(&mut self, sessions: u32, failures_max: u32, open_max: Duration) {
+    /// Goes on by these settings; what is known of the relay stays known, but it may be greeted at once.
+    pub fn take_over(&mut self, sessions: u32, failures_max: u32, open_max: Duration, now: Timestamp) {
         (self.sessions, self.failures_max, self.open_max) = (sessions, failures_max.max(1), open_max);
+        if let State::Open { until, .. } = &mut self.state {
+            *until = now;
+        }
     }
 
     /// What is allowed at `now`.
@@ -81,7 +100,7 @@ impl Breaker {
             State::Closed { ramp: Ramp::Up { since, successes }, .. } => {
                 Gate::Pass(one_more_each(RAMP_STEP, since, now).saturating_add(successes).min(self.sessions))
             }
-            State::Open { until } if !has_passed(until, now, self.open_max.max(OPEN_FIRST)) => Gate::Shut(until),
+            State::Open { until, longest } if !has_passed(until, now, longest) => Gate::Shut(until),
             State::Open { .. } => Gate::Greet,
             State::Greeting => Gate::Waiting,
             State::HalfOpen { since } => Gate::Pass(one_more_each(HALF_OPEN_STEP, since, now).min(self.sessions)),
@@ -122,15 +141,22 @@ impl Breaker {
         }
     }
 
-    /// The relay failed us. `random` in `0.0..1.0` spreads the waiting.
-    pub fn failure(&mut self, now: Timestamp, random: f64) {
+    /// The relay failed us.
+    pub fn failure(&mut self, now: Timestamp, pause: Pause) {
         match self.state {
             State::Closed { failures, ramp } if failures + 1 < self.failures_max => {
                 self.state = State::Closed { failures: failures + 1, ramp };
             }
             State::Closed { .. } | State::Greeting | State::HalfOpen { .. } => {
-                let wait = self.open_next.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0));
-                self.state = State::Open { until: now.checked_add(wait).unwrap_or(Timestamp::MAX) };
+                let longest = match pause {
+                    Pause::Growing { .. } => self.open_next,
+                    Pause::Long => OPEN_REFUSED,
+                };
+                let wait = match pause {
+                    Pause::Growing { random } => longest.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0)),
+                    Pause::Long => longest,
+                };
+                self.state = State::Open { until: now.checked_add(wait).unwrap_or(Timestamp::MAX), longest };
                 self.open_next = (self.open_next * 2).min(self.open_max);
             }
             // Attempts that were under way when the breaker opened fail late; they say nothing new.
@@ -166,13 +192,13 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_a_success_in_between_does_not_count() {
         let mut breaker = Breaker::new(20, 3, Duration::from_secs(4));
-        breaker.failure(at(0), 0.0);
-        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
         breaker.success(at(0));
-        breaker.failure(at(0), 0.0);
-        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
         assert_eq!(breaker.state(), BreakerState::Closed);
-        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
         assert_eq!(breaker.gate(at(0)), Gate::Shut(at(500)));
         assert_eq!(breaker.gate(at(500)), Gate::Greet);
     }
@@ -180,7 +206,7 @@ mod tests {
     #[test]
     fn an_open_breaker_greets_before_it_risks_one_mail_and_then_ramps_up() {
         let mut breaker = Breaker::new(20, 1, Duration::from_secs(4));
-        breaker.failure(at(0), 0.0);
+        breaker.failure(at(0), Pause::Growing { random: 0.0 });
         breaker.greeting();
         assert_eq!(breaker.gate(at(600)), Gate::Waiting);
         breaker.greeted(at(600));
@@ -202,12 +228,22 @@ mod tests {
         let mut now = 0;
         let mut waits = Vec::new();
         for _ in 0..6 {
-            breaker.failure(at(now), 0.0);
+            breaker.failure(at(now), Pause::Growing { random: 0.0 });
             let Gate::Shut(until) = breaker.gate(at(now)) else { unreachable!("just opened") };
             waits.push(until.as_millisecond() - now);
             now = until.as_millisecond();
             breaker.greeting();
         }
         assert_eq!(waits, [500, 1_000, 2_000, 4_000, 4_000, 4_000]);
+    }
+
+    #[test]
+    fn a_relay_that_refuses_our_credentials_is_not_asked_every_few_seconds() {
+        let mut breaker = Breaker::new(20, 1, Duration::from_secs(4));
+        breaker.failure(at(0), Pause::Long);
+        assert_eq!(breaker.gate(at(0)), Gate::Shut(at(30_000)));
+        assert_eq!(breaker.gate(at(29_999)), Gate::Shut(at(30_000)));
+        breaker.take_over(20, 1, Duration::from_secs(4), at(29_999));
+        assert_eq!(breaker.gate(at(29_999)), Gate::Greet, "new settings are tried at once");
     }
 }

@@ -1,8 +1,9 @@
 //! The dispatcher: decides which message is tried next, at which relay, and starts the attempts.
 //!
 //! One task owns all of it: the window, the desks of the relays, the attempts under way. It wakes when something was
-//! accepted, when an attempt ends and at least every [`POLL`]; a wake-up is only a hint, the rows are looked at anew
-//! each time (see `look`).
+//! accepted, when an attempt ends, when a limit lets the next mail go and at least every [`POLL`]; a wake-up is only a
+//! hint, the rows are looked at anew each time (see `look`). What it learns from an attempt's end stands in `feedback`,
+//! what it tells operators in `telling`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,14 +12,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{self, Attempt, End, GiveBack, Ground, Word};
+use super::attempt::{self, Attempt, Ground};
 use super::breaker::Gate;
 use super::control::Question;
-use super::desk::{Alternative, Desk, Freshness, Invitation};
+use super::desk::{Alternative, Desk, Invitation};
+use super::domains::{Domains, MayGo};
 use super::look::{Found, Looks, has_passed};
+use super::losses::Losses;
 use super::under_way::{Event, InFlight, Stage, is_behind};
 use super::window::Window;
 use crate::domain::ids::{LeaseToken, RelayName, TenantId};
@@ -42,8 +45,9 @@ pub struct Dispatcher {
     pub(super) window: Window,
     pub(super) desks: BTreeMap<RelayName, Desk>,
     /// Each tenant's relays in order of preference.
-    pub(super) tenants: Vec<(TenantId, Vec<RelayName>)>,
-    pub(super) tenant_turn: usize,
+    pub(super) tenants: HashMap<TenantId, Vec<RelayName>>,
+    pub(super) domains: Domains,
+    pub(super) losses: Losses,
     pub(super) journey_turn: u32,
     pub(super) looks: Looks,
     pub(super) tasks: JoinSet<Event>,
@@ -69,7 +73,9 @@ pub struct House {
     /// A desk for each relay.
     pub desks: BTreeMap<RelayName, Desk>,
     /// Each tenant's relays in order of preference.
-    pub tenants: Vec<(TenantId, Vec<RelayName>)>,
+    pub tenants: HashMap<TenantId, Vec<RelayName>>,
+    /// What limits the recipients' domains.
+    pub domains: Domains,
     /// Spreads retries.
     pub random: fastrand::Rng,
     /// Where the relays' standing is told.
@@ -83,14 +89,15 @@ pub struct House {
 impl Dispatcher {
     /// A dispatcher that has looked at nothing yet.
     pub fn new(house: House) -> Self {
-        let House { ground, wake, window, desks, tenants, random, health, policy, questions } = house;
+        let House { ground, wake, window, desks, tenants, domains, random, health, policy, questions } = house;
         Self {
             ground,
             wake,
             window,
             desks,
             tenants,
-            tenant_turn: 0,
+            domains,
+            losses: Losses::default(),
             journey_turn: 0,
             looks: Looks::new(POLL),
             tasks: JoinSet::new(),
@@ -157,6 +164,9 @@ impl Dispatcher {
         self.looks.want_all();
         let late = self.window.drop_late(now);
         self.ground.store.give_back(&late);
+        self.window.ask_all_again();
+        self.domains.tidy(now);
+        self.losses.tidy(now);
     }
 
     // --- looking ---
@@ -164,6 +174,9 @@ impl Dispatcher {
     /// Begins the looks for which it is time.
     fn look(&mut self, now: Timestamp) {
         let places = self.window.places_of_a_lane();
+        if !self.looks.is_time(now) {
+            return;
+        }
         let open = self.tenants.iter().filter(|(_, relays)| relays.iter().any(|relay| self.is_open(relay, now)));
         let tenants: BTreeSet<TenantId> = open.map(|(tenant, _)| tenant.clone()).collect();
         for lane in Lane::ALL {
@@ -178,7 +191,7 @@ impl Dispatcher {
         self.desks.get(relay).is_some_and(|desk| desk.is_open(now))
     }
 
-    fn claim(&mut self, lane: Lane, found: Found) {
+    pub(super) fn claim(&mut self, lane: Lane, found: Found) {
         let now = self.ground.clock.now();
         self.looks.remember(lane, &found);
         let mut requests = Vec::new();
@@ -205,7 +218,7 @@ impl Dispatcher {
         });
     }
 
-    fn looked(&mut self, lane: Lane, result: Result<(), StoreError>) {
+    pub(super) fn looked(&mut self, lane: Lane, result: Result<(), StoreError>) {
         let now = self.ground.clock.now();
         match result {
             Ok(()) => self.looks.ended(lane, now, Duration::ZERO),
@@ -229,64 +242,68 @@ impl Dispatcher {
             return next;
         }
         self.greet_relays(now, &mut next);
-        while let Some((lane, tenant, relay)) = self.pick(now) {
-            let Some(desk) = self.desks.get_mut(&relay) else { break };
-            if let Err(until) = desk.spend_rate(now) {
-                next = next.min(until);
-                continue;
-            }
-            let candidate = self.window.next(lane, &tenant, |domain| desk.domain_may_go(lane, domain));
-            let Some(candidate) = candidate else { break };
+        self.window.wake(now);
+        while let Some((candidate, relay)) = self.pick(now) {
             self.start(candidate, relay, now);
         }
-        next
+        let waits = [self.window.wake(now), self.rate_next_at(now)];
+        waits.into_iter().flatten().fold(next, Timestamp::min)
     }
 
     /// Whose turn it is: `urgent` first; `journey` gets one turn in [`JOURNEY_TURN`] before `standard`; tenants in turn.
-    fn pick(&mut self, now: Timestamp) -> Option<(Lane, TenantId, RelayName)> {
+    fn pick(&mut self, now: Timestamp) -> Option<(Candidate, RelayName)> {
         let order = if self.journey_turn == 0 {
             [Lane::Urgent, Lane::Journey, Lane::Standard]
         } else {
             [Lane::Urgent, Lane::Standard, Lane::Journey]
         };
         for lane in order {
-            for step in 0..self.tenants.len() {
-                let turn = (self.tenant_turn + step) % self.tenants.len();
-                let (tenant, relays) = &self.tenants[turn];
-                if !self.window.has(lane, tenant) {
-                    continue;
+            // Asked first, so that nobody is asked while nothing is free.
+            if !self.desks.values().any(|desk| desk.has_session(lane, now)) {
+                continue;
+            }
+            for _ in 0..self.window.in_turn(lane) {
+                let Some(picked) = self.pick_of_next_tenant(lane, now) else { continue };
+                if lane != Lane::Urgent {
+                    self.journey_turn = (self.journey_turn + 1) % JOURNEY_TURN;
                 }
-                let Some(relay) = self.relay_for(lane, tenant, relays, now) else { continue };
-                let picked = (lane, tenant.clone(), relay.clone());
-                self.tenant_turn = turn + 1;
-                self.journey_turn = (self.journey_turn + 1) % JOURNEY_TURN;
                 return Some(picked);
             }
         }
         None
     }
 
-    /// The first of a tenant's relays that invites one of its mails of this lane.
-    fn relay_for<'a>(
-        &self,
-        lane: Lane,
-        tenant: &TenantId,
-        relays: &'a [RelayName],
-        now: Timestamp,
-    ) -> Option<&'a RelayName> {
+    /// A mail of the tenant whose turn it is.
+    fn pick_of_next_tenant(&mut self, lane: Lane, now: Timestamp) -> Option<(Candidate, RelayName)> {
+        let tenant = self.window.turn(lane)?;
+        let relay = self.relay_for(lane, self.tenants.get(&tenant)?, now)?.clone();
+        let (desk, domains) = (self.desks.get(&relay)?, &self.domains);
+        let may_go = |domain: &str| match domains.may_go(lane, domain, now) {
+            MayGo::Now => desk.domain_may_go(lane, domain),
+            not_now @ (MayGo::At(_) | MayGo::AfterAnother) => not_now,
+        };
+        let candidate = self.window.next(lane, &tenant, now, may_go)?;
+        Some((candidate, relay))
+    }
+
+    /// The first of a tenant's relays that invites a mail of this lane.
+    fn relay_for<'a>(&self, lane: Lane, relays: &'a [RelayName], now: Timestamp) -> Option<&'a RelayName> {
         let mut open = relays.iter().filter(|relay| self.is_open(relay, now)).peekable();
         while let Some(relay) = open.next() {
-            let desk = self.desks.get(relay)?;
             let alternative = if open.peek().is_some() { Alternative::Another } else { Alternative::None };
-            match desk.invites(lane, now, alternative) {
-                Invitation::Come if self.window.any(lane, tenant, |domain| desk.domain_may_go(lane, domain)) => {
-                    return Some(relay);
-                }
-                Invitation::Come | Invitation::Wait => return None,
+            match self.desks.get(relay)?.invites(lane, now, alternative) {
+                Invitation::Come => return Some(relay),
+                Invitation::Wait => return None,
                 Invitation::TryAnother => {}
             }
         }
         None
+    }
+
+    /// When a relay's rate lets the next mail go that waits for nothing else.
+    fn rate_next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let lanes = || Lane::ALL.into_iter().filter(|lane| self.window.in_turn(*lane) > 0);
+        self.desks.values().flat_map(|desk| lanes().filter_map(|lane| desk.rate_next_at(lane, now))).min()
     }
 
     fn start(&mut self, candidate: Candidate, relay: RelayName, now: Timestamp) {
@@ -295,7 +312,8 @@ impl Dispatcher {
             return;
         }
         let Some(desk) = self.desks.get_mut(&relay) else { return };
-        let began = desk.begin(candidate.lane, &candidate.domain);
+        let began = desk.begin(candidate.lane, &candidate.domain, now);
+        self.domains.take(&candidate.domain, now);
         let token = LeaseToken::from_random(uuid::Uuid::new_v4().into_bytes());
         let attempt = Attempt { candidate: candidate.clone(), relay: relay.clone(), token, random: self.random.f64() };
         let ground = Arc::clone(&self.ground);
@@ -318,7 +336,7 @@ impl Dispatcher {
         for name in to_greet {
             let courier = Arc::clone(&self.ground.courier);
             self.spawn(async move {
-                let greeted = courier.greet(&name).await.map_err(|trouble| trouble.to_string());
+                let greeted = courier.greet(&name).await;
                 Event::Greeted(name, greeted)
             });
         }
@@ -327,139 +345,9 @@ impl Dispatcher {
     pub(super) fn spawn(&mut self, task: impl Future<Output = Event> + Send + 'static) -> Id {
         self.tasks.spawn(task).id()
     }
-
-    // --- what comes back ---
-
-    fn take(&mut self, done: Result<(Id, Event), JoinError>) {
-        match done {
-            Ok((_, Event::Found(lane, Ok(found)))) => self.claim(lane, found),
-            Ok((_, Event::Found(lane, Err(error)))) => self.looked(lane, Err(error)),
-            Ok((_, Event::Claimed(lane, candidates, result))) => {
-                self.window.add(candidates);
-                self.looked(lane, result);
-            }
-            Ok((_, Event::Greeted(relay, result))) => self.greeted(&relay, result),
-            Ok((id, Event::Ended(end))) => {
-                if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.ended(in_flight, end);
-                }
-            }
-            Ok((id, Event::Settled)) => {
-                if let Some(in_flight) = self.in_flight.remove(&id) {
-                    self.ended(in_flight, End::Decided(Word::Nothing, None));
-                }
-            }
-            Ok((_, Event::Held(held))) => match held {
-                Ok(0) => {}
-                Ok(messages) => tracing::error!(messages, "held: their tenants are not in the configuration"),
-                // They are found at the next start.
-                Err(error) => tracing::warn!(%error, "mails of tenants that are gone cannot be held now"),
-            },
-            Err(error) if error.is_cancelled() => {}
-            Err(error) => self.panicked(&error),
-        }
-    }
-
-    fn ended(&mut self, mut in_flight: InFlight, end: End) {
-        self.leave_place(&mut in_flight, &end);
-        match end {
-            End::Decided(_, Some(settlement)) => {
-                let ground = Arc::clone(&self.ground);
-                let id = self.spawn(async move {
-                    attempt::write_settlement(&ground, settlement).await;
-                    Event::Settled
-                });
-                self.in_flight.insert(id, in_flight);
-            }
-            End::Decided(_, None) => self.settled(&in_flight.candidate),
-            End::GivenBack(why) => {
-                if matches!(why, GiveBack::StoreUnwell) {
-                    self.start_after = later(self.ground.clock.now(), STORE_PAUSE);
-                }
-                self.window.put_back(in_flight.candidate);
-            }
-            // Its claim is kept, so that it does not come back at once and for ever.
-            End::Unreadable => {}
-        }
-        self.publish();
-    }
-
-    /// The relay is done with an attempt: its place is free, and the desk learns from how it ended.
-    fn leave_place(&mut self, in_flight: &mut InFlight, end: &End) {
-        let InFlight { candidate, relay, place, .. } = in_flight;
-        let (Some(began), Some(desk)) = (place.take(), self.desks.get_mut(relay)) else { return };
-        let freshness = desk.end(candidate.lane, &candidate.domain, began);
-        if desk.is_left() {
-            self.desks.remove(relay);
-            return;
-        }
-        if freshness == Freshness::Stale {
-            return;
-        }
-        let now = self.ground.clock.now();
-        let random = self.random.f64();
-        match end {
-            End::Decided(Word::Well, _) => desk.succeeded(now),
-            End::Decided(Word::Failed(trouble), _) => desk.failed(now, random, trouble.to_string()),
-            End::GivenBack(GiveBack::RelayDown(trouble)) => desk.failed(now, random, trouble.clone()),
-            End::Decided(Word::Nothing, _)
-            | End::Unreadable
-            | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}
-        }
-    }
-
-    /// All is written down of this message: it is nobody's any more.
-    fn settled(&mut self, candidate: &Candidate) {
-        self.ground.store.give_back(&[candidate.id]);
-        // The window of this lane may have run low: there may be more to see.
-        if !self.window.has(candidate.lane, &candidate.tenant) {
-            self.looks.want(candidate.lane);
-        }
-    }
-
-    fn greeted(&mut self, relay: &RelayName, result: Result<(), String>) {
-        let now = self.ground.clock.now();
-        let random = self.random.f64();
-        if let Some(desk) = self.desks.get_mut(relay) {
-            match result {
-                Ok(()) => desk.breaker.greeted(now),
-                Err(trouble) => desk.failed(now, random, trouble),
-            }
-        }
-        // What waited for this relay was not claimed meanwhile.
-        self.looks.want_all();
-        self.publish();
-    }
-
-    /// An attempt panicked: a defect of ours. The message is set aside, so that it cannot do so again and again.
-    fn panicked(&mut self, error: &JoinError) {
-        let attempt = self.in_flight.remove(&error.id()).filter(|in_flight| in_flight.stage == Stage::Attempt);
-        let Some(in_flight) = attempt else {
-            tracing::error!("a task of the dispatcher panicked");
-            self.broken = true;
-            return;
-        };
-        tracing::error!(delivery.id = %in_flight.candidate.id, "an attempt panicked; the message is set aside");
-        let (id, relay, token) = (in_flight.candidate.id, in_flight.relay.clone(), in_flight.token);
-        let ground = Arc::clone(&self.ground);
-        let task = self.spawn(async move {
-            attempt::set_aside(&ground, id, &relay, token).await;
-            Event::Settled
-        });
-        self.in_flight.insert(task, InFlight { stage: Stage::SettingAside, ..in_flight });
-    }
-
-    pub(super) fn publish(&self) {
-        let health: Vec<RelayHealth> = self.desks.values().map(Desk::health).collect();
-        self.health.send_if_modified(|old| {
-            let changed = *old != health;
-            *old = health;
-            changed
-        });
-    }
 }
 
 /// A moment so long after another.
-fn later(at: Timestamp, by: Duration) -> Timestamp {
+pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -23,6 +23,13 @@ struct LaneLook {
     after_domain: HashMap<TenantId, String>,
 }
 
+impl LaneLook {
+    fn may_begin(&self, now: Timestamp, pause_max: Duration) -> bool {
+        let paused = self.not_before.is_some_and(|at| !has_passed(at, now, pause_max));
+        self.wanted && self.began_at.is_none() && !paused
+    }
+}
+
 /// The looks of all lanes.
 #[derive(Debug)]
 pub struct Looks {
@@ -81,6 +88,11 @@ impl Looks {
         }
     }
 
+    /// Whether any lane's look could begin.
+    pub fn is_time(&self, now: Timestamp) -> bool {
+        Lane::ALL.into_iter().any(|lane| self.lanes.get(lane).may_begin(now, self.pause_max))
+    }
+
     /// The questions of `lane`'s next look, if it is time for one. `tenants` are those that could send now.
     pub fn begin(
         &mut self,
@@ -91,8 +103,7 @@ impl Looks {
     ) -> Option<Questions> {
         let pause_max = self.pause_max;
         let look = self.lanes.get_mut(lane);
-        let paused = look.not_before.is_some_and(|at| !has_passed(at, now, pause_max));
-        if !look.wanted || look.began_at.is_some() || paused || tenants.is_empty() {
+        if !look.may_begin(now, pause_max) || tenants.is_empty() {
             return None;
         }
         look.wanted = false;

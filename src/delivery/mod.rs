@@ -26,10 +26,16 @@
 
 mod attempt;
 mod breaker;
+mod bucket;
+mod concurrency;
 pub mod control;
 mod desk;
 mod dispatcher;
+mod domains;
+mod feedback;
 mod look;
+mod losses;
+mod pace;
 pub mod reasons;
 pub mod settings;
 mod telling;
@@ -145,8 +151,9 @@ impl Delivery {
     pub async fn run(self, soft: CancellationToken, hard: CancellationToken) {
         let Self { parts, retry, health, control: _, questions } = self;
         let rules = desk::DeskRules::new(&parts.settings, &parts.lanes);
+        let now = parts.clock.now();
         let desks: BTreeMap<_, _> =
-            parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules))).collect();
+            parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules, now))).collect();
         health.send_replace(desks.values().map(desk::Desk::health).collect());
         let (policy, decided_by) = watch::channel(PerLane::from_fn(|lane| parts.lanes.get(lane).on_unknown));
         let dispatcher = Dispatcher::new(House {
@@ -154,6 +161,7 @@ impl Delivery {
             window: window::Window::new(parts.settings.window, parts.tenants.keys().cloned()),
             desks,
             tenants: parts.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect(),
+            domains: domains::Domains::new(parts.domain_rates, &parts.settings, rules.reserved, now),
             random: parts.random,
             health,
             policy,
@@ -164,6 +172,7 @@ impl Delivery {
                 clock: Arc::clone(&parts.clock),
                 tenants: parts.tenants,
                 retry,
+                back_off_max: rules.back_off_max,
                 soft: soft.clone(),
                 unsettled: Arc::default(),
             }),

@@ -23,6 +23,10 @@ pub struct DeliverySettings {
     pub breaker_open_max: HumanDuration,
     /// Share of the sessions open to a lane that one recipient domain may take; at least one session.
     pub domain_share: Share,
+    /// Recipient domains whose limits and answers are remembered; those beyond share one place.
+    pub domains_max: usize,
+    /// A relay or domain that asks us to wait is left alone for so long at most.
+    pub back_off_max: HumanDuration,
 }
 
 impl Default for DeliverySettings {
@@ -38,6 +42,8 @@ impl Default for DeliverySettings {
             breaker_failures: 3,
             breaker_open_max: HumanDuration::from_secs(4),
             domain_share: Share::THREE_QUARTERS,
+            domains_max: 10_000,
+            back_off_max: HumanDuration::from_secs(5 * minute),
         }
     }
 }

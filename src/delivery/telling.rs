@@ -6,15 +6,18 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::attempt::Ground;
-use super::breaker::Gate;
 use super::control::{Plan, Question, Subject};
 use super::desk::{Desk, DeskRules, RelayPlan};
 use super::dispatcher::{Dispatcher, STORE_PAUSE};
+use super::domains::Domains;
 use super::look::has_passed;
 use super::under_way::{Event, SETTLING_MAX, is_behind, settling};
 use crate::domain::ids::TenantId;
 use crate::domain::lane::PerLane;
-use crate::domain::shaping::{Binding, LaneView, Overview, Pace};
+use crate::domain::shaping::{Binding, LaneView, Overview};
+
+/// Limited domains told at most; the others are counted.
+const DOMAINS_TOLD: usize = 100;
 
 impl Dispatcher {
     /// Answers one question. Who asked may have gone away meanwhile: then nobody hears it.
@@ -39,16 +42,17 @@ impl Dispatcher {
         for message in self.in_flight.values() {
             *in_flight.get_mut(message.candidate.lane) += 1;
         }
+        let (domains, domains_more) = self.domains.view(now, DOMAINS_TOLD);
         Overview {
             at: now,
             relays: self.desks.values().map(|desk| desk.view(now)).collect(),
-            domains: Vec::new(),
-            domains_more: 0,
+            domains,
+            domains_more,
             lanes: PerLane::from_fn(|lane| LaneView {
                 in_window: self.window.count(lane),
                 in_flight: *in_flight.get(lane),
             }),
-            pace: Pace::default(),
+            pace: self.desks.values().map(|desk| desk.counter.pace(now)).sum(),
             pause: self.pause(now),
         }
     }
@@ -75,21 +79,22 @@ impl Dispatcher {
         }
         let mut bindings: Vec<Binding> = self.pause(now).into_iter().collect();
         bindings.extend(self.relay_bindings(subject, now));
+        bindings.extend(self.domains.bindings(subject.lane, &subject.domain, now));
         bindings.push(self.window.place_of(subject));
         bindings
     }
 
     /// What binds at the relays the message could go to: those of every relay in turn, until one would take it.
     fn relay_bindings(&self, subject: &Subject, now: Timestamp) -> Vec<Binding> {
-        let relays = self.tenants.iter().find(|(tenant, _)| *tenant == subject.tenant).map(|(_, relays)| relays);
-        let desks: Vec<&Desk> = relays.into_iter().flatten().filter_map(|relay| self.desks.get(relay)).collect();
+        let relays = self.tenants.get(&subject.tenant).into_iter().flatten();
+        let desks: Vec<&Desk> = relays.filter_map(|relay| self.desks.get(relay)).collect();
         if desks.is_empty() {
             return vec![Binding::NotConfigured { tenant: subject.tenant.clone() }];
         }
         let mut bindings = Vec::new();
         for desk in desks {
             bindings.extend(desk.bindings(subject.lane, &subject.domain, now));
-            if matches!(desk.breaker.gate(now), Gate::Pass(_)) {
+            if desk.is_open(now) {
                 break;
             }
         }
@@ -97,6 +102,7 @@ impl Dispatcher {
     }
 
     fn reconfigure(&mut self, plan: Plan) {
+        let now = self.ground.clock.now();
         let rules = DeskRules::new(&plan.settings, &plan.lanes);
         let relays: Vec<RelayPlan> = plan.relays.iter().map(RelayPlan::from).collect();
         for desk in self.desks.values_mut() {
@@ -104,14 +110,14 @@ impl Dispatcher {
         }
         for relay in &relays {
             match self.desks.get_mut(&relay.name) {
-                Some(desk) => desk.take_over(relay, &rules),
-                None => drop(self.desks.insert(relay.name.clone(), Desk::new(relay, &rules))),
+                Some(desk) => desk.take_over(relay, &rules, now),
+                None => drop(self.desks.insert(relay.name.clone(), Desk::new(relay, &rules, now))),
             }
         }
         self.desks.retain(|_, desk| !desk.is_left());
         let tenants: Vec<TenantId> = plan.tenants.keys().cloned().collect();
         self.tenants = plan.tenants.values().map(|tenant| (tenant.id.clone(), tenant.relays.clone())).collect();
-        self.tenant_turn = 0;
+        self.domains.take_over(Domains::new(plan.domain_rates, &plan.settings, rules.reserved, now));
         let gone = self.window.keep_tenants(&tenants);
         self.ground.store.give_back(&gone);
         self.policy.send_replace(PerLane::from_fn(|lane| plan.lanes.get(lane).on_unknown));
@@ -120,6 +126,7 @@ impl Dispatcher {
             courier: Arc::clone(&self.ground.courier),
             clock: Arc::clone(&self.ground.clock),
             retry: super::retry_tables(&plan.settings, &plan.lanes),
+            back_off_max: rules.back_off_max,
             tenants: plan.tenants,
             soft: self.ground.soft.clone(),
             unsettled: Arc::clone(&self.ground.unsettled),

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use tokio::task::Id;
 
 use super::attempt::End;
-use super::desk::Generation;
+use super::desk::Began;
 use super::look::Found;
+use crate::courier::Trouble;
 use crate::domain::ids::{LeaseToken, RelayName};
 use crate::domain::lane::Lane;
 use crate::domain::message::Candidate;
@@ -23,7 +24,7 @@ pub enum Event {
     /// A look brought these messages.
     Claimed(Lane, Vec<Candidate>, Result<(), StoreError>),
     /// A relay was greeted.
-    Greeted(RelayName, Result<(), String>),
+    Greeted(RelayName, Result<(), Trouble>),
     /// An attempt ended.
     Ended(End),
     /// What became of a message is durable.
@@ -41,7 +42,7 @@ pub struct InFlight {
     /// The token of its commit point.
     pub token: LeaseToken,
     /// Its place at the relay's desk, until the relay is done with it.
-    pub place: Option<Generation>,
+    pub place: Option<Began>,
     /// What is done.
     pub stage: Stage,
 }

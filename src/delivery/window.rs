@@ -5,16 +5,30 @@
 //! something waiting an equal part of its lane's, and within those the domains that have something due share equally:
 //! when a new one appears and there is no room, those that hold more than their part give some back. So 50,000 mails for
 //! one domain that does not answer never keep out the rest.
+//!
+//! # Whose turn it is
+//!
+//! Tenants of a lane take turns, and within a tenant its domains. A domain that may not go now steps out of the turn
+//! until it may (a rate, a back-off) or until another mail for it has ended (its share of sessions), so that nobody is
+//! asked again and again in vain. It is asked again after [`PARKED_MAX`] at the latest: whatever else changes, such as
+//! the relay that is chosen, is seen then.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::control::Subject;
+use super::domains::MayGo;
+use super::look::has_passed;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::Candidate;
 use crate::domain::shaping::Binding;
+
+/// No domain stands outside the turn for longer without being asked again.
+pub(super) const PARKED_MAX: Duration = Duration::from_secs(1);
 
 /// What to ask the store for, and what to give back first.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,15 +44,41 @@ pub struct Plan {
 pub struct Window {
     places: usize,
     lanes: PerLane<BTreeMap<TenantId, Places>>,
+    /// Tenants that have a domain in turn; each stands here exactly once.
+    turns: PerLane<VecDeque<TenantId>>,
+    /// Domains outside the turn until a moment; first come, first served among those of one moment.
+    parked: BinaryHeap<Reverse<Parked>>,
+    parked_count: u64,
+    /// Domains outside the turn until another mail for them has ended.
+    waiting: HashMap<String, Vec<(Lane, TenantId)>>,
+}
+
+/// A domain outside the turn.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Parked {
+    until: Timestamp,
+    number: u64,
+    lane: Lane,
+    tenant: TenantId,
+    domain: String,
 }
 
 /// One tenant's places in one lane.
 #[derive(Debug, Default)]
 struct Places {
-    queues: HashMap<String, VecDeque<Candidate>>,
-    /// Domains in turn; each stands here exactly once while it has a queue.
+    queues: HashMap<String, Queue>,
+    /// Domains in turn; each stands here exactly once while it has a queue and is not outside the turn.
     turn: VecDeque<String>,
+    /// Whether the tenant stands among those that have their turn.
+    is_in_turn: bool,
     held: usize,
+}
+
+/// What waits for one domain.
+#[derive(Debug, Default)]
+struct Queue {
+    mails: VecDeque<Candidate>,
+    is_outside: bool,
 }
 
 impl Window {
@@ -47,7 +87,14 @@ impl Window {
         let tenants: Vec<TenantId> = tenants.into_iter().collect();
         let places = (places / Lane::ALL.len()).max(1);
         let each = |_| tenants.iter().map(|tenant| (tenant.clone(), Places::default())).collect();
-        Self { places, lanes: PerLane::from_fn(each) }
+        Self {
+            places,
+            lanes: PerLane::from_fn(each),
+            turns: PerLane::default(),
+            parked: BinaryHeap::new(),
+            parked_count: 0,
+            waiting: HashMap::new(),
+        }
     }
 
     /// The places of one lane.
@@ -65,8 +112,8 @@ impl Window {
         let places = self.lanes.get(subject.lane).get(&subject.tenant);
         let queue = places.and_then(|places| places.queues.get(&subject.domain));
         let found = queue.and_then(|queue| {
-            let position = queue.iter().position(|candidate| candidate.id == subject.id)?;
-            Some(Binding::InWindow { position: position + 1, of: queue.len() })
+            let position = queue.mails.iter().position(|candidate| candidate.id == subject.id)?;
+            Some(Binding::InWindow { position: position + 1, of: queue.mails.len() })
         });
         found.unwrap_or(Binding::NotSeen)
     }
@@ -78,8 +125,10 @@ impl Window {
             let mut old = std::mem::take(self.lanes.get_mut(lane));
             let keep = |tenant: &TenantId| (tenant.clone(), old.remove(tenant).unwrap_or_default());
             *self.lanes.get_mut(lane) = tenants.iter().map(keep).collect();
-            let left = old.into_values().flat_map(|places| places.queues.into_values()).flatten();
-            gone.extend(left.map(|candidate| candidate.id));
+            let left = old.into_values().flat_map(|places| places.queues.into_values());
+            gone.extend(left.flat_map(|queue| queue.mails).map(|candidate| candidate.id));
+            let lanes = &self.lanes;
+            self.turns.get_mut(lane).retain(|tenant| lanes.get(lane).contains_key(tenant));
         }
         gone
     }
@@ -100,7 +149,7 @@ impl Window {
         let mut plan = Plan::default();
         let mut room = 0;
         for domain in due {
-            let held = places.queues.get(domain).map_or(0, VecDeque::len);
+            let held = places.queues.get(domain).map_or(0, |queue| queue.mails.len());
             if held * 2 <= part {
                 plan.wants.push((domain.clone(), part - held));
                 room += part - held;
@@ -122,27 +171,117 @@ impl Window {
     /// Takes in claimed messages, behind those of their domain.
     pub fn add(&mut self, candidates: Vec<Candidate>) {
         for candidate in candidates {
-            if let Some(places) = self.places(&candidate) {
-                places.push(candidate, VecDeque::push_back);
-            }
+            self.put(candidate, VecDeque::push_back);
         }
     }
 
     /// Takes back a message whose attempt was not spent, before the others of its domain.
     pub fn put_back(&mut self, candidate: Candidate) {
-        if let Some(places) = self.places(&candidate) {
-            places.push(candidate, VecDeque::push_front);
+        self.put(candidate, VecDeque::push_front);
+    }
+
+    fn put(&mut self, candidate: Candidate, put: impl FnOnce(&mut VecDeque<Candidate>, Candidate)) {
+        let (lane, tenant) = (candidate.lane, candidate.tenant.clone());
+        let Some(places) = self.lanes.get_mut(lane).get_mut(&tenant) else { return };
+        places.push(candidate, put);
+        if places.wants_turn() {
+            self.turns.get_mut(lane).push_back(tenant);
         }
     }
 
-    /// The next message of this lane and tenant whose domain may go now, domains in turn.
-    pub fn next(&mut self, lane: Lane, tenant: &TenantId, may_go: impl Fn(&str) -> bool) -> Option<Candidate> {
-        self.lanes.get_mut(lane).get_mut(tenant)?.next(may_go)
+    /// How many tenants of a lane have something that may be asked for.
+    pub fn in_turn(&self, lane: Lane) -> usize {
+        self.turns.get(lane).len()
     }
 
-    /// Whether a message of this lane and tenant waits whose domain may go now.
-    pub fn any(&self, lane: Lane, tenant: &TenantId, may_go: impl Fn(&str) -> bool) -> bool {
-        self.lanes.get(lane).get(tenant).is_some_and(|places| places.turn.iter().any(|domain| may_go(domain)))
+    /// The tenant whose turn it is; the next time it is another's.
+    pub fn turn(&mut self, lane: Lane) -> Option<TenantId> {
+        let turns = self.turns.get_mut(lane);
+        turns.rotate_left(usize::from(!turns.is_empty()));
+        turns.back().cloned()
+    }
+
+    /// The next message of this lane and tenant whose domain may go now, domains in turn. Those that may not are asked
+    /// no more until they may.
+    pub fn next(
+        &mut self,
+        lane: Lane,
+        tenant: &TenantId,
+        now: Timestamp,
+        may_go: impl Fn(&str) -> MayGo,
+    ) -> Option<Candidate> {
+        let places = self.lanes.get_mut(lane).get_mut(tenant)?;
+        let mut found = None;
+        while let Some(domain) = places.turn.pop_front() {
+            let Some(queue) = places.queues.get_mut(&domain) else { continue };
+            match may_go(&domain) {
+                MayGo::Now => {
+                    found = places.take(domain);
+                    break;
+                }
+                MayGo::At(until) => {
+                    queue.is_outside = true;
+                    let until = until.min(now.checked_add(PARKED_MAX).unwrap_or(Timestamp::MAX));
+                    let (number, tenant) = (self.parked_count, tenant.clone());
+                    self.parked_count += 1;
+                    self.parked.push(Reverse(Parked { until, number, lane, tenant, domain }));
+                }
+                MayGo::AfterAnother => {
+                    queue.is_outside = true;
+                    self.waiting.entry(domain).or_default().push((lane, tenant.clone()));
+                }
+            }
+        }
+        if places.turn.is_empty() {
+            places.is_in_turn = false;
+            let turns = self.turns.get_mut(lane);
+            // It had its turn just now, so it stands last.
+            if turns.back() == Some(tenant) {
+                turns.pop_back();
+            } else {
+                turns.retain(|other| other != tenant);
+            }
+        }
+        found
+    }
+
+    /// Brings back into the turn what may be asked for again; returns when more may.
+    pub fn wake(&mut self, now: Timestamp) -> Option<Timestamp> {
+        while let Some(Reverse(first)) = self.parked.peek() {
+            if !has_passed(first.until, now, PARKED_MAX) {
+                return Some(first.until);
+            }
+            let Some(Reverse(Parked { lane, tenant, domain, .. })) = self.parked.pop() else { break };
+            self.bring_back(lane, tenant, domain);
+        }
+        None
+    }
+
+    /// A mail for this domain has ended: another may go.
+    pub fn ended(&mut self, domain: &str) {
+        for (lane, tenant) in self.waiting.remove(domain).unwrap_or_default() {
+            self.bring_back(lane, tenant, domain.to_owned());
+        }
+    }
+
+    /// Asks all again that wait for another mail to end: it may be another relay's turn by now.
+    pub fn ask_all_again(&mut self) {
+        for (domain, waiting) in std::mem::take(&mut self.waiting) {
+            for (lane, tenant) in waiting {
+                self.bring_back(lane, tenant, domain.clone());
+            }
+        }
+    }
+
+    fn bring_back(&mut self, lane: Lane, tenant: TenantId, domain: String) {
+        let Some(places) = self.lanes.get_mut(lane).get_mut(&tenant) else { return };
+        // It may have been emptied meanwhile, and filled anew.
+        let Some(queue) = places.queues.get_mut(&domain).filter(|queue| queue.is_outside) else { return };
+        queue.is_outside = false;
+        places.turn.push_back(domain);
+        if places.wants_turn() {
+            self.turns.get_mut(lane).push_back(tenant);
+        }
     }
 
     /// Removes and returns what passed its deadline among the heads of the queues; the sweep ends those messages.
@@ -160,10 +299,6 @@ impl Window {
     pub fn has(&self, lane: Lane, tenant: &TenantId) -> bool {
         self.lanes.get(lane).get(tenant).is_some_and(|places| places.held > 0)
     }
-
-    fn places(&mut self, candidate: &Candidate) -> Option<&mut Places> {
-        self.lanes.get_mut(candidate.lane).get_mut(&candidate.tenant)
-    }
 }
 
 impl Places {
@@ -171,36 +306,36 @@ impl Places {
         if !self.queues.contains_key(&candidate.domain) {
             self.turn.push_back(candidate.domain.clone());
         }
-        put(self.queues.entry(candidate.domain.clone()).or_default(), candidate);
+        put(&mut self.queues.entry(candidate.domain.clone()).or_default().mails, candidate);
         self.held += 1;
     }
 
-    fn next(&mut self, may_go: impl Fn(&str) -> bool) -> Option<Candidate> {
-        for _ in 0..self.turn.len() {
-            let domain = self.turn.pop_front()?;
-            let Some(queue) = self.queues.get_mut(&domain) else { continue };
-            if !may_go(&domain) {
-                self.turn.push_back(domain);
-                continue;
-            }
-            let candidate = queue.pop_front();
-            if queue.is_empty() {
-                self.queues.remove(&domain);
-            } else {
-                self.turn.push_back(domain);
-            }
-            self.held -= usize::from(candidate.is_some());
-            return candidate;
+    /// Whether the tenant is to be put among those that have their turn; it stands there from then on.
+    fn wants_turn(&mut self) -> bool {
+        let wants = !self.is_in_turn && !self.turn.is_empty();
+        self.is_in_turn |= wants;
+        wants
+    }
+
+    /// The first mail of this domain, which has its turn now and goes to the end of it.
+    fn take(&mut self, domain: String) -> Option<Candidate> {
+        let queue = self.queues.get_mut(&domain)?;
+        let candidate = queue.mails.pop_front();
+        if queue.mails.is_empty() {
+            self.queues.remove(&domain);
+        } else {
+            self.turn.push_back(domain);
         }
-        None
+        self.held -= usize::from(candidate.is_some());
+        candidate
     }
 
     /// Gives back up to `needed` messages of domains that hold more than `part`, the last due first.
     fn evict(&mut self, needed: usize, part: usize) -> Vec<MessageId> {
         let mut evicted = Vec::new();
         for queue in self.queues.values_mut() {
-            while queue.len() > part && evicted.len() < needed {
-                evicted.extend(queue.pop_back().map(|candidate| candidate.id));
+            while queue.mails.len() > part && evicted.len() < needed {
+                evicted.extend(queue.mails.pop_back().map(|candidate| candidate.id));
             }
         }
         self.held -= evicted.len();
@@ -210,107 +345,17 @@ impl Places {
     fn drop_where(&mut self, gone: impl Fn(&Candidate) -> bool) -> Vec<MessageId> {
         let mut dropped = Vec::new();
         self.queues.retain(|_, queue| {
-            queue.retain(|candidate| {
+            queue.mails.retain(|candidate| {
                 let keep = !gone(candidate);
                 if !keep {
                     dropped.push(candidate.id);
                 }
                 keep
             });
-            !queue.is_empty()
+            !queue.mails.is_empty()
         });
         self.turn.retain(|domain| self.queues.contains_key(domain));
         self.held -= dropped.len();
         dropped
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
-    use super::*;
-    use uuid::Uuid;
-
-    fn tenant() -> TenantId {
-        "demo".parse().unwrap()
-    }
-
-    fn candidate(number: u128, domain: &str) -> Candidate {
-        Candidate {
-            id: MessageId::from_uuid(Uuid::from_u128(number)),
-            tenant: tenant(),
-            lane: Lane::Standard,
-            domain: domain.into(),
-            due_at: Timestamp::UNIX_EPOCH,
-            deliver_by: Timestamp::MAX,
-        }
-    }
-
-    fn claim(window: &mut Window, due: &[&str], first: u128) -> Plan {
-        let due: Vec<String> = due.iter().map(ToString::to_string).collect();
-        let plan = window.plan(Lane::Standard, &tenant(), 10, &due);
-        let mut number = first;
-        for (domain, count) in plan.wants.clone() {
-            for _ in 0..count {
-                window.add(vec![candidate(number, &domain)]);
-                number += 1;
-            }
-        }
-        plan
-    }
-
-    #[test]
-    fn a_domain_that_fills_the_window_makes_room_for_a_new_one() {
-        let mut window = Window::new(30, [tenant()]);
-        claim(&mut window, &["blocked.example"], 0);
-        assert_eq!(window.len(), 10);
-        let plan = claim(&mut window, &["blocked.example", "new.example"], 100);
-        assert_eq!(plan.wants, [("new.example".to_owned(), 5)]);
-        assert_eq!(plan.evicted.len(), 5);
-        assert_eq!(window.len(), 10);
-        let got = window.next(Lane::Standard, &tenant(), |domain| domain != "blocked.example").unwrap();
-        assert_eq!(got.domain, "new.example");
-    }
-
-    #[test]
-    fn domains_take_turns() {
-        let mut window = Window::new(30, [tenant()]);
-        window.add((0..4).map(|n| candidate(n, "a.example")).collect());
-        window.add((10..12).map(|n| candidate(n, "b.example")).collect());
-        let order: Vec<String> =
-            std::iter::from_fn(|| window.next(Lane::Standard, &tenant(), |_| true)).map(|c| c.domain).collect();
-        assert_eq!(order, ["a.example", "b.example", "a.example", "b.example", "a.example", "a.example"]);
-        assert_eq!(window.len(), 0);
-    }
-
-    #[test]
-    fn what_is_given_back_goes_first_again() {
-        let mut window = Window::new(30, [tenant()]);
-        window.add((0..3).map(|n| candidate(n, "a.example")).collect());
-        let first = window.next(Lane::Standard, &tenant(), |_| true).unwrap();
-        window.put_back(first.clone());
-        assert_eq!(window.next(Lane::Standard, &tenant(), |_| true).unwrap(), first);
-    }
-
-    #[test]
-    fn however_many_domains_there_are_the_window_keeps_its_size() {
-        let mut window = Window::new(90, [tenant()]);
-        let domains: Vec<String> = (0..100).map(|n| format!("d{n}.example")).collect();
-        let refs: Vec<&str> = domains.iter().map(String::as_str).collect();
-        for round in 0..5 {
-            claim(&mut window, &refs, round * 1_000);
-            assert!(window.len() <= 30, "{}", window.len());
-            window.next(Lane::Standard, &tenant(), |_| true);
-        }
-    }
-
-    #[test]
-    fn what_is_late_leaves_the_window() {
-        let mut window = Window::new(30, [tenant()]);
-        let late = Candidate { deliver_by: Timestamp::UNIX_EPOCH, ..candidate(1, "a.example") };
-        window.add(vec![late.clone(), candidate(2, "b.example")]);
-        assert_eq!(window.drop_late(Timestamp::UNIX_EPOCH), [late.id]);
-        assert_eq!(window.len(), 1);
-        assert_eq!(window.next(Lane::Standard, &tenant(), |_| true).unwrap().domain, "b.example");
     }
 }

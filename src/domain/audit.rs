@@ -241,6 +241,10 @@ pub fn outcome(
             .with("reason", reason.as_str())
             .with("nextAttemptAt", time::text(*next_at))
             .with_reply(reply.as_ref()),
+        Outcome::Returned { next_at } => leaf(Kind::Deferred)
+            .with("reason", Reason::ConnectionLost.as_str())
+            .with("nextAttemptAt", time::text(*next_at))
+            .with("spent", false),
         Outcome::Bounced { reason, reply } => {
             leaf(Kind::Bounced).with("reason", reason.as_str()).with_reply(reply.as_ref())
         }

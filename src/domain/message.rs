@@ -343,6 +343,12 @@ pub enum Outcome {
         /// When the message is due again.
         next_at: Timestamp,
     },
+    /// The relay was lost before it can have taken anything, and not by the mail's doing: due again, and no attempt is
+    /// spent.
+    Returned {
+        /// When the message is due again.
+        next_at: Timestamp,
+    },
     /// Refused for good.
     Bounced {
         /// Why.

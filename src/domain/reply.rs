@@ -234,7 +234,7 @@ pub fn slow_down(reply: &Reply, asked: Asked) -> Option<SlowDown> {
 fn wait_named(text: &str) -> Option<Duration> {
     let words: Vec<&str> = text.split_whitespace().map(|word| word.trim_matches([',', '.', '(', ')', ';'])).collect();
     let speaks = |word: &&str| matches!(*word, "again" | "retry" | "wait" | "back" | "later" | "delay" | "delayed");
-    if !words.iter().any(|word| speaks(word)) {
+    if !words.iter().any(speaks) {
         return None;
     }
     let named = |at: usize| {

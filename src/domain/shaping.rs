@@ -3,6 +3,7 @@
 //! Everything here is a picture of one moment. Nothing decides by it.
 
 use std::fmt;
+use std::iter::Sum;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -22,7 +23,7 @@ pub struct Overview {
     pub at: Timestamp,
     /// Every relay, by name.
     pub relays: Vec<RelayView>,
-    /// Recipient domains that are limited or backed off now, the most waiting first; a bounded list.
+    /// Recipient domains that are limited or backed off now; a bounded list.
     pub domains: Vec<DomainView>,
     /// How many more such domains there are.
     pub domains_more: usize,
@@ -137,6 +138,19 @@ pub struct Pace {
     pub unknown: f64,
     /// Given back, unspent.
     pub given_back: f64,
+}
+
+impl Sum for Pace {
+    fn sum<I: Iterator<Item = Self>>(paces: I) -> Self {
+        paces.fold(Self::default(), |sum, pace| Self {
+            attempts: sum.attempts + pace.attempts,
+            relayed: sum.relayed + pace.relayed,
+            deferred: sum.deferred + pace.deferred,
+            bounced: sum.bounced + pace.bounced,
+            unknown: sum.unknown + pace.unknown,
+            given_back: sum.given_back + pace.given_back,
+        })
+    }
 }
 
 /// One rule or limiter that binds a message now, with its numbers. `Display` says it in a sentence.

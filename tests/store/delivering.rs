@@ -177,6 +177,23 @@ on_every_database! {
         assert_eq!((leaves[2]["attempt"].as_u64(), leaves[3]["attempt"].as_u64()), (Some(2), Some(2)));
     }
 
+    async fn a_message_whose_relay_was_lost_is_due_again_and_has_spent_nothing(home) {
+        let store = &*home.store;
+        let id = queued(store, "ann@example.com").await;
+        assert_eq!(commit(store, id, 1, 5).await, Verdict::Go);
+        assert_eq!(settle(store, id, 1, 6, Outcome::Returned { next_at: at(6) }).await, Settled::Applied);
+        let shown = view(store, id).await;
+        assert_eq!((shown.status, shown.reason), (Status::Deferred, Some(Reason::ConnectionLost)));
+        assert_eq!((shown.attempts, shown.may_have_been_sent, shown.next_attempt_at), (0, false, Some(at(6))));
+        assert_eq!(ids(&store.claim(claim(6, &[("example.com", 9)])).await.unwrap()), [id]);
+        assert_eq!(commit(store, id, 2, 7).await, Verdict::Go);
+        assert_eq!(settle(store, id, 2, 8, relayed()).await, Settled::Applied);
+        assert_eq!(view(store, id).await.attempts, 1);
+        let kinds = kinds(store, id).await;
+        assert_eq!(kinds, ["accepted", "attempt-committed", "deferred", "attempt-committed", "relayed"]);
+        assert_eq!(leaves(store, id).await[2]["spent"], false);
+    }
+
     async fn a_bounced_message_has_ended(home) {
         let store = &*home.store;
         let id = queued(store, "ann@example.com").await;

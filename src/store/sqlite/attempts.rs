@@ -133,6 +133,10 @@ fn after<'a>(message: &Standing, outcome: &'a Outcome) -> After<'a> {
         Outcome::Deferred { reason, reply, next_at } => {
             After { due_at: Some(*next_at), expires: true, ..ended(Status::Deferred, Some(*reason), reply.as_ref()) }
         }
+        Outcome::Returned { next_at } => {
+            let reason = Some(Reason::ConnectionLost);
+            After { due_at: Some(*next_at), expires: true, spent: 0, ..ended(Status::Deferred, reason, None) }
+        }
         Outcome::Unknown { reason, decide_at } => {
             After { due_at: Some(*decide_at), ..ended(Status::Unknown, Some(*reason), None) }
         }

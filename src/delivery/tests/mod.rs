@@ -1,6 +1,10 @@
 //! Delivery on a hand-wound clock and a courier that does as it is told; the store is the real one.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod desk;
+mod domains;
+mod window;
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -326,7 +330,7 @@ async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
 
 /// A house with so many mails that are due now, all refused at RCPT, while the store's writer is kept busy.
 async fn refused_while_the_store_stalls(mails: usize) -> (House, Vec<MessageId>, std::sync::mpsc::Sender<()>) {
-    let house = House::with((0..mails).map(|_| Next::Refuse(RefusedCommand::Rcpt, 450, "4.2.0 later")));
+    let house = House::with((0..mails).map(|_| Next::Refuse(RefusedCommand::Rcpt, 550, "5.1.1 no")));
     let due_at = house.clock.now().checked_add(Duration::from_secs(10)).unwrap();
     let ids = futures_util::future::join_all((0..mails).map(|_| house.accept_for(due_at))).await;
     let stalled = house.store.stall();
@@ -355,7 +359,7 @@ async fn a_session_serves_the_next_mail_while_the_last_ones_outcome_is_written()
     assert_eq!(house.offered(20, 100_000).await, 20, "of four sessions");
     drop(stalled);
     for id in ids {
-        assert_eq!(house.until(id, |message| message.status == Status::Deferred).await.attempts, 1);
+        assert_eq!(house.until(id, |message| message.status == Status::Bounced).await.attempts, 1);
     }
     house.stop().await;
 }
@@ -369,7 +373,7 @@ async fn nothing_is_started_while_too_many_outcomes_wait_to_be_written() {
     assert!((SETTLING_MAX..SETTLING_MAX + 3).contains(&offered), "{offered}");
     drop(stalled);
     for id in ids {
-        assert_eq!(house.until(id, |message| message.status == Status::Deferred).await.attempts, 1);
+        assert_eq!(house.until(id, |message| message.status == Status::Bounced).await.attempts, 1);
     }
     house.stop().await;
 }
