@@ -69,12 +69,34 @@ fn a_raised_rate_lets_what_waited_go() {
     let house = House::with_relay(inbox.smtp, "", "rate = \"1/h\"");
     let gateway = house.serve();
     let ids = ["ann", "bob", "cid"].map(|name| gateway.send(&format!("{name}@customer.example")));
-    wait_for("the first mail", || (inbox.total() == 1).then_some(()));
     house.replace("rate = \"1/h\"", "rate = \"100/s\"");
     assert_eq!(reload(&gateway)["sections"], "relays");
     for id in &ids {
         assert_eq!(gateway.wait_for_status(id, "relayed")["attempts"], 1);
     }
+    gateway.stop();
+}
+
+#[test]
+fn a_raised_limit_of_a_domain_lets_its_mails_go_and_the_summary_names_the_domain_until_then() {
+    let inbox = Inbox::start();
+    let house = House::new(inbox.smtp, "[limits]\nrelay_domains = { \"slow.example\" = \"1/h\" }\n");
+    let gateway = house.serve();
+    let waiting = gateway.send("ann@slow.example");
+    let other = gateway.send("ann@customer.example");
+    gateway.wait_for_status(&other, "relayed");
+    wait_for("the limit of the domain", || {
+        let decisions = gateway.get(&format!("/v1/emails/{waiting}/why")).json()["decisions"].clone();
+        let mut rules = decisions.as_array().unwrap().iter().map(|decision| &decision["rule"]);
+        rules.any(|rule| rule == "domain-rate-spent").then_some(())
+    });
+    let summary = house.json(&["queue", "summary"]);
+    assert_eq!(summary["delivery"]["domains"][0]["domain"], "slow.example", "{summary}");
+    let people = String::from_utf8(finish(&mut house.command(&["queue", "summary"])).stdout).unwrap();
+    assert!(people.contains("LIMITED DOMAIN") && people.contains("slow.example"), "{people}");
+    house.replace("= \"1/h\"", "= \"100/s\"");
+    assert_eq!(reload(&gateway)["sections"], "limits");
+    gateway.wait_for_status(&waiting, "relayed");
     gateway.stop();
 }
 
@@ -210,7 +232,7 @@ fn a_rotated_password_file_is_used_without_a_restart() {
     let house = House::with_relay(smtp, "[delivery]\nbreaker_failures = 1\nbreaker_open_max = \"500ms\"\n", &relay);
     let gateway = house.serve();
     let id = gateway.send("ann@customer.example");
-    gateway.process.wait_for_log("the relay fails: its mails wait");
+    gateway.process.wait_for_log("the relay refuses our credentials: its mails wait");
     std::fs::write(&file, "the new one\n").unwrap();
     let line = reload(&gateway);
     assert_eq!(line["sections"], "relays", "the file's name is the same, its content is not");
