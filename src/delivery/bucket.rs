@@ -103,6 +103,7 @@ impl Bucket {
 pub struct Limit {
     /// As configured.
     pub rate: Rate,
+    shares: PerLane<Share>,
     bucket: Bucket,
     kept: PerLane<u32>,
 }
@@ -114,7 +115,13 @@ impl Limit {
         let bucket = Bucket::new(rate, Lane::ALL.iter().map(|lane| one_each.get(*lane)).sum(), now);
         let depth = depth_of(rate);
         let kept = if bucket.depth > depth { one_each } else { reserve(depth, shares) };
-        Self { rate, bucket, kept }
+        Self { rate, shares: *shares, bucket, kept }
+    }
+
+    /// The limit by new settings: this one, when they say the same.
+    pub fn renewed(old: Option<Self>, rate: Rate, shares: &PerLane<Share>, now: Timestamp) -> Self {
+        let same = old.filter(|old| old.rate == rate && old.shares == *shares);
+        same.unwrap_or_else(|| Self::new(rate, shares, now))
     }
 
     /// When a mail of `lane` may go; `None` when that is now.

@@ -96,13 +96,16 @@ impl Domains {
         Self { rates, reserved, by_name, rest, max, back_off_max, since: now }
     }
 
-    /// Goes on by these settings; what replies taught stays.
+    /// Goes on by these settings; what replies taught stays, and what was sent counts on where the rates are the same.
     pub fn take_over(&mut self, new: Self) {
-        let (by_name, rest) = (std::mem::take(&mut self.by_name), std::mem::take(&mut self.rest));
-        *self = new;
-        let without_limit = |domain: Domain| Domain { limit: None, ..domain };
-        self.by_name = by_name.into_iter().map(|(name, domain)| (name, without_limit(domain))).collect();
-        self.rest = without_limit(rest);
+        let same_rates = self.rates == new.rates && self.reserved == new.reserved;
+        if !same_rates {
+            for domain in self.by_name.values_mut().chain([&mut self.rest]) {
+                domain.limit = None;
+            }
+            (self.rates, self.reserved, self.since) = (new.rates, new.reserved, new.since);
+        }
+        (self.max, self.back_off_max) = (new.max, new.back_off_max);
     }
 
     /// Whether a mail of `lane` for `domain` may go.
@@ -288,7 +291,10 @@ impl Domains {
             }
             self.by_name.insert(domain.to_owned(), Domain { put_off_at: Some(now), ..Domain::default() });
         }
-        self.by_name.entry(domain.to_owned()).or_default()
+        match self.by_name.get_mut(domain) {
+            Some(known) => known,
+            None => &mut self.rest,
+        }
     }
 }
 

@@ -23,7 +23,8 @@ impl Dispatcher {
             Ok((_, Event::Found(lane, Ok(found)))) => self.claim(lane, found),
             Ok((_, Event::Found(lane, Err(error)))) => self.looked(lane, Err(error)),
             Ok((_, Event::Claimed(lane, candidates, result))) => {
-                self.window.add(candidates);
+                let homeless = self.window.add(candidates);
+                self.ground.store.give_back(&homeless);
                 self.looked(lane, result);
             }
             Ok((_, Event::Greeted(relay, result))) => self.greeted(&relay, result),
@@ -62,7 +63,7 @@ impl Dispatcher {
                 if matches!(why, GiveBack::StoreUnwell) {
                     self.start_after = later(now, STORE_PAUSE);
                 }
-                self.window.put_back(in_flight.candidate);
+                self.put_back(in_flight.candidate);
             }
             End::Lost(lost) => {
                 let fault = match (freshness, self.desks.get(&in_flight.relay)) {
@@ -72,13 +73,19 @@ impl Dispatcher {
                 };
                 match attempt::settlement_of_lost(id, &in_flight.relay, &lost, fault, now) {
                     Some(settlement) => self.settle(in_flight, settlement),
-                    None => self.window.put_back(in_flight.candidate),
+                    None => self.put_back(in_flight.candidate),
                 }
             }
             // Its claim is kept, so that it does not come back at once and for ever.
             End::Unreadable => {}
         }
         self.publish();
+    }
+
+    fn put_back(&mut self, candidate: Candidate) {
+        if let Some(homeless) = self.window.put_back(candidate) {
+            self.ground.store.give_back(&[homeless]);
+        }
     }
 
     /// Writes down what became of a message; its session serves the next one meanwhile.

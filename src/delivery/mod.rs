@@ -3,17 +3,25 @@
 //! # Who is who
 //!
 //! * The **window** holds the few messages that are considered now, shared out by lane, tenant and domain.
-//! * A **desk** stands before each relay and says who may take a session: its **breaker**, rate, lanes and domains.
-//! * The **dispatcher** is one task that owns both, starts an **attempt** whenever a message and a session meet, and
-//!   learns from how it ended; the next mail may have the session while the outcome is still being written.
+//! * A **desk** stands before each relay and says who may take a session: its **breaker**, its rate (a **bucket**), its
+//!   lanes, and the **concurrency** that the relay's answers taught.
+//! * The **domains** say how fast each recipient domain may be sent to: by configuration and by what it answered.
+//! * The **dispatcher** is one task that owns all of these, starts an **attempt** whenever a message and a session meet,
+//!   and learns from how it ended; the next mail may have the session while the outcome is still being written.
 //! * An **attempt** offers the envelope, passes the commit point, carries the content and decides what became of it.
+//! * **Losses** tell a relay that died from a mail that makes it drop its connection.
 //! * **Housekeeping** ends what passed its deadline and decides what is unknown.
+//! * The **control** is the handle by which others ask the dispatcher how it stands and give it new settings.
 //!
 //! # What is promised
 //!
 //! * Nothing is sent whose commit point is not on disk, and nothing whose state at that moment forbids it.
 //! * What was not the mail's fault costs it nothing: a relay that is down, a throttle, a store that cannot write, a
-//!   shutdown give the attempt back unspent.
+//!   shutdown give the attempt back unspent. So does a connection lost before the final dot, unless the relay answers
+//!   others well meanwhile.
+//! * No relay and no domain sees more than its rate, after a restart and a recovery as well; no domain, lane or tenant
+//!   that may not go keeps back another that may.
+//! * What one relay may have taken is given to no other before the lane's policy says so.
 //! * After a crash every attempt that was past its commit point is `unknown`; every other message is where it was.
 //! * Memory does not grow with the backlog: the window and the sessions bound it.
 //!

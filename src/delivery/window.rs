@@ -168,25 +168,31 @@ impl Window {
         plan
     }
 
-    /// Takes in claimed messages, behind those of their domain.
-    pub fn add(&mut self, candidates: Vec<Candidate>) {
-        for candidate in candidates {
-            self.put(candidate, VecDeque::push_back);
-        }
+    /// Takes in claimed messages, behind those of their domain; returns those of tenants that are gone.
+    #[must_use]
+    pub fn add(&mut self, candidates: Vec<Candidate>) -> Vec<MessageId> {
+        candidates.into_iter().filter_map(|candidate| self.put(candidate, VecDeque::push_back)).collect()
     }
 
-    /// Takes back a message whose attempt was not spent, before the others of its domain.
-    pub fn put_back(&mut self, candidate: Candidate) {
-        self.put(candidate, VecDeque::push_front);
+    /// Takes back a message whose attempt was not spent, before the others of its domain; returns it when its tenant is
+    /// gone.
+    #[must_use]
+    pub fn put_back(&mut self, candidate: Candidate) -> Option<MessageId> {
+        self.put(candidate, VecDeque::push_front)
     }
 
-    fn put(&mut self, candidate: Candidate, put: impl FnOnce(&mut VecDeque<Candidate>, Candidate)) {
+    fn put(
+        &mut self,
+        candidate: Candidate,
+        put: impl FnOnce(&mut VecDeque<Candidate>, Candidate),
+    ) -> Option<MessageId> {
         let (lane, tenant) = (candidate.lane, candidate.tenant.clone());
-        let Some(places) = self.lanes.get_mut(lane).get_mut(&tenant) else { return };
+        let Some(places) = self.lanes.get_mut(lane).get_mut(&tenant) else { return Some(candidate.id) };
         places.push(candidate, put);
         if places.wants_turn() {
             self.turns.get_mut(lane).push_back(tenant);
         }
+        None
     }
 
     /// How many tenants of a lane have something that may be asked for.

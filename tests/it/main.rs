@@ -19,6 +19,7 @@ mod logs;
 mod postfix;
 mod process;
 mod reload;
+mod shaping;
 mod slow_clients;
 mod verbs;
 mod why;

@@ -200,7 +200,8 @@ impl Desk {
         self.back_off_max = rules.back_off_max;
         self.sessions = plan.sessions;
         self.reserved = reserved;
-        self.limit = plan.rate.map(|rate| Limit::new(rate, &rules.reserved, now));
+        let old = self.limit.take();
+        self.limit = plan.rate.map(|rate| Limit::renewed(old, rate, &rules.reserved, now));
         self.retired = false;
     }
 
@@ -363,9 +364,10 @@ impl Desk {
             self.busy = PerLane::default();
         }
         let trouble = &failure.trouble;
+        let is_closed = self.breaker.state() == BreakerState::Closed;
         let was_told = self.failure.as_ref().is_some_and(|before| before.alarm == failure.alarm);
         match failure.alarm {
-            Some(Alarm::Authentication) if !was_told => {
+            Some(Alarm::Authentication) if !is_closed && !was_told => {
                 tracing::error!(relay = %self.name, trouble, "the relay refuses our credentials: its mails wait");
             }
             None if opened && before == BreakerState::Closed => {
@@ -373,7 +375,7 @@ impl Desk {
             }
             Some(Alarm::Authentication) | None => {}
         }
-        self.failure = (self.breaker.state() != BreakerState::Closed).then_some(failure);
+        self.failure = (!is_closed).then_some(failure);
     }
 
     /// An attempt begins; the answer is for its [`Desk::end`].

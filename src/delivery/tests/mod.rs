@@ -3,9 +3,12 @@
 
 mod desk;
 mod domains;
+mod relays;
+mod settling;
+mod shaping;
 mod window;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,7 +16,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::under_way::SETTLING_MAX;
+use super::control::{Plan, Subject};
 use super::*;
 use crate::clock::ManualClock;
 use crate::courier::settings::RelaySettings;
@@ -26,6 +29,7 @@ use crate::domain::lane::{Lane, UnknownPolicy};
 use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
 use crate::domain::quantity::{HumanDuration, Share};
 use crate::domain::reply::Reply;
+use crate::domain::shaping::Binding;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 
 /// What the relay does with the next mail; at the end of the script it takes everything.
@@ -44,6 +48,12 @@ enum Next {
     Hang,
     /// Cannot be reached.
     Down,
+    /// Drops the connection at RCPT.
+    LostAtRcpt,
+    /// Drops the connection in the content.
+    LostInContent,
+    /// Drops the connection after the final dot.
+    LostAtDot,
     /// A defect of ours in the middle of the content.
     PanicInContent,
     /// A defect of ours before anything was sent.
@@ -57,6 +67,16 @@ struct Told {
     carried: usize,
     withdrawn: usize,
     greeted: usize,
+    /// Relays that cannot be reached.
+    down: BTreeSet<&'static str>,
+    /// A recipient over whom the relay drops its connection.
+    poison: Option<&'static str>,
+    /// Relay and recipient of every offer.
+    at: Vec<(String, String)>,
+}
+
+fn lost(stage: Stage) -> Trouble {
+    Trouble { stage, kind: TroubleKind::Closed(std::io::ErrorKind::ConnectionReset) }
 }
 
 #[derive(Clone)]
@@ -76,26 +96,39 @@ impl ToldCourier {
 
 #[async_trait]
 impl Courier for ToldCourier {
-    async fn greet(&self, _relay: &RelayName) -> Result<(), Trouble> {
-        self.with(|told| told.greeted += 1);
-        Ok(())
+    async fn greet(&self, relay: &RelayName) -> Result<(), Trouble> {
+        let down = self.with(|told| {
+            told.greeted += 1;
+            told.down.contains(relay.as_str())
+        });
+        if down { Err(lost(Stage::Connect)) } else { Ok(()) }
     }
 
-    async fn offer(&self, _relay: &RelayName, _envelope: &Envelope) -> Result<Box<dyn Offered>, NotOffered> {
+    async fn offer(&self, relay: &RelayName, envelope: &Envelope) -> Result<Box<dyn Offered>, NotOffered> {
         let next = self.with(|told| {
             told.offered += 1;
-            told.script.pop_front().unwrap_or(Next::Take)
+            told.at.push((relay.to_string(), envelope.recipient.to_string()));
+            match () {
+                () if told.down.contains(relay.as_str()) => Next::Down,
+                () if told.poison == Some(envelope.recipient.as_str()) => Next::LostAtRcpt,
+                () => told.script.pop_front().unwrap_or(Next::Take),
+            }
         });
         match &next {
-            Next::Take | Next::PanicInContent | Next::LateData(_) | Next::DotSays(_) => {}
+            Next::Take
+            | Next::PanicInContent
+            | Next::LateData(_)
+            | Next::DotSays(_)
+            | Next::LostInContent
+            | Next::LostAtDot => {}
+            Next::LostAtRcpt => return Err(NotOffered::Lost(lost(Stage::Envelope))),
             Next::Refuse(command, code, text) => {
                 return Err(NotOffered::Refused { command: *command, reply: Reply::new(*code, (*text).to_owned()) });
             }
             Next::Late(by) => self.clock.advance(*by),
             Next::Hang => std::future::pending().await,
             Next::Down => {
-                let kind = TroubleKind::Closed(std::io::ErrorKind::ConnectionRefused);
-                return Err(NotOffered::Unreachable(Trouble { stage: Stage::Connect, kind }));
+                return Err(NotOffered::Unreachable(lost(Stage::Connect)));
             }
             Next::PanicInOffer => panic!("as told"),
         }
@@ -124,6 +157,11 @@ impl Offered for ToldOffer {
         if !in_time() {
             return Carried::TooLate;
         }
+        match self.next {
+            Next::LostInContent => return Carried::Lost(lost(Stage::Data)),
+            Next::LostAtDot => return Carried::Unknown(lost(Stage::Data)),
+            _ => {}
+        }
         self.courier.with(|told| told.carried += 1);
         let code = if let Next::DotSays(code) = self.next { code } else { 250 };
         Carried::Answered(Reply::new(code, "2.0.0 Ok: queued as 4F2A".to_owned()))
@@ -141,25 +179,68 @@ struct House {
     clock: ManualClock,
     wake: Arc<Notify>,
     soft: CancellationToken,
+    control: Control,
     running: JoinHandle<()>,
+}
+
+/// How a house differs from the plainest one.
+#[derive(Clone)]
+struct Built {
+    /// Name and rate of the relays, the tenant's order.
+    relays: Vec<(&'static str, Option<&'static str>)>,
+    domain_rates: DomainRates,
+    on_unknown: UnknownPolicy,
+    reserved: Share,
+}
+
+impl Default for Built {
+    fn default() -> Self {
+        let (domain_rates, on_unknown) = (DomainRates::default(), UnknownPolicy::Hold);
+        Self { relays: vec![("primary", None)], domain_rates, on_unknown, reserved: Share::NONE }
+    }
+}
+
+impl Built {
+    fn lanes(&self) -> PerLane<LaneRules> {
+        PerLane::from_fn(|lane| LaneRules {
+            deliver_within: HumanDuration::from_secs(600),
+            retry: None,
+            reserved: if lane == Lane::Urgent { self.reserved } else { Share::NONE },
+            on_unknown: self.on_unknown,
+        })
+    }
+
+    fn tenants(&self) -> BTreeMap<TenantId, Tenant> {
+        let tenant = |id: &str| Tenant {
+            id: id.parse().unwrap(),
+            name: "Demo".into(),
+            from: "wallet@demo.example".parse().unwrap(),
+            from_allowed: Vec::new(),
+            relays: self.relays.iter().map(|(name, _)| name.parse().unwrap()).collect(),
+            default_culture: "en".into(),
+            recipients_allowed: Vec::new(),
+            lanes: Vec::new(),
+            data_kept: Vec::new(),
+        };
+        ["demo", "other"].map(tenant).into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect()
+    }
+}
+
+fn subject(id: MessageId, lane: Lane) -> Subject {
+    Subject { id, tenant: "demo".parse().unwrap(), lane, domain: "customer.example".into() }
 }
 
 fn start_of_time() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn lanes() -> PerLane<LaneRules> {
-    PerLane::from_fn(|_| LaneRules {
-        deliver_within: HumanDuration::from_secs(600),
-        retry: None,
-        reserved: Share::NONE,
-        on_unknown: UnknownPolicy::Hold,
-    })
-}
-
 impl House {
-    #[expect(clippy::disallowed_methods, reason = "the test's own task, awaited at its end")]
     fn with(script: impl IntoIterator<Item = Next>) -> Self {
+        Self::built(&Built::default(), script)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test's own task, awaited at its end")]
+    fn built(built: &Built, script: impl IntoIterator<Item = Next>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("postern.db");
         let store = Arc::new(SqliteStore::open(OpenOptions { path, role: Role::Gateway }).unwrap());
@@ -168,31 +249,26 @@ impl House {
         let courier =
             ToldCourier { told: Arc::new(Mutex::new(told)), changed: Arc::new(Notify::new()), clock: clock.clone() };
         let (wake, soft) = (Arc::new(Notify::new()), CancellationToken::new());
-        let tenant = Tenant {
-            id: "demo".parse().unwrap(),
-            name: "Demo".into(),
-            from: "wallet@demo.example".parse().unwrap(),
-            from_allowed: Vec::new(),
-            relays: vec!["primary".parse().unwrap()],
-            default_culture: "en".into(),
-            recipients_allowed: Vec::new(),
-            lanes: Vec::new(),
-            data_kept: Vec::new(),
+        let relay = |(name, rate): &(&str, Option<&str>)| RelayPlan {
+            name: name.parse().unwrap(),
+            sessions: 4,
+            rate: rate.map(|rate| rate.parse().unwrap()),
         };
         let delivery = Delivery::new(Parts {
             store: store.clone(),
             courier: Arc::new(courier.clone()),
             clock: Arc::new(clock.clone()),
             settings: DeliverySettings::default(),
-            lanes: lanes(),
-            domain_rates: DomainRates::default(),
-            relays: vec![RelayPlan { name: "primary".parse().unwrap(), sessions: 4, rate: None }],
-            tenants: [(tenant.id.clone(), tenant)].into(),
+            lanes: built.lanes(),
+            domain_rates: built.domain_rates.clone(),
+            relays: built.relays.iter().map(relay).collect(),
+            tenants: built.tenants(),
             wake: wake.clone(),
             random: fastrand::Rng::with_seed(7),
         });
+        let control = delivery.control();
         let running = tokio::spawn(delivery.run(soft.clone(), CancellationToken::new()));
-        Self { _dir: dir, store, courier, clock, wake, soft, running }
+        Self { _dir: dir, store, courier, clock, wake, soft, control, running }
     }
 
     async fn accept(&self) -> MessageId {
@@ -200,14 +276,18 @@ impl House {
     }
 
     async fn accept_for(&self, due_at: Timestamp) -> MessageId {
+        self.accept_as("demo", Lane::Standard, "ann@customer.example", due_at).await
+    }
+
+    async fn accept_as(&self, tenant: &str, lane: Lane, recipient: &str, due_at: Timestamp) -> MessageId {
         let id = MessageId::from_uuid(Uuid::now_v7());
         let now = self.clock.now();
         let message = NewMessage {
             id,
-            tenant: "demo".parse().unwrap(),
+            tenant: tenant.parse().unwrap(),
             actor: Actor::Gateway,
-            lane: Lane::Standard,
-            recipient: "ann@customer.example".parse().unwrap(),
+            lane,
+            recipient: recipient.parse().unwrap(),
             envelope_sender: "wallet@demo.example".parse().unwrap(),
             template: None,
             subject: "S".into(),
@@ -304,17 +384,6 @@ async fn an_attempt_that_waits_for_the_relay_is_given_back_unspent_at_a_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_cannot_be_reached_costs_no_attempts() {
-    let stage = House::with([Next::Down, Next::Down, Next::Down]);
-    let id = stage.accept().await;
-    stage.until_courier(|told| told.offered == 3).await;
-    // Three failures opened the breaker: it looks again after half a second at most.
-    stage.clock.advance(Duration::from_secs(1));
-    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
-    stage.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
     let stage = House::with([Next::PanicInOffer, Next::PanicInContent]);
     let before = stage.accept().await;
@@ -328,119 +397,11 @@ async fn an_attempt_that_panics_sets_its_message_aside_and_the_others_go_on() {
     stage.stop().await;
 }
 
-/// A house with so many mails that are due now, all refused at RCPT, while the store's writer is kept busy.
-async fn refused_while_the_store_stalls(mails: usize) -> (House, Vec<MessageId>, std::sync::mpsc::Sender<()>) {
-    let house = House::with((0..mails).map(|_| Next::Refuse(RefusedCommand::Rcpt, 550, "5.1.1 no")));
-    let due_at = house.clock.now().checked_add(Duration::from_secs(10)).unwrap();
-    let ids = futures_util::future::join_all((0..mails).map(|_| house.accept_for(due_at))).await;
-    let stalled = house.store.stall();
-    house.clock.advance(Duration::from_secs(10));
-    (house, ids, stalled)
-}
-
-impl House {
-    /// Lets time pass, in steps, until the courier was offered so many mails or `steps` have passed.
-    async fn offered(&self, mails: usize, steps: u32) -> usize {
-        for _ in 0..steps {
-            if self.courier.with(|told| told.offered >= mails) {
-                break;
-            }
-            self.clock.advance(Duration::from_millis(1));
-            // Answered by a thread of the store: what was asked before it had its turn.
-            self.store.keys().await.unwrap();
-        }
-        self.courier.with(|told| told.offered)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_serves_the_next_mail_while_the_last_ones_outcome_is_written() {
-    let (house, ids, stalled) = refused_while_the_store_stalls(20).await;
-    assert_eq!(house.offered(20, 100_000).await, 20, "of four sessions");
-    drop(stalled);
-    for id in ids {
-        assert_eq!(house.until(id, |message| message.status == Status::Bounced).await.attempts, 1);
-    }
-    house.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_started_while_too_many_outcomes_wait_to_be_written() {
-    let (house, ids, stalled) = refused_while_the_store_stalls(SETTLING_MAX + 100).await;
-    house.offered(SETTLING_MAX, 100_000).await;
-    // Three sessions are one domain's: what they were offered when the last outcome came.
-    let offered = house.offered(ids.len(), 2_000).await;
-    assert!((SETTLING_MAX..SETTLING_MAX + 3).contains(&offered), "{offered}");
-    drop(stalled);
-    for id in ids {
-        assert_eq!(house.until(id, |message| message.status == Status::Bounced).await.attempts, 1);
-    }
-    house.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_refuses_us_ends_no_mail() {
-    let stage = House::with([Next::Refuse(RefusedCommand::Mail, 530, "5.7.0 Authentication required")]);
-    let id = stage.accept().await;
-    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
-    stage.stop().await;
-}
-
-#[tokio::test]
-async fn what_a_relay_says_of_itself_at_rcpt_is_spent_like_any_other_refusal() {
-    for (code, text) in
-        [(454, "4.7.1 Relay access denied"), (421, "4.7.0 too many"), (530, "5.7.0 Authentication required")]
-    {
-        let stage = House::with([Next::Refuse(RefusedCommand::Rcpt, code, text)]);
-        let id = stage.accept().await;
-        let deferred = stage.until(id, |message| message.status == Status::Deferred).await;
-        assert_eq!((deferred.attempts, deferred.reason), (1, Some(Reason::RelayRefused)), "{code}");
-        stage.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_recipient_that_is_always_refused_as_relaying_does_not_stop_the_others() {
-    let refuse = || Next::Refuse(RefusedCommand::Rcpt, 454, "4.7.1 Relay access denied");
-    let stage = House::with((0..5).map(|_| refuse()));
-    for _ in 0..5 {
-        let id = stage.accept().await;
-        stage.until(id, |message| message.status == Status::Deferred).await;
-    }
-    let other = stage.accept().await;
-    stage.until(other, |message| message.status == Status::Relayed).await;
-    // An open breaker greets before it lets a mail pass.
-    assert_eq!(stage.courier.with(|told| told.greeted), 0, "no breaker was open");
-    stage.stop().await;
-}
-
-#[tokio::test]
-async fn a_relay_that_closes_at_mail_costs_no_attempts() {
-    let closing = || Next::Refuse(RefusedCommand::Mail, 421, "4.3.2 shutting down");
-    let stage = House::with([closing(), closing(), closing()]);
-    let id = stage.accept().await;
-    stage.until_courier(|told| told.offered == 3).await;
-    assert_eq!(stage.message(id).await.attempts, 0);
-    stage.clock.advance(Duration::from_secs(1));
-    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
-    stage.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn content_wanted_after_the_deadline_is_not_sent() {
     let stage = House::with([Next::LateData(Duration::from_mins(11))]);
     let id = stage.accept().await;
     let message = stage.until(id, |message| message.status == Status::Expired).await;
     assert_eq!((message.may_have_been_sent, stage.courier.with(|told| told.carried)), (false, 0));
-    stage.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_to_the_dot_that_is_neither_yes_nor_no_is_unknown() {
-    let stage = House::with([Next::DotSays(354), Next::DotSays(200)]);
-    let unclear = stage.accept().await;
-    assert!(stage.until(unclear, |message| message.status == Status::Unknown).await.may_have_been_sent);
-    let yes = stage.accept().await;
-    stage.until(yes, |message| message.status == Status::Relayed).await;
     stage.stop().await;
 }

@@ -34,7 +34,7 @@ fn claim(window: &mut Window, due: &[&str], first: u128) -> Plan {
     let mut number = first;
     for (domain, count) in plan.wants.clone() {
         for _ in 0..count {
-            window.add(vec![candidate(number, &domain)]);
+            assert!(window.add(vec![candidate(number, &domain)]).is_empty());
             number += 1;
         }
     }
@@ -59,8 +59,8 @@ fn a_domain_that_fills_the_window_makes_room_for_a_new_one() {
 #[test]
 fn domains_take_turns() {
     let mut window = Window::new(30, [tenant()]);
-    window.add((0..4).map(|n| candidate(n, "a.example")).collect());
-    window.add((10..12).map(|n| candidate(n, "b.example")).collect());
+    assert!(window.add((0..4).map(|n| candidate(n, "a.example")).collect()).is_empty());
+    assert!(window.add((10..12).map(|n| candidate(n, "b.example")).collect()).is_empty());
     let order: Vec<String> = std::iter::from_fn(|| next(&mut window)).map(|c| c.domain).collect();
     assert_eq!(order, ["a.example", "b.example", "a.example", "b.example", "a.example", "a.example"]);
     assert_eq!(window.len(), 0);
@@ -69,9 +69,9 @@ fn domains_take_turns() {
 #[test]
 fn what_is_given_back_goes_first_again() {
     let mut window = Window::new(30, [tenant()]);
-    window.add((0..3).map(|n| candidate(n, "a.example")).collect());
+    assert!(window.add((0..3).map(|n| candidate(n, "a.example")).collect()).is_empty());
     let first = next(&mut window).unwrap();
-    window.put_back(first.clone());
+    assert_eq!(window.put_back(first.clone()), None);
     assert_eq!(next(&mut window).unwrap(), first);
 }
 
@@ -91,7 +91,7 @@ fn however_many_domains_there_are_the_window_keeps_its_size() {
 fn what_is_late_leaves_the_window() {
     let mut window = Window::new(30, [tenant()]);
     let late = Candidate { deliver_by: Timestamp::UNIX_EPOCH, ..candidate(1, "a.example") };
-    window.add(vec![late.clone(), candidate(2, "b.example")]);
+    assert!(window.add(vec![late.clone(), candidate(2, "b.example")]).is_empty());
     assert_eq!(window.drop_late(Timestamp::UNIX_EPOCH), [late.id]);
     assert_eq!(window.len(), 1);
     assert_eq!(next(&mut window).unwrap().domain, "b.example");
@@ -100,7 +100,11 @@ fn what_is_late_leaves_the_window() {
 #[test]
 fn a_domain_that_may_not_go_is_asked_again_when_it_may_and_not_before() {
     let mut window = Window::new(30, [tenant()]);
-    window.add(vec![candidate(1, "slow.example"), candidate(2, "slow.example"), candidate(3, "b.example")]);
+    assert!(
+        window
+            .add(vec![candidate(1, "slow.example"), candidate(2, "slow.example"), candidate(3, "b.example")])
+            .is_empty()
+    );
     let now = Timestamp::UNIX_EPOCH;
     let at = |millis| Timestamp::from_millisecond(millis).unwrap();
     let asked = std::cell::Cell::new(0);
@@ -122,7 +126,7 @@ fn a_domain_that_may_not_go_is_asked_again_when_it_may_and_not_before() {
 #[test]
 fn a_domain_that_waits_for_another_mail_to_end_comes_back_when_one_has() {
     let mut window = Window::new(30, [tenant()]);
-    window.add((0..2).map(|n| candidate(n, "a.example")).collect());
+    assert!(window.add((0..2).map(|n| candidate(n, "a.example")).collect()).is_empty());
     let now = Timestamp::UNIX_EPOCH;
     assert_eq!(window.next(Lane::Standard, &tenant(), now, |_| MayGo::AfterAnother), None);
     window.ended("b.example");
@@ -139,9 +143,9 @@ fn a_domain_that_waits_for_another_mail_to_end_comes_back_when_one_has() {
 fn tenants_take_turns_and_one_mail_waits_for_no_more_than_a_turn() {
     let other: TenantId = "other".parse().unwrap();
     let mut window = Window::new(300, [tenant(), other.clone()]);
-    window.add((0..50).map(|n| candidate(n, &format!("d{n}.example"))).collect());
+    assert!(window.add((0..50).map(|n| candidate(n, &format!("d{n}.example"))).collect()).is_empty());
     window.turn(Lane::Standard).unwrap();
-    window.add(vec![Candidate { tenant: other.clone(), ..candidate(100, "a.example") }]);
+    assert!(window.add(vec![Candidate { tenant: other.clone(), ..candidate(100, "a.example") }]).is_empty());
     let turns: Vec<TenantId> = (0..4).filter_map(|_| window.turn(Lane::Standard)).collect();
     assert_eq!(turns, [tenant(), other.clone(), tenant(), other]);
 }
@@ -150,8 +154,8 @@ fn tenants_take_turns_and_one_mail_waits_for_no_more_than_a_turn() {
 fn tenants_that_wait_for_the_same_moment_come_back_in_the_order_they_came() {
     let other: TenantId = "aaa".parse().unwrap();
     let mut window = Window::new(300, [tenant(), other.clone()]);
-    window.add(vec![candidate(1, "a.example")]);
-    window.add(vec![Candidate { tenant: other.clone(), ..candidate(2, "a.example") }]);
+    assert!(window.add(vec![candidate(1, "a.example")]).is_empty());
+    assert!(window.add(vec![Candidate { tenant: other.clone(), ..candidate(2, "a.example") }]).is_empty());
     let (now, at) = (Timestamp::UNIX_EPOCH, Timestamp::from_millisecond(5).unwrap());
     for tenant in [tenant(), other.clone()] {
         assert_eq!(window.next(Lane::Standard, &tenant, now, |_| MayGo::At(at)), None);
@@ -164,12 +168,22 @@ fn tenants_that_wait_for_the_same_moment_come_back_in_the_order_they_came() {
 fn what_was_emptied_while_it_was_outside_the_turn_begins_anew() {
     let mut window = Window::new(30, [tenant()]);
     let late = Candidate { deliver_by: Timestamp::UNIX_EPOCH, ..candidate(1, "a.example") };
-    window.add(vec![late]);
+    assert!(window.add(vec![late]).is_empty());
     let (now, at) = (Timestamp::UNIX_EPOCH, Timestamp::from_millisecond(5).unwrap());
     assert_eq!(window.next(Lane::Standard, &tenant(), now, |_| MayGo::At(at)), None);
     window.drop_late(now);
-    window.add(vec![candidate(2, "a.example")]);
+    assert!(window.add(vec![candidate(2, "a.example")]).is_empty());
     window.wake(at);
     assert!(next(&mut window).is_some());
     assert_eq!(next(&mut window), None);
+}
+
+#[test]
+fn what_comes_back_for_a_tenant_that_is_gone_is_handed_on() {
+    let mut window = Window::new(30, [tenant()]);
+    assert!(window.add(vec![candidate(1, "a.example"), candidate(2, "a.example")]).is_empty());
+    let first = next(&mut window).unwrap();
+    assert_eq!(window.keep_tenants(&[]), [candidate(2, "a.example").id]);
+    assert_eq!(window.in_turn(Lane::Standard), 0);
+    assert_eq!(window.put_back(first.clone()), Some(first.id));
 }
