@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use hmac::digest::Digest;
 use jiff::Timestamp;
 use sha2::Sha256;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::{ContextV7, Uuid};
 
 use crate::brake::{Brakeman, Judgement};
@@ -19,9 +19,10 @@ use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
 use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
-use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
 use crate::domain::quantity::Limit;
+use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
 use crate::store::{Repeat, Store, StoreError};
@@ -55,26 +56,24 @@ pub enum Refusal {
 pub struct Intake {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    tenants: BTreeMap<TenantId, Tenant>,
-    lanes: PerLane<LaneRules>,
+    rules: watch::Receiver<Arc<Rules>>,
     ids: Mutex<ContextV7>,
     wake: Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 }
 
 impl Intake {
-    /// An intake for these tenants; `wake` is notified after every accepted message. Without a brakeman no stream is
-    /// watched.
+    /// An intake under these rules, of which each mail takes those of its moment; `wake` is notified after every accepted
+    /// message. Without a brakeman no stream is watched.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        tenants: BTreeMap<TenantId, Tenant>,
-        lanes: PerLane<LaneRules>,
+        rules: watch::Receiver<Arc<Rules>>,
         wake: Arc<Notify>,
         brakeman: Option<Arc<Brakeman>>,
     ) -> Self {
-        Self { store, clock, tenants, lanes, ids: Mutex::new(ContextV7::new()), wake, brakeman }
+        Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake, brakeman }
     }
 
     /// Accepts one submission of `tenant`: durable when this returns [`Acceptance::Accepted`].
@@ -85,7 +84,8 @@ impl Intake {
         submission: Submission,
         idempotency_key: Option<String>,
     ) -> Result<Acceptance, Refusal> {
-        let tenant = self.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
+        let rules = Arc::clone(&self.rules.borrow());
+        let tenant = rules.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
         let now = self.clock.now();
         let idempotency = idempotency_key.map(|key| Idempotency {
             key,
@@ -108,7 +108,7 @@ impl Intake {
                 return Ok(answer);
             }
         }
-        let message = NewMessage { idempotency, fact, ..self.compose(tenant, actor, &submission, now)? };
+        let message = NewMessage { idempotency, fact, ..self.compose(&rules, tenant, actor, &submission, now)? };
         let accepted = self.keep(message, &submission).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
@@ -118,7 +118,7 @@ impl Intake {
 
     /// What all submissions of a tenant together are limited to.
     pub fn per_tenant(&self, tenant: &TenantId) -> Limit {
-        self.tenants.get(tenant).map_or(Limit::Unlimited, |tenant| tenant.per_tenant)
+        self.rules.borrow().tenants.get(tenant).map_or(Limit::Unlimited, |tenant| tenant.per_tenant)
     }
 
     /// Keeps a message as its stream's brake says.
@@ -135,6 +135,7 @@ impl Intake {
 
     fn compose(
         &self,
+        rules: &Rules,
         tenant: &Tenant,
         actor: Actor,
         submission: &Submission,
@@ -145,7 +146,7 @@ impl Intake {
             return Err(Refusal::SenderNotAllowed);
         }
         let lane = submission.lane.unwrap_or_else(|| tenant.lane_of(submission.template.as_deref()));
-        let times = times(now, submission, self.lanes.get(lane)).map_err(Refusal::Invalid)?;
+        let times = times(now, submission, rules.lanes.get(lane)).map_err(Refusal::Invalid)?;
         let id = self.next_id(now);
         let message_id = format!("<{}@{}>", id.hex(), from.address.domain());
         let mime = compose(&Parts {

@@ -6,6 +6,9 @@
 //! until it is done, or until the grace period ends or a second signal comes: then the *hard* token is cancelled and
 //! everything lets go at its next safe point.
 //!
+//! SIGHUP stops nothing: `serve` reads its configuration again (`app::reload`). Other commands leave it to the system,
+//! which ends them.
+//!
 //! # What is promised
 //!
 //! * Every task has a name and its end is noticed. A task that panics, or an [`Kind::Essential`] one that ends before
@@ -193,6 +196,13 @@ impl Lifecycle {
 
 async fn wait(clock: &dyn Clock, length: Duration) {
     clock.sleep_until(clock.now().checked_add(length).unwrap_or(Timestamp::MAX)).await;
+}
+
+/// SIGHUP as it comes: every item is one wish that the configuration be read again. Several that come at once are one.
+/// From the call on the signal does not end the process any more. Needs a Tokio runtime.
+pub fn reload_signals() -> std::io::Result<impl Stream<Item = ()> + Send + Unpin> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(stream::poll_fn(move |context| hangup.poll_recv(context)))
 }
 
 /// SIGTERM and SIGINT as they come. Needs a Tokio runtime.

@@ -8,8 +8,10 @@ use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// `[log]` in `postern.toml`.
@@ -64,15 +66,32 @@ pub enum LogFormat {
     Text,
 }
 
-/// Begins to write log lines to standard error and notes every panic there. Later calls change nothing.
-pub fn start(settings: LogSettings) {
-    let level = settings.level.filter();
-    let others = level.min(LevelFilter::WARN);
-    // actix-http says ERROR of every request that is not HTTP: anybody could fill the log.
-    let ours = Targets::new()
-        .with_default(others)
+/// Changes how much is said while it is being said.
+#[derive(Clone)]
+pub struct Volume(reload::Handle<Targets, Registry>);
+
+impl Volume {
+    /// From now on lines of this level and above are written.
+    pub fn set(&self, level: LogLevel) {
+        if let Err(error) = self.0.reload(heard(level)) {
+            tracing::error!(%error, "the level of the log could not be changed");
+        }
+    }
+}
+
+/// Who is heard, and from which level on.
+fn heard(level: LogLevel) -> Targets {
+    let level = level.filter();
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        // actix-http says ERROR of every request that is not HTTP: anybody could fill the log.
         .with_target("actix_http", LevelFilter::OFF)
-        .with_target(env!("CARGO_CRATE_NAME"), level);
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+/// Begins to write log lines to standard error and notes every panic there. Later calls change nothing.
+pub fn start(settings: LogSettings) -> Volume {
+    let (ours, volume) = reload::Layer::new(heard(settings.level));
     let registry = tracing_subscriber::registry().with(ours);
     let terminal = std::io::stderr().is_terminal();
     let json = match settings.format {
@@ -90,6 +109,7 @@ pub fn start(settings: LogSettings) {
     if started.is_ok() {
         std::panic::set_hook(Box::new(note_panic));
     }
+    Volume(volume)
 }
 
 /// A panic's payload may hold what came from outside; its place never does.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor, the highest first. A room may use the rooms of every floor below its own.
 const FLOORS: [(&str, &[&str]); 5] = [
     ("hall", &["main", "lib", "cli", "config", "app", "lifecycle", "telemetry"]),
-    ("doors", &["http"]),
+    ("doors", &["http", "hatch"]),
     ("work", &["intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "journeys", "sweep"]),
     ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "audit_log"]),
     ("words", &["domain"]),

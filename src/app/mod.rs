@@ -8,32 +8,40 @@
 //! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
 
 pub mod parts;
+pub mod reload;
 mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::Brakeman;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::courier::Courier;
+use crate::courier::{Courier as _, SmtpCourier};
+use crate::delivery::Control;
+use crate::domain::rules::Rules;
 use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
+use crate::limits::Limits;
 use crate::store::Store;
 
 /// A gateway, wired.
 pub struct App {
-    /// What it was told.
+    /// What it was told at its start.
     pub config: Config,
     /// Where its time comes from.
     pub clock: Arc<dyn Clock>,
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
     /// The way to the relays.
-    pub courier: Arc<dyn Courier>,
+    pub courier: Arc<SmtpCourier>,
+    /// What the configuration says of mails now.
+    pub rules: watch::Sender<Arc<Rules>>,
+    /// What may be asked of the doors.
+    pub limits: Arc<Limits>,
     /// Where every mail enters.
     pub intake: Arc<Intake>,
     /// What watches the streams of mails, unless that is off.
@@ -44,25 +52,39 @@ pub struct App {
     pub delivered: CancellationToken,
 }
 
+/// A gateway that runs.
+pub struct Started {
+    /// Where its doors listen.
+    pub listen: SocketAddr,
+    /// Talks to its delivery.
+    pub control: Control,
+}
+
 impl App {
     /// Wires the parts; nothing runs yet.
     #[must_use]
-    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<dyn Courier>) -> Self {
+    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<SmtpCourier>) -> Self {
         let wake = Arc::new(Notify::new());
         let brakeman = config.brake.enabled.then(|| {
             let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
             Arc::new(Brakeman::new(store, clock, wake, config.brake.clone()))
         });
-        let intake = Arc::new(intake(&config, &clock, &store, &wake, brakeman.clone()));
-        Self { config, clock, store, courier, intake, brakeman, wake, delivered: CancellationToken::new() }
+        let limits = Arc::new(Limits::new(&config.limits, &clock));
+        let rules = watch::Sender::new(Arc::new(config.rules()));
+        let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
+        let delivered = CancellationToken::new();
+        Self { config, clock, store, courier, rules, limits, intake, brakeman, wake, delivered }
     }
 
-    /// Starts delivery, then the doors; returns where they listen. The store is watched: without it the process stops.
-    pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+    /// Starts delivery, then the doors. The store is watched: without it the process stops.
+    pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<Started> {
         watch_store(Arc::clone(&self.store), tasks);
         parts::start_brakeman(self, tasks).await?;
         let delivering = parts::start_delivery(self, tasks).await?;
-        parts::start_doors(self, delivering, tasks).await
+        let control = delivering.control.clone();
+        parts::start_hatch(self, &control, tasks);
+        let listen = parts::start_doors(self, delivering, tasks).await?;
+        Ok(Started { listen, control })
     }
 
     /// Ends what outlives the tasks: idle sessions, then the store.
@@ -72,17 +94,16 @@ impl App {
     }
 }
 
-/// The intake of a configuration: for the gateway and for `send`, whose mails are in no stream.
+/// The intake under rules: for the gateway and for `send`, whose mails are in no stream.
 #[must_use]
 pub fn intake(
-    config: &Config,
+    rules: &watch::Sender<Arc<Rules>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
     wake: &Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
-    let (tenants, lanes) = (config.tenants.clone(), config.lanes.clone());
-    Intake::new(Arc::clone(store), Arc::clone(clock), tenants, lanes, Arc::clone(wake), brakeman)
+    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
 }
 
 fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {

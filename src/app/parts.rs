@@ -1,5 +1,6 @@
 //! How each part is made: one small function per room that the hall needs something from.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
-use crate::delivery::{Delivery, Parts, RelayPlan};
+use crate::delivery::reasons::Reasons;
+use crate::delivery::{Control, Delivery, Parts, RelayPlan};
 use crate::domain::ids::RelayName;
+use crate::hatch::{Hatch, Known};
 use crate::http::body::BodyLimits;
 use crate::http::health::Health;
 use crate::http::limit::{DoorLimits, InFlight};
@@ -25,7 +28,6 @@ use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
-use crate::limits::Limits;
 use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
@@ -43,7 +45,7 @@ pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dy
 }
 
 /// The courier to these relays.
-pub fn courier(relays: Vec<RelaySettings>) -> anyhow::Result<Arc<dyn Courier>> {
+pub fn courier(relays: Vec<RelaySettings>) -> anyhow::Result<Arc<SmtpCourier>> {
     Ok(Arc::new(SmtpCourier::new(relays)?))
 }
 
@@ -79,7 +81,7 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
     let relays = config.relays.iter().map(RelayPlan::from);
     let delivery = Delivery::new(Parts {
         store: Arc::clone(&app.store),
-        courier: Arc::clone(&app.courier),
+        courier: Arc::clone(&app.courier) as Arc<dyn Courier>,
         clock: Arc::clone(&app.clock),
         settings: config.delivery.clone(),
         lanes: config.lanes.clone(),
@@ -93,6 +95,7 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
     if unknown > 0 {
         tracing::warn!(messages = unknown, "the last run died while these were being sent: unknown");
     }
+    let control = delivery.control();
     let health = Arc::new(Health::new(Arc::clone(&app.store), Arc::clone(&app.clock), delivery.health()));
     let (soft, hard, delivered) = (tasks.soft(), tasks.hard(), app.delivered.clone());
     tasks.spawn("delivery", Kind::Essential, async move {
@@ -100,25 +103,48 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
         let _delivered = delivered.drop_guard();
         delivery.run(soft, hard).await;
     });
-    Ok(Delivering { health })
+    Ok(Delivering { health, control })
 }
 
 /// What the doors need to know of delivery.
 pub struct Delivering {
     health: Arc<Health>,
+    /// Talks to it.
+    pub control: Control,
+}
+
+/// Lets commands on this machine ask. Without that the gateway works all the same.
+pub fn start_hatch(app: &App, control: &Control, tasks: &Tasks) {
+    let opened = app.config.store.sqlite_path().map_err(io::Error::other).and_then(|database| Hatch::open(&database));
+    let hatch = match opened {
+        Ok(hatch) => hatch,
+        Err(error) => {
+            tracing::warn!(%error, "no socket beside the database: queue why and queue summary know less");
+            return;
+        }
+    };
+    let fixed = serde_json::json!(app.config.fixed());
+    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed };
+    let clock = Arc::clone(&app.clock);
+    let until = app.delivered.clone();
+    tasks.spawn("hatch", Kind::Essential, async move { hatch.serve(known, &*clock, until).await });
+}
+
+fn reasons(app: &App, control: &Control) -> Reasons {
+    Reasons::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.rules.subscribe(), control.clone())
 }
 
 /// Opens the HTTP doors and returns their address.
 pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
-    let limits = Arc::new(Limits::new(&app.config.limits, &app.clock));
-    room::watch(&app.store, &limits, &app.clock, tasks);
-    let health = delivering.health;
+    room::watch(&app.store, &app.limits, &app.clock, tasks);
+    let Delivering { health, control } = delivering;
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
+        reasons: Arc::new(reasons(app, &control)),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),
@@ -127,7 +153,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
             timeout: settings.request_timeout.0,
         },
         doors: DoorLimits {
-            limits,
+            limits: Arc::clone(&app.limits),
             trusted_proxies: settings.trusted_proxies.clone(),
             in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
         },

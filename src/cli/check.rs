@@ -1,13 +1,15 @@
 //! `postern check`: every problem in one run, before the gateway meets it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Context, Done, Failure, output};
 use crate::app::parts;
-use crate::config::{Config, Problems};
+use crate::config::{Config, Fixed, Problems};
 use crate::courier::settings::RelaySettings;
+use crate::hatch::{self, Question};
 use crate::store::sqlite::Role;
 use crate::telemetry::Chain;
 
@@ -83,8 +85,25 @@ async fn check_store(context: &Context, config: &Config, problems: &mut Problems
                 Err(error) => problems.add(file, "store.url", Chain(&error).to_string()),
             }
             store.close().await;
+            check_reload(config, &path, found).await;
         }
         Err(error) => problems.add(file, "store.url", Chain(error.as_ref()).to_string()),
+    }
+}
+
+/// Beside a running gateway: which keys it would not take over. They are no problem for who is going to restart it.
+async fn check_reload(config: &Config, database: &Path, found: &mut Vec<String>) {
+    match hatch::ask(database, &Question::Fixed).await {
+        Ok(Some(answer)) => {
+            let running: Fixed = serde_json::from_value(answer).unwrap_or_default();
+            let changed = config.changed_since(&running);
+            if changed.is_empty() {
+                found.push("gateway: runs, and could read this folder again".to_owned());
+            }
+            found.extend(changed.iter().map(|problem| format!("gateway: {}: {}", problem.key, problem.detail)));
+        }
+        Ok(None) => found.push("gateway: none runs on this store".to_owned()),
+        Err(error) => found.push(format!("gateway: does not answer: {error}")),
     }
 }
 

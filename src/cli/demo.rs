@@ -36,7 +36,8 @@ Examples:
   postern demo --listen 127.0.0.1:8080
   postern demo --format json          one line of JSON once it is ready
 
-Everything lives in a temporary folder that is removed at the end; config/ is not read. Ctrl-C ends it.")]
+Everything lives in a temporary folder that is removed at the end; config/ is not read. Ctrl-C ends it.
+There is nothing to read again: SIGHUP (a closed terminal) ends it at once.")]
 pub(super) struct Arguments {
     /// Where the gateway listens; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
@@ -80,7 +81,7 @@ async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: 
     let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
     let app = App::wire(config, Arc::clone(clock), store, courier);
-    let listen = app.start(tasks).await?;
+    let listen = app.start(tasks).await?.listen;
     // The inbox is the relay: it stays until the attempts under way are done.
     let delivered = app.delivered.clone();
     tasks.spawn("demo.relay", Kind::Passing, async move {

@@ -184,7 +184,9 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Send(_)
         | Command::Queue(_)
         | Command::Brake(_)
-        | Command::Bench(_) => telemetry::start(QUIET),
+        | Command::Bench(_) => {
+            telemetry::start(QUIET);
+        }
     }
     match arguments.command {
         Command::Check(check) => check::run(context, check).await,

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::keys::unknown_tenant;
 use super::{Context, Done, Failure};
@@ -51,7 +51,8 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let submission = submission(&arguments, config.server.request_body_max.0)?;
     let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
-    let intake = intake(&config, &context.clock, &store, &Arc::new(Notify::new()), None);
+    let rules = watch::Sender::new(Arc::new(config.rules()));
+    let intake = intake(&rules, &context.clock, &store, &Arc::new(Notify::new()), None);
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;
     store.close().await;
     let receipt = receipt(accepted)?;

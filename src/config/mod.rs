@@ -14,6 +14,7 @@
 mod check;
 mod environment;
 mod files;
+mod fixed;
 mod lanes;
 mod reading;
 mod tenants;
@@ -27,12 +28,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use environment::Environment;
+pub use fixed::Fixed;
 
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
 use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
@@ -98,6 +101,20 @@ impl Config {
     pub fn load(folder: &Path, environment: &Environment) -> Result<Self, Problems> {
         let (config, problems) = Self::read(folder, environment);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Reads the folder for a gateway: it also needs a relay and a tenant. Any problem refuses it.
+    pub fn for_serving(folder: &Path, environment: &Environment) -> Result<Self, Problems> {
+        let (config, mut problems) = Self::read(folder, environment);
+        problems.append(config.missing_for_serving());
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// What it says of mails.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let (tenants, lanes, retry) = (self.tenants.clone(), self.lanes.clone(), self.delivery.retry.clone());
+        Rules { tenants, lanes, retry }
     }
 
     /// What `serve` needs beyond a correct configuration: a relay and a tenant.

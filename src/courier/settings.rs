@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use hmac::digest::Digest as _;
+use secrecy::zeroize::Zeroize as _;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sha2::Sha256;
 
 use crate::domain::ids::RelayName;
 use crate::domain::quantity::{HumanDuration, Rate};
@@ -157,6 +160,27 @@ impl AuthMechanism {
 }
 
 impl RelaySettings {
+    /// Another one whenever a session would be opened or used otherwise: by another value, by another password in the
+    /// same file, by other certificates in the same files. Kept in memory only.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        };
+        // All but the secret, which hides itself.
+        add(format!("{self:?}").as_bytes());
+        add(self.password.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default().as_bytes());
+        for file in [&self.ca_file, &self.client_cert_file, &self.client_key_file].into_iter().flatten() {
+            // One that cannot be read is a problem that is told elsewhere.
+            let mut content = std::fs::read(file).unwrap_or_default();
+            add(&content);
+            content.zeroize();
+        }
+        hash.finalize().into()
+    }
+
     /// Every key whose value cannot work, with what is wrong; empty when the relay can be tried.
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {

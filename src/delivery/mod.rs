@@ -44,6 +44,7 @@ mod feedback;
 mod look;
 mod losses;
 mod pace;
+pub mod reasons;
 pub mod settings;
 mod telling;
 #[cfg(test)]

@@ -94,6 +94,8 @@ pub enum Kind {
     BrakeReleased,
     /// A brake ended, and with it what it held.
     BrakeCancelled,
+    /// The gateway works with another configuration from now on.
+    ConfigChanged,
 }
 
 impl Kind {
@@ -119,6 +121,7 @@ impl Kind {
             Self::BrakeEngaged => "brake-engaged",
             Self::BrakeReleased => "brake-released",
             Self::BrakeCancelled => "brake-cancelled",
+            Self::ConfigChanged => "config-changed",
         }
     }
 }
@@ -130,8 +133,8 @@ pub struct Happening {
     pub at: Timestamp,
     /// What.
     pub kind: Kind,
-    /// Whose.
-    pub tenant: TenantId,
+    /// Whose; `None`: the gateway's own.
+    pub tenant: Option<TenantId>,
     /// To which message.
     pub message: Option<MessageId>,
     /// By whom.
@@ -143,7 +146,7 @@ impl Happening {
     /// Something that happened, without further facts.
     #[must_use]
     pub fn new(at: Timestamp, kind: Kind, tenant: &TenantId, message: Option<MessageId>, actor: Actor) -> Self {
-        Self { at, kind, tenant: tenant.clone(), message, actor, facts: Vec::new() }
+        Self { at, kind, tenant: Some(tenant.clone()), message, actor, facts: Vec::new() }
     }
 
     /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside, but for an
@@ -174,9 +177,9 @@ impl Happening {
             ("seq", Member::Number(seq)),
             ("at", Member::Text(&at)),
             ("kind", Member::Text(self.kind.as_str())),
-            ("tenant", Member::Text(self.tenant.as_str())),
             ("actor", Member::Text(&actor)),
         ];
+        members.extend(self.tenant.as_ref().map(|tenant| ("tenant", Member::Text(tenant.as_str()))));
         members.extend(message.as_deref().map(|message| ("messageId", Member::Text(message))));
         members.extend(self.facts.iter().map(|(name, value)| (*name, Member::Fact(value))));
         members.sort_unstable_by_key(|(name, _)| *name);
@@ -375,6 +378,20 @@ pub fn brake_decided(
     }
 }
 
+/// The leaf of a configuration that was read again: which of its sections changed, never their values.
+#[must_use]
+pub fn config_changed(at: Timestamp, sections: &[&'static str]) -> Happening {
+    let happening = Happening {
+        at,
+        kind: Kind::ConfigChanged,
+        tenant: None,
+        message: None,
+        actor: Actor::Gateway,
+        facts: Vec::new(),
+    };
+    happening.with("sections", sections)
+}
+
 /// Bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -405,6 +422,15 @@ mod tests {
             ["actor", "at", "attempt", "kind", "late", "messageId", "relayQueueId", "seq", "tenant"]
         );
         assert_eq!((&read["attempt"], &read["seq"], &read["late"]), (&2.into(), &3.into(), &false.into()));
+    }
+
+    #[test]
+    fn a_leaf_of_the_gateways_own_names_no_tenant() {
+        let leaf = config_changed(Timestamp::UNIX_EPOCH, &["relays", "tenants"]).canonical(3);
+        assert_eq!(
+            String::from_utf8(leaf).unwrap(),
+            r#"{"actor":"gateway","at":"1970-01-01T00:00:00.000Z","kind":"config-changed","sections":["relays","tenants"],"seq":3}"#
+        );
     }
 
     #[test]

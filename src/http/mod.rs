@@ -44,6 +44,7 @@ use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
 use crate::brake::Lever;
 use crate::clock::Clock;
+use crate::delivery::reasons::Reasons;
 use crate::intake::Intake;
 use crate::keys::Keyring;
 use crate::steering::Steering;
@@ -65,6 +66,8 @@ pub struct AppState {
     pub lever: Arc<Lever>,
     /// Where operators steer.
     pub steering: Arc<Steering>,
+    /// Why a mail waits.
+    pub reasons: Arc<Reasons>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -83,6 +86,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails").post(emails::submit).get(emails::list))
         .service(Door::at("/v1/emails/{id}").get(emails::show))
         .service(Door::at("/v1/emails/{id}/events").get(emails::events))
+        .service(Door::at("/v1/emails/{id}/why").get(emails::why))
         .service(Door::at("/v1/emails/{id}/content").get(emails::content))
         .service(Door::at("/v1/emails/{id}/cancel").post(verbs::cancel))
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))

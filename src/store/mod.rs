@@ -36,12 +36,13 @@ use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
 };
+use crate::domain::why::Stored;
 
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
 };
-pub use self::steering::{Batch, Order, OrderToMany, StandingCount, Steered};
+pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -339,10 +340,19 @@ pub trait Store: BrakeStore + Send + Sync + 'static {
     /// How many messages of a tenant stand where, lane by lane; what is held also by reason.
     async fn standings(&self, tenant: &TenantId) -> Result<Vec<StandingCount>, StoreError>;
 
+    /// How much went on in the minute before `now`. Looks at a bounded number of leaves.
+    async fn pace(&self, now: Timestamp) -> Result<Pace, StoreError>;
+
+    /// Notes in the audit that the gateway works with another configuration: which sections changed.
+    async fn config_changed(&self, sections: Vec<&'static str>, at: Timestamp) -> Result<(), StoreError>;
+
     // --- reading ---
 
     /// One message of a tenant.
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageView>, StoreError>;
+
+    /// What is kept of one message of a tenant that tells why it stands where it stands, as of one moment.
+    async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError>;
 
     /// Messages of a tenant, newest first. At a gateway, a list that takes too long is [`StoreError::Unreadable`], never
     /// cut short; a command may take its time.

@@ -1,5 +1,7 @@
 //! What operators ask of the store: to steer one message or many, and to say what there is.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::MessageFilter;
@@ -75,4 +77,17 @@ pub struct StandingCount {
     pub messages: u64,
     /// When the oldest of them was accepted.
     pub oldest_accepted_at: Timestamp,
+}
+
+/// How much went on lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Over the last so much time: a minute, or less where more went on than is counted.
+    pub over: Duration,
+    /// Messages accepted to be sent.
+    pub accepted: u64,
+    /// Attempts that ended; one that was given back is none.
+    pub attempts: u64,
+    /// Messages that a relay took.
+    pub relayed: u64,
 }

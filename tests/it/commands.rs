@@ -318,7 +318,7 @@ fn help_and_version_are_on_stdout_and_wrong_usage_on_stderr() {
     let version = finish(postern().arg("--version"));
     assert_eq!(stdout(&version), concat!("postern ", env!("CARGO_PKG_VERSION"), "\n"));
     let commands = ["", "serve", "demo", "check", "keys", "keys create", "keys list", "keys revoke", "send", "inbox"];
-    let queue = ["", " list", " show", " summary", " hold", " release", " cancel", " retry"];
+    let queue = ["", " list", " show", " why", " summary", " hold", " release", " cancel", " retry"];
     let commands = commands.map(str::to_owned).into_iter().chain(queue.map(|verb| format!("queue{verb}")));
     for command in commands {
         let help = finish(postern().args(command.split_whitespace()).arg("--help"));

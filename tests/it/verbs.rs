@@ -344,7 +344,7 @@ fn list_show_and_summary_tell_what_there_is() {
     assert!(code == Some(1) && said.contains("there is no message"), "{said}");
 
     let (summary, _, _) = queue(&house, &["summary"]);
-    let lines: Vec<_> = summary
+    let lines: Vec<_> = summary["standings"]
         .as_array()
         .unwrap()
         .iter()

@@ -354,3 +354,58 @@ on_every_database! {
         assert_eq!(store.count(&tenant("demo"), any(1)).await.unwrap(), [(Status::Queued, 1), (Status::Held, 2)].into());
     }
 }
+
+on_every_database! {
+    async fn what_holds_a_message_is_told_with_its_attempt_its_time_and_the_last_word(home) {
+        let store = &*home.store;
+        let id = queued(store, "Ann@Customer.example").await;
+        let stored = store.stored(&tenant("demo"), id).await.unwrap().unwrap();
+        assert_eq!(stored.message, view(store, id).await);
+        assert_eq!((stored.domain.as_str(), stored.due_at, stored.resent), ("customer.example", Some(at(0)), false));
+        assert!(stored.under_way.is_none() && stored.word.is_none(), "{stored:?}");
+
+        steered(store, id, Verb::Hold, 5).await;
+        let word = store.stored(&tenant("demo"), id).await.unwrap().unwrap().word.unwrap();
+        assert_eq!((word.at, word.actor.as_str()), (at(5), "command:queue"));
+        assert_eq!(word.because.as_deref(), Some("a trial"));
+        steered(store, id, Verb::Release, 6).await;
+        let word = store.stored(&tenant("demo"), id).await.unwrap().unwrap().word.unwrap();
+        assert_eq!(word.at, at(6), "the last one counts");
+
+        assert_eq!(commit(store, id, 1, 7).await, Verdict::Go);
+        let under_way = store.stored(&tenant("demo"), id).await.unwrap().unwrap().under_way.unwrap();
+        assert_eq!((under_way.relay, under_way.attempt, under_way.committed_at), (relay("primary"), 1, at(7)));
+
+        assert_eq!(store.stored(&tenant("other"), id).await.unwrap(), None, "another tenant's");
+        assert_eq!(store.stored(&tenant("demo"), new_id()).await.unwrap(), None);
+    }
+
+    async fn the_pace_counts_what_happened_in_the_last_minute_and_not_what_was_before(home) {
+        let store = &*home.store;
+        let pace = store.pace(at(0)).await.unwrap();
+        assert_eq!((pace.over.as_secs(), pace.accepted, pace.attempts, pace.relayed), (60, 0, 0, 0), "an empty log");
+        let old = accept(store, mail("old@customer.example")).await.id;
+        for number in 0..3 {
+            let mut fresh = mail(&format!("m{number}@customer.example"));
+            fresh.accepted_at = at(100);
+            accept(store, fresh).await;
+        }
+        assert_eq!(commit(store, old, 1, 101).await, Verdict::Go);
+        settle(store, old, 1, 102, relayed()).await;
+        let pace = store.pace(at(120)).await.unwrap();
+        assert_eq!((pace.accepted, pace.attempts, pace.relayed), (3, 1, 1));
+        let pace = store.pace(at(161)).await.unwrap();
+        assert_eq!((pace.accepted, pace.attempts, pace.relayed), (0, 1, 1), "a minute is a minute");
+    }
+
+    async fn a_changed_configuration_is_a_leaf_of_nobodys(home) {
+        let store = &*home.store;
+        let id = queued(store, "ann@customer.example").await;
+        store.config_changed(vec!["relays", "tenants"], at(3)).await.unwrap();
+        store.config_changed(vec!["log"], at(4)).await.unwrap();
+        // The log goes on behind them, for those to whom it belongs.
+        steered(store, id, Verb::Hold, 5).await;
+        let leaves = store.leaves(&tenant("demo"), id).await.unwrap().unwrap();
+        assert_eq!(leaves.iter().map(|leaf| leaf.seq).collect::<Vec<_>>(), [0, 3]);
+    }
+}

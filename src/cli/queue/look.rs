@@ -1,4 +1,4 @@
-//! `queue list`, `show` and `summary`: what there is.
+//! `queue list` and `show`: what there is.
 
 use std::cmp::Reverse;
 
@@ -13,18 +13,16 @@ use super::Queue;
 use super::filter::Filter;
 use crate::domain::address::Mailbox;
 use crate::domain::ids::{MessageId, TenantId};
-use crate::domain::lane::Lane;
-use crate::domain::message::{MessageView, Reason, Status};
-use crate::domain::time;
+use crate::domain::message::{MessageView, Reason};
 use crate::domain::verb::possible;
-use crate::store::{Leaf, StandingCount};
+use crate::store::Leaf;
 
 /// Mails in a list when nobody says how many.
 const LIMIT_DEFAULT: u16 = 50;
 /// Mails in a list at most.
 const LIMIT_MAX: i64 = 10_000;
 /// What stands where there is nothing to say.
-const NOTHING: &str = "-";
+pub(super) const NOTHING: &str = "-";
 
 // --- list ---
 
@@ -78,7 +76,7 @@ fn address(recipient: &str) -> String {
     recipient.parse::<Mailbox>().map_or_else(|_| recipient.to_owned(), |mailbox| mailbox.address.as_str().to_owned())
 }
 
-fn seconds(at: Timestamp) -> String {
+pub(super) fn seconds(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 
@@ -136,10 +134,7 @@ fn for_people(shown: &Shown, now: Timestamp) -> String {
 
 /// What is known of a message, the most pressing first; what is not there is left out.
 fn facts(message: &MessageView, now: Timestamp) -> Vec<(&'static str, String)> {
-    let relative = |at: Timestamp| {
-        let told = if at > now { format!("in {}", age(now, at)) } else { format!("{} ago", age(at, now)) };
-        format!("{}  ({told})", seconds(at))
-    };
+    let relative = |at: Timestamp| relative(at, now);
     let reason = message.reason.map_or_else(String::new, |reason| format!(" ({})", reason.as_str()));
     let status = format!("{}{reason}", message.status);
     let doubt = "yes: an attempt is under way, or ended without a clear answer";
@@ -181,69 +176,14 @@ fn event_row(event: &Value) -> [String; 4] {
     [word("at"), word("kind"), word("actor"), facts.collect::<Vec<_>>().join("  ")]
 }
 
-// --- summary ---
-
-#[derive(clap::Args)]
-pub(super) struct Summary {
-    /// Only this tenant's
-    #[arg(long, value_name = "T")]
-    tenant: Option<TenantId>,
-}
-
-/// One line of the summary.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Standing {
-    tenant: TenantId,
-    lane: Lane,
-    status: Status,
-    reason: Option<Reason>,
-    messages: u64,
-    #[serde(serialize_with = "time::write")]
-    oldest_accepted_at: Timestamp,
-    oldest_seconds: i64,
-}
-
-impl Summary {
-    pub(super) async fn run(self, queue: &Queue<'_>) -> Done {
-        let now = queue.context.clock.now();
-        let mut standings = Vec::new();
-        for tenant in queue.tenants(self.tenant.as_ref()).await? {
-            let counts = queue.store.standings(&tenant).await.context("counting")?;
-            standings.extend(counts.into_iter().map(|count| Standing::new(&tenant, &count, now)));
-        }
-        queue.context.output.answer(&standings, |standings| {
-            if standings.is_empty() {
-                return "There is no mail.".to_owned();
-            }
-            let rows: Vec<_> = standings.iter().map(|standing| standing.row(now)).collect();
-            table(["TENANT", "LANE", "STATUS", "REASON", "MAILS", "OLDEST"], &rows)
-        })?;
-        Ok(())
-    }
-}
-
-impl Standing {
-    fn new(tenant: &TenantId, count: &StandingCount, now: Timestamp) -> Self {
-        let StandingCount { lane, status, reason, messages, oldest_accepted_at } = *count;
-        let oldest_seconds = now.duration_since(oldest_accepted_at).as_secs().max(0);
-        Self { tenant: tenant.clone(), lane, status, reason, messages, oldest_accepted_at, oldest_seconds }
-    }
-
-    fn row(&self, now: Timestamp) -> [String; 6] {
-        [
-            self.tenant.to_string(),
-            self.lane.to_string(),
-            self.status.to_string(),
-            self.reason.map_or(NOTHING, Reason::as_str).to_owned(),
-            self.messages.to_string(),
-            age(self.oldest_accepted_at, now),
-        ]
-    }
+/// A moment, and how far it is from now.
+pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
+    let told = if at > now { format!("in {}", age(now, at)) } else { format!("{} ago", age(at, now)) };
+    format!("{}  ({told})", seconds(at))
 }
 
 /// The time between two moments in its two largest units.
-fn age(from: Timestamp, to: Timestamp) -> String {
+pub(super) fn age(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -6,18 +6,23 @@
 mod filter;
 mod look;
 mod steer;
+mod summary;
+mod why;
 
 pub(super) use self::steer::confirm;
 
+use std::io;
 use std::sync::Arc;
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::keys::unknown_tenant;
 use super::{Context, Done, Failure};
 use crate::app::parts;
 use crate::config::Config;
 use crate::domain::ids::TenantId;
+use crate::hatch;
 use crate::store::Store;
 use crate::store::sqlite::Role;
 
@@ -30,6 +35,7 @@ Examples:
   postern queue summary                                       how many mails stand where
   postern queue list --status held                            the newest held mails
   postern queue show msg_01990000000070008000000000000001     everything about one mail
+  postern queue why msg_01990000000070008000000000000001      what holds it, and until when
   postern queue release msg_01990000000070008000000000000001 --because 'the shop says it is fine'
   postern queue hold --domain customer.example --because 'their server is down'
 
@@ -55,12 +61,23 @@ Examples:
   postern queue show msg_01990000000070008000000000000001
   postern queue show msg_01990000000070008000000000000001 --format json")]
     Show(look::Show),
-    /// How many mails stand where, and how old the oldest is
+    /// Why a mail waits, or ended: each rule, its numbers, what must change, and when it is tried next
+    #[command(after_help = "\
+Examples:
+  postern queue why msg_01990000000070008000000000000001
+  postern queue why msg_01990000000070008000000000000001 --format json
+
+Asks the running gateway through the socket beside the database. Where none runs it says so, and tells what the store
+keeps.")]
+    Why(why::Why),
+    /// How many mails stand where, how old the oldest is, and how relays, domains and lanes are
     #[command(after_help = "\
 Examples:
   postern queue summary
-  postern queue summary --tenant demo --format json")]
-    Summary(look::Summary),
+  postern queue summary --tenant demo --format json
+
+Relays, domains and lanes are as the running gateway tells them through the socket beside the database.")]
+    Summary(summary::Summary),
     /// Keep mails back until they are released
     #[command(after_help = "\
 Examples:
@@ -103,7 +120,27 @@ struct Queue<'a> {
     store: Arc<dyn Store>,
 }
 
+/// What the gateway beside the command says.
+enum Told {
+    /// It runs, and answered.
+    Answer(Value),
+    /// It runs and does not answer, for this reason.
+    Silent(io::Error),
+    /// None runs.
+    NoGateway,
+}
+
 impl Queue<'_> {
+    /// Asks the running gateway.
+    async fn ask(&self, question: &hatch::Question) -> Result<Told, Failure> {
+        let database = self.config.store.sqlite_path().map_err(anyhow::Error::msg)?;
+        Ok(match hatch::ask(&database, question).await {
+            Ok(Some(answer)) => Told::Answer(answer),
+            Ok(None) => Told::NoGateway,
+            Err(error) => Told::Silent(error),
+        })
+    }
+
     /// The tenant asked for, or all that have messages.
     async fn tenants(&self, asked: Option<&TenantId>) -> Result<Vec<TenantId>, Failure> {
         let known = self.store.tenants().await?;
@@ -125,6 +162,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let done = match arguments.verb {
         Verb::List(list) => list.run(&queue).await,
         Verb::Show(show) => show.run(&queue).await,
+        Verb::Why(why) => why.run(&queue).await,
         Verb::Summary(summary) => summary.run(&queue).await,
         Verb::Hold(which) => which.run(&queue, crate::domain::verb::Verb::Hold).await,
         Verb::Release(which) => which.run(&queue, crate::domain::verb::Verb::Release).await,
@@ -139,7 +177,7 @@ impl Verb {
     /// Refuses what is used wrongly before a store is opened.
     fn check(&self) -> Done {
         match self {
-            Self::List(_) | Self::Show(_) | Self::Summary(_) => Ok(()),
+            Self::List(_) | Self::Show(_) | Self::Why(_) | Self::Summary(_) => Ok(()),
             Self::Hold(which) | Self::Release(which) | Self::Cancel(which) => which.check(),
             Self::Retry(retry) => retry.check(),
         }

@@ -149,6 +149,16 @@ fn event(leaf: &Leaf) -> Result<Value, StoreError> {
     serde_json::from_slice(&leaf.bytes).map_err(corrupt)
 }
 
+// --- GET /v1/emails/{id}/why ---
+
+/// Each rule that holds the message now, or ended it.
+pub async fn why(app: web::Data<AppState>, caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Read)?;
+    let id = message_id(&path)?;
+    let explanation = app.reasons.why(caller.tenant(), id).await?.ok_or_else(no_message)?;
+    Ok(HttpResponse::Ok().json(explanation))
+}
+
 // --- GET /v1/emails/{id}/content ---
 
 /// The whole mail as it was, or will be, sent.

@@ -41,7 +41,7 @@ use self::waiting::Claims;
 use self::writer::{Job, Task, Writer, Writing};
 use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
-    OrderToMany, Repeat, StandingCount, Steered, Store, StoreError, Swept,
+    OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, MessageId, TenantId};
@@ -50,6 +50,7 @@ use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
+use crate::domain::why::Stored;
 
 mod accept;
 mod attempts;
@@ -71,6 +72,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod why;
 mod writer;
 
 pub use open::Role;
@@ -388,6 +390,19 @@ impl Store for SqliteStore {
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
         let tenant = tenant.clone();
         self.list("reading a content", move |connection| content::content(connection, &tenant, id)).await
+    }
+
+    async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading what holds a message", move |connection| why::stored(connection, &tenant, id)).await
+    }
+
+    async fn pace(&self, now: Timestamp) -> Result<Pace, StoreError> {
+        self.list("counting the last minute", move |connection| why::pace(connection, now)).await
+    }
+
+    async fn config_changed(&self, sections: Vec<&'static str>, at: Timestamp) -> Result<(), StoreError> {
+        self.note_config(sections, at).await
     }
 
     async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {

@@ -220,50 +220,6 @@ fn park(connection: &Connection, id: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One step of holding what waits for a tenant.
-pub(super) struct HeldStep {
-    pub(super) held: usize,
-    /// Whether there may be more.
-    pub(super) more: bool,
-}
-
-/// Holds up to `limit` messages of a tenant that wait in a lane and are on no attempt.
-pub(super) fn hold_waiting(
-    connection: &Writing<'_>,
-    lane: Lane,
-    tenant: &TenantId,
-    at: Timestamp,
-    limit: usize,
-) -> Result<HeldStep, Fault> {
-    let sql = r"-- hold_waiting
-        SELECT id FROM message INDEXED BY message_due
-        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
-            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
-        LIMIT :limit";
-    let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
-    let ids = statement.query_map(params, |row| row.get("id"))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
-    let mut held_now = 0;
-    for id in &ids {
-        let Some(known) = MessageId::from_slice(id) else { continue };
-        hold(connection, id)?;
-        audit::append(connection, &held(at, tenant, known, Reason::NotConfigured))?;
-        held_now += 1;
-    }
-    Ok(HeldStep { held: held_now, more: held_now == limit })
-}
-
-/// Like an operator's hold: the time it had is kept for its release, and the deadline goes on, unless it may have been
-/// sent.
-fn hold(connection: &Writing<'_>, id: &[u8]) -> Result<(), Fault> {
-    let sql = r"-- hold
-        UPDATE message SET status = 'held', reason = :reason,
-            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
-        WHERE id = :id AND status IN ('queued', 'deferred')";
-    let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
-    one_row(connection.prepare_cached(sql)?.execute(params)?, id)
-}
-
 /// Messages held, or tenants looked at, in one transaction at most.
 const HOLD_STEP: usize = 500;
 
@@ -302,4 +258,48 @@ async fn hold_all(store: &SqliteStore, lane: Lane, tenant: &TenantId, at: Timest
             return Ok(held);
         }
     }
+}
+
+/// One step of holding what waits for a tenant.
+struct HeldStep {
+    held: usize,
+    /// Whether there may be more.
+    more: bool,
+}
+
+/// Holds up to `limit` messages of a tenant that wait in a lane and are on no attempt.
+fn hold_waiting(
+    connection: &Writing<'_>,
+    lane: Lane,
+    tenant: &TenantId,
+    at: Timestamp,
+    limit: usize,
+) -> Result<HeldStep, Fault> {
+    let sql = r"-- hold_waiting
+        SELECT id FROM message INDEXED BY message_due
+        WHERE lane = :lane AND tenant = :tenant AND status IN ('queued', 'deferred')
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)
+        LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":lane": lane.as_str(), ":tenant": tenant.as_str(), ":limit": limit_of(limit) };
+    let ids = statement.query_map(params, |row| row.get("id"))?.collect::<Result<Vec<Vec<u8>>, _>>()?;
+    let mut held_now = 0;
+    for id in &ids {
+        let Some(known) = MessageId::from_slice(id) else { continue };
+        hold(connection, id)?;
+        audit::append(connection, &held(at, tenant, known, Reason::NotConfigured))?;
+        held_now += 1;
+    }
+    Ok(HeldStep { held: held_now, more: held_now == limit })
+}
+
+/// Like an operator's hold: the time it had is kept for its release, and the deadline goes on, unless it may have been
+/// sent.
+fn hold(connection: &Writing<'_>, id: &[u8]) -> Result<(), Fault> {
+    let sql = r"-- hold
+        UPDATE message SET status = 'held', reason = :reason,
+            expires_at = CASE WHEN may_have_been_sent THEN NULL ELSE expires_at END
+        WHERE id = :id AND status IN ('queued', 'deferred')";
+    let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
+    one_row(connection.prepare_cached(sql)?.execute(params)?, id)
 }

@@ -50,6 +50,7 @@ fn statements() -> Vec<String> {
         include_str!("streams.rs"),
         include_str!("sweep.rs"),
         include_str!("waiting.rs"),
+        include_str!("why.rs"),
     ];
     let found = sources.iter().flat_map(|source| source.split("r\"-- ").skip(1));
     found.map(|rest| format!("-- {}", rest.split('"').next().unwrap())).collect()

@@ -1,0 +1,29 @@
+//! What the configuration says of mails, as one snapshot that is replaced as a whole: tenants, lanes and retries.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ids::TenantId;
+use super::lane::{Lane, LaneRules, PerLane};
+use super::quantity::HumanDuration;
+use super::tenant::Tenant;
+
+/// Whoever works on a mail takes one snapshot and ends with the one it began with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// The tenants there are.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// What holds for each lane.
+    pub lanes: PerLane<LaneRules>,
+    /// Delays between attempts where a lane has none of its own.
+    pub retry: Vec<HumanDuration>,
+}
+
+impl Rules {
+    /// The delays between attempts in a lane.
+    #[must_use]
+    pub fn retry_of(&self, lane: Lane) -> Vec<Duration> {
+        let own = self.lanes.get(lane).retry.as_ref();
+        own.unwrap_or(&self.retry).iter().map(|delay| delay.0).collect()
+    }
+}

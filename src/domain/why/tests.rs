@@ -1,0 +1,230 @@
+//! Every state and reason says which rule it was, what must change, and until when; no words hold what is private.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use super::*;
+use crate::domain::lane::{LaneRules, PerLane};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
+use crate::domain::shaping::Binding;
+use crate::domain::tenant::{RecipientRule, Tenant};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn rules() -> Rules {
+    let tenant = Tenant {
+        id: "demo".parse().unwrap(),
+        name: "Demo".to_owned(),
+        from: "wallet@demo.example".parse().unwrap(),
+        from_allowed: Vec::new(),
+        relays: vec!["primary".parse().unwrap()],
+        default_culture: "en".to_owned(),
+        recipients_allowed: Vec::new(),
+        lanes: Vec::new(),
+        data_kept: Vec::new(),
+        per_tenant: Limit::Unlimited,
+        per_recipient: Limit::Unlimited,
+    };
+    let lanes = PerLane::from_fn(|lane| LaneRules {
+        deliver_within: HumanDuration::from_secs(1_000),
+        retry: None,
+        reserved: Share::NONE,
+        on_unknown: if lane == Lane::Journey { UnknownPolicy::Hold } else { UnknownPolicy::ResendOnce },
+    });
+    let retry = [30, 120].map(HumanDuration::from_secs).to_vec();
+    Rules { tenants: [(tenant.id.clone(), tenant)].into(), lanes, retry }
+}
+
+/// A mail accepted at 0 s, due at 0 s, to be delivered by 1,000 s.
+fn stored(status: Status, reason: Option<Reason>) -> Stored {
+    let waits = matches!(status, Status::Queued | Status::Deferred);
+    let message = MessageView {
+        id: MessageId::from_uuid(uuid::Uuid::from_u128(7)),
+        tenant: "demo".parse().unwrap(),
+        recipient: "Ann <ann@customer.example>".to_owned(),
+        template: None,
+        subject: "Secret".to_owned(),
+        lane: Lane::Standard,
+        status,
+        reason,
+        may_have_been_sent: status == Status::Unknown,
+        attempts: 1,
+        next_attempt_at: waits.then_some(at(0)),
+        deliver_by: at(1_000),
+        accepted_at: at(0),
+        ended_at: (!status.is_live()).then_some(at(1)),
+        relay: Some("primary".parse().unwrap()),
+        relay_reply: Some("450 4.2.0 <ann@customer.example> is busy".to_owned()),
+        relay_queue_id: None,
+        message_id: "<7@demo.example>".to_owned(),
+        tags: Vec::new(),
+        metadata: BTreeMap::new(),
+        journey: None,
+    };
+    let domain = "customer.example".to_owned();
+    Stored { message, domain, due_at: status.is_live().then_some(at(0)), resent: false, under_way: None, word: None }
+}
+
+fn asked(stored: &Stored, gateway: Gateway<'_>, now: i64) -> Vec<Decision> {
+    decisions(stored, &rules(), gateway, at(now))
+}
+
+fn rules_of(decisions: &[Decision]) -> Vec<(&str, Force)> {
+    decisions.iter().map(|decision| (decision.rule.as_str(), decision.status)).collect()
+}
+
+/// The rule that put a message where it stands.
+fn expected(status: Status, reason: Option<Reason>) -> &'static str {
+    use Status::*;
+    match (status, reason) {
+        (Queued | Deferred, _) => "turn",
+        (Unknown, _) | (_, Some(Reason::UnknownHeld | Reason::UnknownResent)) => "on-unknown",
+        (Held, None | Some(Reason::Operator)) => "hold",
+        (Relayed, None | Some(Reason::Operator)) => "relayed",
+        (Delivered, None | Some(Reason::Operator)) => "delivered",
+        (Bounced, None | Some(Reason::Operator)) | (_, Some(Reason::RelayRefused)) => "relay-reply",
+        (Expired, None | Some(Reason::Operator)) | (_, Some(Reason::DeadlinePassed)) => "deadline",
+        (Suppressed, None | Some(Reason::Operator)) => "suppression",
+        (Cancelled, None | Some(Reason::Operator)) => "cancelled",
+        (_, Some(Reason::NotAllowed)) => "recipients-allowed",
+        (_, Some(Reason::ConnectionLost)) => "connection",
+        (_, Some(Reason::ReplyLost)) => "reply-lost",
+        (_, Some(Reason::Interrupted)) => "interrupted",
+        (_, Some(Reason::Smtputf8Needed | Reason::EightBitMimeNeeded | Reason::TooLarge)) => "relay-offers",
+        (_, Some(Reason::ContentUnreadable)) => "content",
+        (_, Some(Reason::NotConfigured)) => "not-configured",
+        (_, Some(Reason::Fault)) => "fault",
+        (_, Some(Reason::Brake)) => "brake",
+    }
+}
+
+#[test]
+fn every_state_and_reason_names_its_rule_and_what_must_change() {
+    let reasons = Reason::ALL.into_iter().map(Some).chain([None]);
+    for (status, reason) in reasons.flat_map(|reason| Status::ALL.map(|status| (status, reason))) {
+        let told = asked(&stored(status, reason), Gateway::Running(&[]), 0);
+        let first = &told[0];
+        let force = if status.is_live() { Force::Binds } else { Force::Ended };
+        assert_eq!((first.rule.as_str(), first.status), (expected(status, reason), force), "{status} {reason:?}");
+        for Decision { rule, must_change, text, .. } in &told {
+            assert!(!must_change.is_empty() && text.ends_with('.'), "{status} {reason:?} {rule}: {text}");
+            assert!(!text.contains("..") && !text.contains('@') && !text.contains("Secret"), "{rule}: {text}");
+        }
+        let deadline = told.iter().any(|decision| decision.rule == "deadline" && decision.until == Some(at(1_000)));
+        assert_eq!(deadline, status.is_live(), "{status} {reason:?}");
+    }
+}
+
+#[test]
+fn a_mail_for_later_waits_for_its_time_and_a_limit_comes_next() {
+    let later = Stored { due_at: Some(at(60)), ..stored(Status::Queued, None) };
+    let shut = Binding::RelayShut { relay: "primary".parse().unwrap(), until: Some(at(2)), trouble: None };
+    let live = live::decisions(&[shut, Binding::NotSeen]);
+    let told = asked(&later, Gateway::Running(&live), 0);
+    assert_eq!(
+        rules_of(&told),
+        [("send-at", Force::Binds), ("relay-shut", Force::Next), ("deadline", Force::Next)],
+        "its place in the queue says nothing yet"
+    );
+    assert_eq!(told[0].until, Some(at(60)));
+}
+
+#[test]
+fn a_deferred_mail_tells_the_relays_codes_its_attempts_and_its_next_time() {
+    let deferred = Stored { due_at: Some(at(30)), ..stored(Status::Deferred, Some(Reason::RelayRefused)) };
+    let told = &asked(&deferred, Gateway::Running(&[]), 0)[0];
+    assert_eq!((told.rule.as_str(), told.status, told.until), ("relay-reply", Force::Binds, Some(at(30))));
+    let numbers = serde_json::to_value(&told.numbers).unwrap();
+    let expected = serde_json::json!({
+        "relay": "primary", "code": 450, "enhanced": "4.2.0", "attempts": 1, "delaySeconds": 30
+    });
+    assert_eq!(numbers, expected);
+    assert!(told.text.contains("(relay primary: 450 4.2.0)"), "{}", told.text);
+}
+
+#[test]
+fn what_binds_a_due_mail_is_what_delivery_says() {
+    let due = stored(Status::Queued, None);
+    let spent =
+        Binding::RelayRateSpent { relay: "primary".parse().unwrap(), rate: "6/m".parse().unwrap(), until: at(10) };
+    let told = asked(&due, Gateway::Running(&live::decisions(&[spent])), 0);
+    assert_eq!(rules_of(&told), [("relay-rate-spent", Force::Binds), ("deadline", Force::Next)]);
+    assert_eq!(told[0].until, Some(at(10)));
+    assert!(told[0].numbers.contains_key("rate") && !told[0].numbers.contains_key("until"), "{:?}", told[0].numbers);
+}
+
+#[test]
+fn a_next_attempt_behind_the_deadline_is_told() {
+    let deferred = Stored { due_at: Some(at(1_000)), ..stored(Status::Deferred, Some(Reason::RelayRefused)) };
+    let told = asked(&deferred, Gateway::Running(&[]), 0);
+    assert_eq!(rules_of(&told), [("relay-reply", Force::Binds), ("deadline", Force::Binds)]);
+    assert!(told[1].text.contains("will expire unsent"), "{}", told[1].text);
+}
+
+#[test]
+fn a_hold_says_who_held_it_and_why() {
+    let word = Word { at: at(5), actor: "command:queue".to_owned(), because: Some("their server is down".to_owned()) };
+    let held = Stored { word: Some(word), ..stored(Status::Held, Some(Reason::Operator)) };
+    let told = &asked(&held, Gateway::Running(&[]), 9)[0];
+    assert!(told.text.contains("command:queue") && told.text.contains("their server is down"), "{}", told.text);
+    assert_eq!(
+        (&told.numbers["by"], &told.numbers["because"]),
+        (&"command:queue".into(), &"their server is down".into())
+    );
+}
+
+#[test]
+fn an_unknown_tells_what_its_lane_will_decide() {
+    let unknown = stored(Status::Unknown, Some(Reason::ReplyLost));
+    let decided = |stored: &Stored| asked(stored, Gateway::Running(&[]), 0)[0].text.clone();
+    assert!(decided(&unknown).contains("sent once more"));
+    assert!(decided(&Stored { resent: true, ..unknown.clone() }).contains("sent once more already"));
+    assert!(decided(&Stored { due_at: Some(at(1_000)), ..unknown.clone() }).contains("its deadline is over"));
+    let mut journey = unknown;
+    journey.message.lane = Lane::Journey;
+    assert!(decided(&journey).contains("it is held for you"));
+}
+
+#[test]
+fn an_attempt_past_its_commit_point_is_all_that_binds() {
+    let relay = "primary".parse().unwrap();
+    let under_way = Some(UnderWay { relay, attempt: 2, committed_at: at(0) });
+    let sending = Stored { under_way, ..stored(Status::Deferred, Some(Reason::RelayRefused)) };
+    assert_eq!(rules_of(&asked(&sending, Gateway::Running(&[]), 7)), [("in-flight", Force::Binds)]);
+    let told = asked(&sending, Gateway::Absent, 7);
+    assert_eq!(rules_of(&told), [("in-flight", Force::Binds), ("gateway", Force::Binds)]);
+    assert!(told[0].must_change.contains("unknown"), "{}", told[0].must_change);
+}
+
+#[test]
+fn without_a_gateway_that_is_what_binds_whatever_lives() {
+    for status in Status::ALL {
+        for (gateway, word) in [(Gateway::Absent, "No gateway runs"), (Gateway::Silent, "does not answer")] {
+            let told = asked(&stored(status, None), gateway, 0);
+            let says = told.iter().any(|decision| decision.rule == "gateway" && decision.text.contains(word));
+            assert_eq!(says, status.is_live(), "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_tenant_or_recipient_that_the_configuration_no_longer_has_is_told() {
+    let due = stored(Status::Queued, None);
+    let mut changed = rules();
+    let tenant = changed.tenants.values_mut().next().unwrap();
+    tenant.recipients_allowed = vec![RecipientRule::Domain("other.example".to_owned())];
+    let told = decisions(&due, &changed, Gateway::Running(&[]), at(0));
+    assert!(rules_of(&told).contains(&("recipients-allowed", Force::Next)), "{told:?}");
+    changed.tenants.clear();
+    let told = decisions(&due, &changed, Gateway::Running(&[]), at(0));
+    assert_eq!(rules_of(&told), [("not-configured", Force::Binds), ("deadline", Force::Next)]);
+}
+
+#[test]
+fn what_must_change_is_a_command_that_can_be_copied() {
+    let held = stored(Status::Held, Some(Reason::Operator));
+    let explanation = Explanation::of(&held, &rules(), Gateway::Running(&[]), at(0));
+    let command = format!("postern queue release {}", held.message.id);
+    assert!(explanation.decisions[0].must_change.contains(&command), "{:?}", explanation.decisions[0]);
+}
