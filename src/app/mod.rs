@@ -8,6 +8,7 @@
 //! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
 
 pub mod parts;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::Brakeman;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::Courier;
@@ -34,6 +36,8 @@ pub struct App {
     pub courier: Arc<dyn Courier>,
     /// Where every mail enters.
     pub intake: Arc<Intake>,
+    /// What watches the streams of mails, unless that is off.
+    pub brakeman: Option<Arc<Brakeman>>,
     /// Notified after every acceptance.
     pub wake: Arc<Notify>,
     /// Cancelled when delivery has ended: nobody needs a relay any more.
@@ -45,13 +49,18 @@ impl App {
     #[must_use]
     pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<dyn Courier>) -> Self {
         let wake = Arc::new(Notify::new());
-        let intake = Arc::new(intake(&config, &clock, &store, &wake));
-        Self { config, clock, store, courier, intake, wake, delivered: CancellationToken::new() }
+        let brakeman = config.brake.enabled.then(|| {
+            let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
+            Arc::new(Brakeman::new(store, clock, wake, config.brake.clone()))
+        });
+        let intake = Arc::new(intake(&config, &clock, &store, &wake, brakeman.clone()));
+        Self { config, clock, store, courier, intake, brakeman, wake, delivered: CancellationToken::new() }
     }
 
     /// Starts delivery, then the doors; returns where they listen. The store is watched: without it the process stops.
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
         watch_store(Arc::clone(&self.store), tasks);
+        parts::start_brakeman(self, tasks).await?;
         let delivering = parts::start_delivery(self, tasks).await?;
         parts::start_doors(self, delivering, tasks).await
     }
@@ -63,11 +72,17 @@ impl App {
     }
 }
 
-/// The intake of a configuration: for the gateway and for `send`.
+/// The intake of a configuration: for the gateway and for `send`, whose mails are in no stream.
 #[must_use]
-pub fn intake(config: &Config, clock: &Arc<dyn Clock>, store: &Arc<dyn Store>, wake: &Arc<Notify>) -> Intake {
+pub fn intake(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    store: &Arc<dyn Store>,
+    wake: &Arc<Notify>,
+    brakeman: Option<Arc<Brakeman>>,
+) -> Intake {
     let (tenants, lanes) = (config.tenants.clone(), config.lanes.clone());
-    Intake::new(Arc::clone(store), Arc::clone(clock), tenants, lanes, Arc::clone(wake))
+    Intake::new(Arc::clone(store), Arc::clone(clock), tenants, lanes, Arc::clone(wake), brakeman)
 }
 
 fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {

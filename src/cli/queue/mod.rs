@@ -7,6 +7,8 @@ mod filter;
 mod look;
 mod steer;
 
+pub(super) use self::steer::confirm;
+
 use std::sync::Arc;
 
 use clap::Subcommand;

@@ -27,7 +27,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
 use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::reply::Reply;
 use crate::domain::shaping::Binding;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
@@ -234,6 +234,8 @@ impl Built {
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),
+            per_tenant: Limit::Unlimited,
+            per_recipient: Limit::Unlimited,
         };
         ["demo", "other"].map(tenant).into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect()
     }
@@ -315,6 +317,7 @@ impl House {
             entry: Entry::Queued,
             idempotency: None,
             fact: None,
+            recipient_limit: None,
         };
         self.store.accept(message).await.unwrap();
         self.wake.notify_one();

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
+use super::SqliteStore;
 use super::accept::millis;
 use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
@@ -13,7 +14,7 @@ use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{Reason, Status};
-use crate::store::{Decided, Swept};
+use crate::store::{Decided, Store as _, StoreError, Swept};
 
 /// A message whose time has come.
 struct Ripe {
@@ -261,4 +262,44 @@ fn hold(connection: &Writing<'_>, id: &[u8]) -> Result<(), Fault> {
         WHERE id = :id AND status IN ('queued', 'deferred')";
     let params = named_params! { ":id": id, ":reason": Reason::NotConfigured.as_str() };
     one_row(connection.prepare_cached(sql)?.execute(params)?, id)
+}
+
+/// Messages held, or tenants looked at, in one transaction at most.
+const HOLD_STEP: usize = 500;
+
+/// Holds what waits for tenants that are not among `known`.
+pub(super) async fn hold_unconfigured(
+    store: &SqliteStore,
+    known: &[TenantId],
+    at: Timestamp,
+) -> Result<usize, StoreError> {
+    let mut held = 0;
+    for lane in Lane::ALL {
+        let mut after = None;
+        loop {
+            let tenants = store.waiting_tenants(lane, after, HOLD_STEP).await?;
+            for tenant in tenants.iter().filter(|tenant| !known.contains(tenant)) {
+                held += hold_all(store, lane, tenant, at).await?;
+            }
+            match tenants.into_iter().nth(HOLD_STEP - 1) {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Holds all that waits in this lane for a tenant that is not configured, a bounded transaction at a time.
+async fn hold_all(store: &SqliteStore, lane: Lane, tenant: &TenantId, at: Timestamp) -> Result<usize, StoreError> {
+    let mut held = 0;
+    loop {
+        let tenant = tenant.clone();
+        let work = move |connection: &Writing<'_>| hold_waiting(connection, lane, &tenant, at, HOLD_STEP);
+        let step = store.write("holding messages of a tenant that is not configured", work).await?;
+        held += step.held;
+        if !step.more {
+            return Ok(held);
+        }
+    }
 }

@@ -39,6 +39,7 @@ fn statements() -> Vec<String> {
         include_str!("accept.rs"),
         include_str!("attempts.rs"),
         include_str!("audit.rs"),
+        include_str!("brakes.rs"),
         include_str!("content.rs"),
         include_str!("facts.rs"),
         include_str!("keys.rs"),
@@ -46,6 +47,7 @@ fn statements() -> Vec<String> {
         include_str!("metadata.rs"),
         include_str!("open.rs"),
         include_str!("steering.rs"),
+        include_str!("streams.rs"),
         include_str!("sweep.rs"),
         include_str!("waiting.rs"),
     ];
