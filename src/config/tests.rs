@@ -193,6 +193,29 @@ tls = "none"
 }
 
 #[test]
+fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_key() {
+    let text =
+        format!("{RELAY}[limits]\nrelay_domains = {{ \"Gmail.com\" = \"20/s\", \"bücher.example\" = \"1/m\" }}\n");
+    let rates = Config::load(folder(&text, &[]).path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let count = |domain| rates.relay_domains.of(domain).map(|rate| rate.count);
+    assert_eq!(count("gmail.com"), Some(20));
+    assert_eq!(count("xn--bcher-kva.example"), Some(1));
+    assert_eq!(count("other.example"), None);
+    for (written, problem) in [
+        ("{ \"a b\" = \"20/s\" }", "postern.toml: limits.relay_domains: \"a b\" is not a domain, nor \"*\""),
+        (
+            "{ \"A.example\" = \"1/s\", \"a.example\" = \"2/s\" }",
+            "postern.toml: limits.relay_domains: \"a.example\" is written twice",
+        ),
+    ] {
+        assert_eq!(problems_of(&format!("[limits]\nrelay_domains = {written}\n")), [problem]);
+    }
+    let found = problems_of("[limits]\nrelay_domains = { \"*\" = \"fast\" }\n");
+    assert!(found.len() == 1 && found[0].starts_with("postern.toml: limits.relay_domains"), "{found:?}");
+    assert_eq!(problems_of("[delivery]\ndomains_max = 0\nback_off_max = \"0s\"\n").len(), 2);
+}
+
+#[test]
 fn keys_of_later_versions_are_refused_as_unknown() {
     let tenant = format!("{TENANT}return_path_domain = \"\"\nidentifiers = []\nwebhook_secret_file = []\n");
     let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());

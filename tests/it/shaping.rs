@@ -114,7 +114,7 @@ fn urgent_stays_fast(backlog: usize, urgent: usize) {
         })
         .collect();
     let journey = inbox.total() - before - urgent as u64;
-    let per_second = journey as f64 / began.elapsed().as_secs_f64();
+    let per_second = f64::from(u32::try_from(journey).unwrap()) / began.elapsed().as_secs_f64();
     let took = took(&gateway, &ids);
     let p99 = took[took.len() * 99 / 100];
     eprintln!(
@@ -155,7 +155,7 @@ fn throughput(others: usize, put_off: usize) -> f64 {
     wait_for_total(&inbox, 1);
     let began = Instant::now();
     wait_for_total(&inbox, others as u64);
-    let per_second = others as f64 / began.elapsed().as_secs_f64();
+    let per_second = f64::from(u32::try_from(others).unwrap()) / began.elapsed().as_secs_f64();
     let counters = inbox.counters();
     let refused = counters["rcptCommands"].as_u64().unwrap() - others as u64;
     eprintln!("{others} mails beside {put_off} that are put off: {per_second:.0}/s, {refused} refused meanwhile");
