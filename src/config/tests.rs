@@ -197,7 +197,7 @@ fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_ke
     let text =
         format!("{RELAY}[limits]\nrelay_domains = {{ \"Gmail.com\" = \"20/s\", \"bücher.example\" = \"1/m\" }}\n");
     let rates = Config::load(folder(&text, &[]).path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
-    let count = |domain| rates.relay_domains.of(domain).map(|rate| rate.count);
+    let count = |domain| rates.limits.relay_domains.of(domain).map(|rate| rate.count);
     assert_eq!(count("gmail.com"), Some(20));
     assert_eq!(count("xn--bcher-kva.example"), Some(1));
     assert_eq!(count("other.example"), None);
