@@ -235,26 +235,23 @@ impl Domains {
 
     /// What keeps a mail of this lane and domain back.
     pub fn bindings(&self, lane: Lane, domain: &str, now: Timestamp) -> Vec<Binding> {
-        let mut bindings = Vec::new();
         let known = self.by_name.get(domain);
         let known = if known.is_none() && self.is_full() { Some(&self.rest) } else { known };
-        let Some(known) = known else { return bindings };
         let name = || domain.to_owned();
-        if let Some(until) = known.back_off_until.filter(|until| *until > now) {
-            bindings.push(Binding::DomainBackOff { domain: name(), until });
-        }
-        if let Some(limit) = &known.limit
-            && let Some(until) = limit.next_at(lane, now)
-        {
-            bindings.push(Binding::DomainRateSpent { domain: name(), rate: limit.rate, until });
-        }
-        if let Some(lesson) = &known.learned
-            && let Some(until) = lesson.next_at(self.kept_of_learned(lane), now)
-        {
+        let back_off = known.and_then(|known| known.back_off_until.filter(|until| *until > now));
+        let back_off = back_off.map(|until| Binding::DomainBackOff { domain: name(), until });
+        let untouched = self.rates.of(domain).map(|rate| Limit::new(rate, &self.reserved, self.since));
+        let limit = known.and_then(|known| known.limit.as_ref()).or(untouched.as_ref());
+        let rate_spent = limit.and_then(|limit| {
+            let until = limit.next_at(lane, now)?;
+            Some(Binding::DomainRateSpent { domain: name(), rate: limit.rate, until })
+        });
+        let learned = known.and_then(|known| known.learned.as_ref()).and_then(|lesson| {
+            let until = lesson.next_at(self.kept_of_learned(lane), now)?;
             let (per_second, since) = (lesson.per_second, lesson.since);
-            bindings.push(Binding::LearnedRate { domain: name(), per_second, since, until });
-        }
-        bindings
+            Some(Binding::LearnedRate { domain: name(), per_second, since, until })
+        });
+        [back_off, rate_spent, learned].into_iter().flatten().collect()
     }
 
     /// How many domains are remembered.

@@ -45,24 +45,19 @@ async fn one_mail_of_a_tenant_passes_the_backlog_of_another_at_a_limited_relay()
     }
     pass(&stage, 600).await;
     stage.accept_as("other", Lane::Standard, "one@customer.example", due(&stage)).await;
-    let offers = || stage.courier.with(|told| (told.offered, told.at.iter().any(|(_, to)| to.starts_with("one@"))));
-    let mut before = offers().0;
-    for _ in 0..2_000 {
-        // Its turn begins when the window has seen it.
-        if stage.control.overview().await.unwrap().lanes.standard.in_window > 100 - before {
-            break;
-        }
+    let in_window = async || stage.control.overview().await.unwrap().lanes.standard.in_window;
+    let offered = || stage.courier.with(|told| told.offered);
+    // Its turn begins when the window has seen it.
+    while in_window().await + offered() <= 100 {
         pass(&stage, 1).await;
-        before = offers().0;
     }
-    let mut waited = 0;
-    while !offers().1 {
+    let before = offered();
+    while !stage.courier.with(|told| told.at.iter().any(|(_, to)| to.starts_with("one@"))) {
         pass(&stage, 1).await;
-        waited = offers().0 - before;
-        assert!(waited <= 3, "no more than a turn");
+        let others = offered() - before;
+        assert!(others <= 3, "no more than a turn: {others} went before it");
     }
     stage.stop().await;
-    assert!(waited <= 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,10 +73,10 @@ async fn a_domain_at_its_rate_keeps_no_other_waiting_and_the_mail_is_told_why_it
     let message = stage.until(other, |message| message.status == Status::Relayed).await;
     assert!(message.ended_at.unwrap().duration_since(start_of_time()).as_secs() < 2);
     let last = Subject { domain: "slow.example".into(), ..subject(slow[19], Lane::Standard) };
-    let bindings = stage.control.explain(last).await.unwrap();
-    let spent =
-        |binding: &Binding| matches!(binding, Binding::DomainRateSpent { domain, .. } if domain == "slow.example");
-    assert!(bindings.iter().any(spent) || stage.courier.with(|told| told.offered) <= 2, "{bindings:?}");
+    let spent = |binding: &Binding| matches!(binding, Binding::DomainRateSpent { .. });
+    while !stage.control.explain(last.clone()).await.unwrap().iter().any(spent) {
+        pass(&stage, 1).await;
+    }
     stage.until(slow[2], |message| message.status == Status::Relayed).await;
     let took = due(&stage).duration_since(start_of_time());
     assert!(took.as_millis() >= 2_900, "the third of one a second: {took}");
