@@ -238,15 +238,18 @@ impl Domains {
         let mut bindings = Vec::new();
         let known = self.by_name.get(domain);
         let known = if known.is_none() && self.is_full() { Some(&self.rest) } else { known };
-        let Some(known) = known else { return bindings };
         let name = || domain.to_owned();
-        if let Some(until) = known.back_off_until.filter(|until| *until > now) {
-            bindings.push(Binding::DomainBackOff { domain: name(), until });
-        }
-        if let Some(limit) = &known.limit
+        // A rate binds from the start, before anything went by it.
+        let limit = known.and_then(|known| known.limit.clone());
+        let limit = limit.or_else(|| Some(Limit::new(self.rates.of(domain)?, &self.reserved, self.since)));
+        if let Some(limit) = limit
             && let Some(until) = limit.next_at(lane, now)
         {
             bindings.push(Binding::DomainRateSpent { domain: name(), rate: limit.rate, until });
+        }
+        let Some(known) = known else { return bindings };
+        if let Some(until) = known.back_off_until.filter(|until| *until > now) {
+            bindings.push(Binding::DomainBackOff { domain: name(), until });
         }
         if let Some(lesson) = &known.learned
             && let Some(until) = lesson.next_at(self.kept_of_learned(lane), now)
