@@ -13,6 +13,7 @@ use sha2::Sha256;
 use tokio::sync::{Notify, watch};
 use uuid::{ContextV7, Uuid};
 
+use crate::brake::{Brakeman, Judgement};
 use crate::clock::Clock;
 use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
@@ -20,6 +21,7 @@ use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
+use crate::domain::quantity::Limit;
 use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
@@ -57,19 +59,21 @@ pub struct Intake {
     rules: watch::Receiver<Arc<Rules>>,
     ids: Mutex<ContextV7>,
     wake: Arc<Notify>,
+    brakeman: Option<Arc<Brakeman>>,
 }
 
 impl Intake {
     /// An intake under these rules, of which each mail takes those of its moment; `wake` is notified after every accepted
-    /// message.
+    /// message. Without a brakeman no stream is watched.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         rules: watch::Receiver<Arc<Rules>>,
         wake: Arc<Notify>,
+        brakeman: Option<Arc<Brakeman>>,
     ) -> Self {
-        Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake }
+        Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake, brakeman }
     }
 
     /// Accepts one submission of `tenant`: durable when this returns [`Acceptance::Accepted`].
@@ -105,11 +109,28 @@ impl Intake {
             }
         }
         let message = NewMessage { idempotency, fact, ..self.compose(&rules, tenant, actor, &submission, now)? };
-        let accepted = self.store.accept(message).await.map_err(Refusal::Store)?;
+        let accepted = self.keep(message, &submission).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
         }
         Ok(accepted)
+    }
+
+    /// What all submissions of a tenant together are limited to.
+    pub fn per_tenant(&self, tenant: &TenantId) -> Limit {
+        self.rules.borrow().tenants.get(tenant).map_or(Limit::Unlimited, |tenant| tenant.per_tenant)
+    }
+
+    /// Keeps a message as its stream's brake says.
+    async fn keep(&self, message: NewMessage, submission: &Submission) -> Result<Acceptance, StoreError> {
+        let Some(brakeman) = &self.brakeman else { return self.store.accept(message).await };
+        let Judgement { entry, counted } = brakeman.judge(&message, submission).await;
+        let accepted = self.store.accept(NewMessage { entry, ..message }).await;
+        match (&accepted, counted) {
+            (Ok(Acceptance::Accepted(_)), _) | (_, None) => {}
+            (_, Some(stream)) => brakeman.take_back(&stream),
+        }
+        accepted
     }
 
     fn compose(
@@ -162,6 +183,7 @@ impl Intake {
             entry: if allowed { Entry::Queued } else { Entry::Suppressed(Reason::NotAllowed) },
             idempotency: None,
             fact: None,
+            recipient_limit: tenant.per_recipient.rate(),
         })
     }
 

@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
+use crate::domain::quantity::Limit;
 use crate::store::{Store, StoreError};
 
 /// A snapshot younger than this is used without a thought.
@@ -134,6 +135,7 @@ impl Keyring {
         tenant: TenantId,
         name: String,
         scopes: Vec<Scope>,
+        limit: Option<Limit>,
         actor: Actor,
     ) -> Result<NewKey, KeyError> {
         check(&name, &scopes).map_err(KeyError::Invalid)?;
@@ -143,9 +145,15 @@ impl Keyring {
         let id = new_id(now);
         let secret = write_secret(id, random);
         let mac = mac(&self.pepper, &secret);
-        let key = ApiKey { id, tenant, name, scopes, mac, created_at: now, revoked_at: None };
+        let key = ApiKey { id, tenant, name, scopes, limit, mac, created_at: now, revoked_at: None };
         self.store.create_key(key.clone(), actor).await.map_err(KeyError::Store)?;
         Ok(NewKey { key, secret: secret.into() })
+    }
+
+    /// Whether a secret names a key there is, whatever else stands in it: by the snapshot at hand, with nothing computed.
+    pub async fn knows(&self, secret: &str) -> Result<bool, StoreError> {
+        let Some(id) = id_of(secret) else { return Ok(false) };
+        Ok(self.snapshot_within(FRESH).await?.keys.contains_key(&id))
     }
 
     /// Whose secret this is; `None` when it is nobody's, or was revoked.

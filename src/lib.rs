@@ -1,7 +1,7 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
 //! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (`intake`,
-//! `delivery`, `steering`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
+//! `delivery`, `steering`, `brake`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
 //! (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
@@ -27,6 +27,7 @@ pub mod hatch;
 pub mod http;
 
 // Work.
+pub mod brake;
 pub mod courier;
 pub mod delivery;
 pub mod intake;
@@ -37,6 +38,7 @@ pub mod steering;
 pub mod clock;
 pub mod compose;
 pub mod inbox;
+pub mod limits;
 pub mod store;
 
 // Words.

@@ -9,6 +9,7 @@
 
 pub mod parts;
 pub mod reload;
+mod room;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::Brakeman;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{Courier as _, SmtpCourier};
@@ -23,6 +25,7 @@ use crate::delivery::Control;
 use crate::domain::rules::Rules;
 use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
+use crate::limits::Limits;
 use crate::store::Store;
 
 /// A gateway, wired.
@@ -39,6 +42,10 @@ pub struct App {
     pub rules: watch::Sender<Arc<Rules>>,
     /// Where every mail enters.
     pub intake: Arc<Intake>,
+    /// What watches the streams of mails, unless that is off.
+    pub brakeman: Option<Arc<Brakeman>>,
+    /// What the door lets through.
+    pub limits: Arc<Limits>,
     /// Notified after every acceptance.
     pub wake: Arc<Notify>,
     /// Cancelled when delivery has ended: nobody needs a relay any more.
@@ -58,14 +65,31 @@ impl App {
     #[must_use]
     pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<SmtpCourier>) -> Self {
         let wake = Arc::new(Notify::new());
+        let brakeman = config.brake.enabled.then(|| {
+            let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
+            Arc::new(Brakeman::new(store, clock, wake, config.brake.clone()))
+        });
+        let limits = Arc::new(Limits::new(&config.limits, &clock));
         let rules = watch::Sender::new(Arc::new(config.rules()));
-        let intake = Arc::new(intake(&rules, &clock, &store, &wake));
-        Self { config, clock, store, courier, rules, intake, wake, delivered: CancellationToken::new() }
+        let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
+        Self {
+            config,
+            clock,
+            store,
+            courier,
+            rules,
+            intake,
+            brakeman,
+            limits,
+            wake,
+            delivered: CancellationToken::new(),
+        }
     }
 
     /// Starts delivery, then the doors. The store is watched: without it the process stops.
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<Started> {
         watch_store(Arc::clone(&self.store), tasks);
+        parts::start_brakeman(self, tasks).await?;
         let delivering = parts::start_delivery(self, tasks).await?;
         let control = delivering.control.clone();
         parts::start_hatch(self, &control, tasks);
@@ -80,15 +104,16 @@ impl App {
     }
 }
 
-/// The intake under rules: for the gateway and for `send`.
+/// The intake under rules: for the gateway and for `send`, whose mails are in no stream.
 #[must_use]
 pub fn intake(
     rules: &watch::Sender<Arc<Rules>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
     wake: &Arc<Notify>,
+    brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
-    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake))
+    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
 }
 
 fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {

@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use super::App;
+use super::{App, room};
+use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
@@ -21,6 +22,7 @@ use crate::domain::ids::RelayName;
 use crate::hatch::{Hatch, Known};
 use crate::http::body::BodyLimits;
 use crate::http::health::Health;
+use crate::http::limit::{DoorLimits, InFlight};
 use crate::http::settings::ServerSettings;
 use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
@@ -64,6 +66,15 @@ async fn inspect(courier: &SmtpCourier, relay: &RelayName) -> Result<RelayFacts,
     facts
 }
 
+/// Knows again which streams of mails are braked, and watches them; before delivery goes on with what waits.
+pub async fn start_brakeman(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
+    let Some(brakeman) = app.brakeman.clone() else { return Ok(()) };
+    brakeman.recall().await.context("recalling the blast brake")?;
+    let soft = tasks.soft();
+    tasks.spawn("brake", Kind::Essential, async move { brakeman.run(soft).await });
+    Ok(())
+}
+
 /// Recovers what a dead process left and begins to deliver.
 pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Delivering> {
     let config = &app.config;
@@ -74,7 +85,7 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
         clock: Arc::clone(&app.clock),
         settings: config.delivery.clone(),
         lanes: config.lanes.clone(),
-        domain_rates: config.relay_domains.clone(),
+        domain_rates: config.limits.relay_domains.clone(),
         relays: relays.collect(),
         tenants: config.tenants.clone(),
         wake: Arc::clone(&app.wake),
@@ -127,9 +138,12 @@ fn reasons(app: &App, control: &Control) -> Reasons {
 pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
     let Delivering { health, control } = delivering;
+    let limits = Arc::clone(&app.limits);
+    room::watch(&app.store, &limits, &app.clock, tasks);
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
+        lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
         store: Arc::clone(&app.store),
@@ -138,6 +152,11 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         body_limits: BodyLimits {
             bytes_max: settings.request_body_max.as_usize(),
             timeout: settings.request_timeout.0,
+        },
+        doors: DoorLimits {
+            limits,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
         },
     };
     warn_of_few_files(settings.connections_max);

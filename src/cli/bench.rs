@@ -50,7 +50,7 @@ Examples:
   postern bench --relay 127.0.0.1:2525 --sessions 20 --format json
   postern bench --accept-only
 
-config/ is not read; the gateway's settings are the defaults. POSTERN__SECTION__KEY in the environment overrides them,
+config/ is not read; the gateway's settings are the defaults, without limits. POSTERN__SECTION__KEY in the environment overrides them,
 to see what a setting changes. Aim --relay only at a server that throws mails away. Any answer but 202, and any mail that
 is not relayed within --timeout, makes it fail once the figures are printed. Build with --release before you measure.")]
 pub(super) struct Arguments {

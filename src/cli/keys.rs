@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
+use crate::domain::quantity::Limit;
 use crate::domain::time;
 use crate::keys::{KeyError, Keyring};
 use crate::store::Store;
@@ -41,6 +42,7 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   postern keys create --tenant demo --name shop --scope send --scope read
+  postern keys create --tenant demo --name newsletter --scope send --limit 50/s,burst=100
   postern keys create --tenant demo --name ops --scope read,content,manage --format json")]
     Create {
         /// Whose key: a file in tenants/ without .toml
@@ -52,6 +54,9 @@ Examples:
         /// What it may do: send, events, read, content, manage
         #[arg(long = "scope", value_name = "S", required = true, num_args = 1.., value_delimiter = ',')]
         scopes: Vec<Scope>,
+        /// Its requests at most (50/s), or none; without it what is configured for every key
+        #[arg(long, value_name = "RATE")]
+        limit: Option<Limit>,
     },
     /// All keys, revoked ones too
     #[command(after_help = "Examples:\n  postern keys list\n  postern keys list --format json")]
@@ -80,15 +85,17 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 
 async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
     match verb {
-        Verb::Create { tenant, name, mut scopes } => {
+        Verb::Create { tenant, name, mut scopes, limit } => {
             scopes.sort_by_key(|scope| Scope::ALL.iter().position(|known| known == scope));
             scopes.dedup();
             let keys = Keyring::open(Arc::clone(store), Arc::clone(&context.clock)).await?;
             let made =
-                keys.create(tenant, name, scopes, Actor::Command("keys")).await.map_err(|error| match error {
-                    KeyError::Invalid(what) => Failure::Usage(what.to_owned()),
-                    KeyError::NoRandomness | KeyError::Store(_) => Failure::Failed(error.into()),
-                })?;
+                keys.create(tenant, name, scopes, limit, Actor::Command("keys")).await.map_err(
+                    |error| match error {
+                        KeyError::Invalid(what) => Failure::Usage(what.to_owned()),
+                        KeyError::NoRandomness | KeyError::Store(_) => Failure::Failed(error.into()),
+                    },
+                )?;
             let (key, secret) = (&made.key, made.secret.expose_secret());
             let answer = json!({ "id": key.id, "key": secret, "tenant": key.tenant, "scopes": key.scopes });
             context.output.answer(&answer, |_| {
@@ -104,7 +111,7 @@ async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
                 store.keys().await.context("reading the keys")?.into_iter().map(Listed::from).collect();
             context.output.answer(&keys, |keys| {
                 let rows: Vec<_> = keys.iter().map(Listed::row).collect();
-                table(["ID", "TENANT", "NAME", "SCOPES", "CREATED", "REVOKED"], &rows)
+                table(["ID", "TENANT", "NAME", "SCOPES", "LIMIT", "CREATED", "REVOKED"], &rows)
             })?;
         }
         Verb::Revoke { id } => {
@@ -126,6 +133,7 @@ struct Listed {
     tenant: TenantId,
     name: String,
     scopes: Vec<Scope>,
+    limit: Option<Limit>,
     #[serde(serialize_with = "time::write")]
     created_at: jiff::Timestamp,
     #[serde(serialize_with = "time::write_or_null")]
@@ -134,16 +142,18 @@ struct Listed {
 
 impl From<ApiKey> for Listed {
     fn from(key: ApiKey) -> Self {
-        let ApiKey { id, tenant, name, scopes, mac: _, created_at, revoked_at } = key;
-        Self { id, tenant, name, scopes, created_at, revoked_at }
+        let ApiKey { id, tenant, name, scopes, limit, mac: _, created_at, revoked_at } = key;
+        Self { id, tenant, name, scopes, limit, created_at, revoked_at }
     }
 }
 
 impl Listed {
-    fn row(&self) -> [String; 6] {
+    fn row(&self) -> [String; 7] {
         let revoked = self.revoked_at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
         let created = format!("{:.0}", self.created_at);
-        [self.id.to_string(), self.tenant.to_string(), self.name.clone(), words(&self.scopes), created, revoked]
+        let limit = self.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        let (id, tenant, scopes) = (self.id.to_string(), self.tenant.to_string(), words(&self.scopes));
+        [id, tenant, self.name.clone(), scopes, limit, created, revoked]
     }
 }
 

@@ -4,6 +4,7 @@
 //! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
 mod bench;
+mod brake;
 mod check;
 mod demo;
 mod inbox;
@@ -76,6 +77,8 @@ enum Command {
     Send(send::Arguments),
     /// See what there is and steer it: hold, release, cancel, retry
     Queue(queue::Arguments),
+    /// See which streams of mails are out of line, and decide about them
+    Brake(brake::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -176,7 +179,12 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
-        Command::Check(_) | Command::Keys(_) | Command::Send(_) | Command::Queue(_) | Command::Bench(_) => {
+        Command::Check(_)
+        | Command::Keys(_)
+        | Command::Send(_)
+        | Command::Queue(_)
+        | Command::Brake(_)
+        | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
     }
@@ -185,6 +193,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Keys(keys) => keys::run(context, keys).await,
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
+        Command::Brake(brake) => brake::run(context, brake).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
     let rules = watch::Sender::new(Arc::new(config.rules()));
-    let intake = intake(&rules, &context.clock, &store, &Arc::new(Notify::new()));
+    let intake = intake(&rules, &context.clock, &store, &Arc::new(Notify::new()), None);
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;
     store.close().await;
     let receipt = receipt(accepted)?;
@@ -70,6 +70,10 @@ pub(super) fn receipt(accepted: Result<Acceptance, Refusal>) -> Result<Receipt, 
             Ok(receipt)
         }
         Ok(Acceptance::IdempotencyMismatch) => Err(anyhow::anyhow!("the idempotency key is taken").into()),
+        Ok(Acceptance::RecipientLimited { limit, wait }) => {
+            let (limit, wait) = (limit.in_words("mail"), wait.as_secs() + 1);
+            Err(anyhow::anyhow!("more than {limit} to this recipient; one more may go in {wait} s").into())
+        }
         Ok(Acceptance::FactTaken) => Err(anyhow::anyhow!("the fact is taken").into()),
         Err(Refusal::Invalid(errors)) => {
             let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::files::postern_file;
 use super::{Config, Problems};
 use crate::domain::lane::Lane;
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Rate, Share};
 
 /// Entries of a retry table at most.
 const RETRIES_MAX: usize = 100;
@@ -18,8 +18,20 @@ const DOMAINS_MAX: usize = 1_000_000;
 /// `server.request_body_max`, between these.
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
+/// `limits.tracked_max` at most: it bounds memory.
+const TRACKED_MAX: u32 = 10_000_000;
+/// Mails of one recipient that are counted at most: they are walked at each acceptance.
+const PER_RECIPIENT_MAX: u32 = 1_000;
 /// No wait of ours on a person or a network is configured longer than this.
 const WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// `brake.window`, between these.
+const BRAKE_WINDOW_MIN: Duration = Duration::from_secs(1);
+const BRAKE_WINDOW_MAX: Duration = Duration::from_hours(24);
+/// `brake.factor` at most.
+const FACTOR_MAX: f64 = 1_000_000.0;
+/// Streams and recipients remembered at most: it bounds memory.
+const REMEMBERED_MAX: usize = 1_000_000;
 
 /// Adds a problem for every rule that is broken.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -30,7 +42,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         say("store.url", detail);
     }
     delivery(config, &mut say);
+    limits(config, &mut say);
     lanes(config, &mut say);
+    brake(config, &mut say);
 }
 
 fn server(config: &Config, say: &mut impl FnMut(&str, String)) {
@@ -70,6 +84,24 @@ fn delivery(config: &Config, say: &mut impl FnMut(&str, String)) {
     wait("delivery.back_off_max", delivery.back_off_max, say);
 }
 
+fn limits(config: &Config, say: &mut impl FnMut(&str, String)) {
+    if let Some(detail) = per_recipient_problem(config.limits.per_recipient) {
+        say("limits.per_recipient", detail);
+    }
+    if config.limits.tracked_max.get() > TRACKED_MAX {
+        say("limits.tracked_max", format!("must be 1 to {TRACKED_MAX}"));
+    }
+}
+
+/// What is wrong with a limit on the mails of one recipient, which are counted over a whole time: no burst.
+pub(super) fn per_recipient_problem(limit: Limit) -> Option<String> {
+    let rate = limit.rate()?;
+    if rate.has_own_burst() {
+        return Some("has no burst: so many are taken within any such time, however fast they come".to_owned());
+    }
+    (rate.count > PER_RECIPIENT_MAX).then(|| format!("must be at most {PER_RECIPIENT_MAX}, or \"none\""))
+}
+
 fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
     let mut reserved = 0.0;
     for lane in Lane::ALL {
@@ -84,6 +116,42 @@ fn lanes(config: &Config, say: &mut impl FnMut(&str, String)) {
     }
     if reserved > 1.0 {
         say("lanes", format!("the lanes reserve {reserved} of the sessions together: at most 1.0"));
+    }
+}
+
+fn brake(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let brake = &config.brake;
+    if !(BRAKE_WINDOW_MIN..=BRAKE_WINDOW_MAX).contains(&brake.window.0) {
+        say("brake.window", "must be 1s to 1d".to_owned());
+    }
+    if !(1.0..=FACTOR_MAX).contains(&brake.factor) {
+        say("brake.factor", format!("must be 1.0 to {FACTOR_MAX}"));
+    }
+    for (key, count) in [
+        ("brake.min_mails", brake.min_mails),
+        ("brake.same_recipient", brake.same_recipient),
+        ("brake.bounce_min", brake.bounce_min),
+    ] {
+        if count == 0 {
+            say(key, "must be at least 1".to_owned());
+        }
+    }
+    if brake.bounce_share == Share::NONE {
+        say("brake.bounce_share", "must be more than 0.0".to_owned());
+    }
+    let usual_burst = |limit: Rate| u32::try_from(u64::from(limit.count) / limit.per.as_secs()).unwrap_or(1).max(1);
+    if brake.limit.is_some_and(|limit| limit.burst != usual_burst(limit)) {
+        say("brake.limit", "has no burst: all of it may come at once".to_owned());
+    }
+    for (key, length) in [("brake.calm", brake.calm), ("brake.forget", brake.forget)] {
+        if length.0.is_zero() {
+            say(key, "must be more than 0s".to_owned());
+        }
+    }
+    for (key, count) in [("brake.streams_max", brake.streams_max), ("brake.recipients_max", brake.recipients_max)] {
+        if !(1..=REMEMBERED_MAX).contains(&count) {
+            say(key, format!("must be 1 to {REMEMBERED_MAX}"));
+        }
     }
 }
 

@@ -11,15 +11,16 @@ use toml::{Table, Value};
 
 use super::environment::Environment;
 use super::lanes::LanesFile;
-use super::limits::LimitsFile;
 use super::reading::{Origin, read};
-use super::tenants::TenantFile;
+use super::tenants::{Shared, TenantFile};
 use super::{Config, Problems};
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::limits::settings::LimitsSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 
@@ -38,7 +39,8 @@ pub(super) struct PosternFile {
     store: StoreSettings,
     delivery: DeliverySettings,
     lanes: LanesFile,
-    limits: LimitsFile,
+    limits: LimitsSettings,
+    brake: BrakeSettings,
     log: LogSettings,
 }
 
@@ -66,14 +68,16 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
     table.remove("relays");
     let written: PosternFile = read(Origin { file: &file, within: "", overrides }, table, problems).unwrap_or_default();
     let relays = read_relays(relays_written, &file, problems);
-    let tenants = read_tenants(&folder.join("tenants"), &relays.names, problems);
+    let shared = Shared { relays: &relays.names, limits: &written.limits };
+    let tenants = read_tenants(&folder.join("tenants"), &shared, problems);
     Config {
         folder: folder.to_owned(),
         server: written.server,
         store: written.store,
         delivery: written.delivery,
         lanes: written.lanes.into_rules(),
-        relay_domains: written.limits.relay_domains,
+        limits: written.limits,
+        brake: written.brake,
         relays: relays.usable,
         log: written.log,
         tenants,
@@ -144,7 +148,7 @@ fn read_secret(path: &Path) -> Result<SecretString, String> {
     if empty { Err("the file is empty".to_owned()) } else { Ok(secret) }
 }
 
-fn read_tenants(folder: &Path, relays: &[String], problems: &mut Problems) -> BTreeMap<TenantId, Tenant> {
+fn read_tenants(folder: &Path, shared: &Shared<'_>, problems: &mut Problems) -> BTreeMap<TenantId, Tenant> {
     let mut tenants = BTreeMap::new();
     let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
         Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
@@ -172,7 +176,7 @@ fn read_tenants(folder: &Path, relays: &[String], problems: &mut Problems) -> BT
         let origin = Origin { file: &file, within: "", overrides: Vec::new() };
         let Some(written) = read::<TenantFile>(origin, table, problems) else { continue };
         let Some(id) = id else { continue };
-        if let Some(tenant) = written.into_tenant(id.clone(), relays, &file, problems) {
+        if let Some(tenant) = written.into_tenant(id.clone(), shared, &file, problems) {
             tenants.insert(id, tenant);
         }
     }

@@ -16,13 +16,18 @@ const NEEDS_RESTART: &str = "cannot be changed while the gateway runs: restart i
 pub type Fixed = BTreeMap<String, Value>;
 
 impl Config {
-    /// The keys that a running gateway cannot change, and their values: all of `[server]` and `[store]`, and some more.
+    /// The keys that a running gateway cannot change, and their values: all of `[server]`, `[store]` and `[brake]`, and some
+    /// more.
     #[must_use]
     pub fn fixed(&self) -> Fixed {
         let mut fixed = Fixed::new();
-        // Unwrap safety: settings hold texts, numbers and lists of them; serialising these cannot fail.
-        if let Ok(Value::Object(server)) = serde_json::to_value(&self.server) {
-            fixed.extend(server.into_iter().map(|(key, value)| (format!("server.{key}"), value)));
+        for (section, settings) in
+            [("server", serde_json::to_value(&self.server)), ("brake", serde_json::to_value(&self.brake))]
+        {
+            // Unwrap safety: settings hold texts, numbers and lists of them; serialising these cannot fail.
+            if let Ok(Value::Object(settings)) = settings {
+                fixed.extend(settings.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+            }
         }
         // The URL of a database may hold a password.
         let store: [u8; 32] = Sha256::digest(self.store.url.as_bytes()).into();
@@ -30,6 +35,7 @@ impl Config {
         add("store.url", hex(&store).into());
         add("delivery.window", self.delivery.window.into());
         add("delivery.shutdown_grace", self.delivery.shutdown_grace.to_string().into());
+        add("limits.tracked_max", self.limits.tracked_max.get().into());
         add("log.format", serde_json::to_value(self.log.format).unwrap_or_default());
         fixed
     }

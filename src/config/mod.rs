@@ -16,7 +16,6 @@ mod environment;
 mod files;
 mod fixed;
 mod lanes;
-mod limits;
 mod reading;
 mod tenants;
 #[cfg(test)]
@@ -31,13 +30,15 @@ use serde::Serialize;
 pub use environment::Environment;
 pub use fixed::Fixed;
 
+use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
-use crate::delivery::settings::{DeliverySettings, DomainRates};
+use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::limits::settings::LimitsSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 
@@ -57,8 +58,10 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[lanes.*]`.
     pub lanes: PerLane<LaneRules>,
-    /// `limits.relay_domains`.
-    pub relay_domains: DomainRates,
+    /// `[limits]`.
+    pub limits: LimitsSettings,
+    /// `[brake]`.
+    pub brake: BrakeSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -77,7 +80,8 @@ impl Config {
             store: StoreSettings::default(),
             delivery: DeliverySettings::default(),
             lanes: PerLane::from_fn(lanes::default_rules),
-            relay_domains: DomainRates::default(),
+            limits: LimitsSettings::default(),
+            brake: BrakeSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

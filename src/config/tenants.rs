@@ -6,10 +6,13 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
+use super::check::per_recipient_problem;
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
+use crate::domain::quantity::Limit;
 use crate::domain::tenant::{RecipientRule, Tenant};
+use crate::limits::settings::LimitsSettings;
 
 /// A tenant as written.
 #[derive(Deserialize)]
@@ -29,6 +32,24 @@ pub(super) struct TenantFile {
     lanes: Patterns,
     #[serde(default)]
     data_kept: Vec<String>,
+    #[serde(default)]
+    limits: TenantLimitsFile,
+}
+
+/// `[limits]` of a tenant: what is not the same for all.
+#[derive(Default, Deserialize)]
+#[serde(default, expecting = "a table")]
+pub(super) struct TenantLimitsFile {
+    per_tenant: Option<Limit>,
+    per_recipient: Option<Limit>,
+}
+
+/// What `postern.toml` says that a tenant's file refers to, or may say otherwise.
+pub(super) struct Shared<'a> {
+    /// The names of all relays.
+    pub(super) relays: &'a [String],
+    /// The limits of all tenants.
+    pub(super) limits: &'a LimitsSettings,
 }
 
 fn default_culture() -> String {
@@ -66,7 +87,7 @@ impl TenantFile {
     pub(super) fn into_tenant(
         self,
         id: TenantId,
-        relays_known: &[String],
+        shared: &Shared<'_>,
         file: &str,
         problems: &mut Problems,
     ) -> Option<Tenant> {
@@ -77,7 +98,7 @@ impl TenantFile {
         let recipients_allowed = each(&self.recipients_allowed, "recipients_allowed", file, problems, recipient_rule);
         let relays = each(&self.relays, "relays", file, problems, |name| {
             let name: RelayName = name.parse()?;
-            if relays_known.iter().any(|known| known == name.as_str()) {
+            if shared.relays.iter().any(|known| known == name.as_str()) {
                 Ok(name)
             } else {
                 Err(format!("there is no relay {name} in postern.toml"))
@@ -93,6 +114,10 @@ impl TenantFile {
         if name.is_empty() || name.chars().any(char::is_control) {
             say(problems, file, "name", "must be text without control characters");
         }
+        let per_recipient = self.limits.per_recipient.unwrap_or(shared.limits.per_recipient);
+        if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
+            say(problems, file, "limits.per_recipient", detail);
+        }
         Some(Tenant {
             id,
             name,
@@ -103,6 +128,8 @@ impl TenantFile {
             recipients_allowed,
             lanes: self.lanes.0,
             data_kept: self.data_kept,
+            per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
+            per_recipient,
         })
     }
 }

@@ -64,7 +64,8 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.store == defaults.store);
     assert!(config.delivery == defaults.delivery);
     assert!(config.lanes == defaults.lanes);
-    assert!(config.relay_domains == defaults.relay_domains);
+    assert!(config.limits == defaults.limits);
+    assert!(config.brake == defaults.brake);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -90,6 +91,7 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     assert_eq!(short.default_culture, long.default_culture);
     assert_eq!(short.recipients_allowed, long.recipients_allowed);
     assert_eq!(short.data_kept, long.data_kept);
+    assert_eq!((short.per_tenant, short.per_recipient), (long.per_tenant, long.per_recipient));
 }
 
 #[test]
@@ -116,12 +118,14 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["server"])), fields::of::<ServerSettings>());
     assert_eq!(sorted(keys(&postern["store"])), fields::of::<StoreSettings>());
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
-    assert_eq!(sorted(keys(&postern["limits"])), fields::of::<limits::LimitsFile>());
+    assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
+    assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
         assert_eq!(sorted(keys(&postern["lanes"][lane.as_str()])), fields::of::<lanes::LaneFile>());
     }
+    assert_eq!(sorted(keys(&tenant["limits"])), fields::of::<tenants::TenantLimitsFile>());
     assert_eq!(sorted(tenant.keys().cloned().collect()), fields::of::<tenants::TenantFile>());
 }
 
@@ -186,6 +190,29 @@ tls = "none"
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}\nin {found:#?}");
     }
     assert_eq!(found.len(), 24, "nothing is said twice or made up: {found:#?}");
+}
+
+#[test]
+fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_key() {
+    let text =
+        format!("{RELAY}[limits]\nrelay_domains = {{ \"Gmail.com\" = \"20/s\", \"bücher.example\" = \"1/m\" }}\n");
+    let rates = Config::load(folder(&text, &[]).path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let count = |domain| rates.limits.relay_domains.of(domain).map(|rate| rate.count);
+    assert_eq!(count("gmail.com"), Some(20));
+    assert_eq!(count("xn--bcher-kva.example"), Some(1));
+    assert_eq!(count("other.example"), None);
+    for (written, problem) in [
+        ("{ \"a b\" = \"20/s\" }", "postern.toml: limits.relay_domains: \"a b\" is not a domain, nor \"*\""),
+        (
+            "{ \"A.example\" = \"1/s\", \"a.example\" = \"2/s\" }",
+            "postern.toml: limits.relay_domains: \"a.example\" is written twice",
+        ),
+    ] {
+        assert_eq!(problems_of(&format!("[limits]\nrelay_domains = {written}\n")), [problem]);
+    }
+    let found = problems_of("[limits]\nrelay_domains = { \"*\" = \"fast\" }\n");
+    assert!(found.len() == 1 && found[0].starts_with("postern.toml: limits.relay_domains"), "{found:?}");
+    assert_eq!(problems_of("[delivery]\ndomains_max = 0\nback_off_max = \"0s\"\n").len(), 2);
 }
 
 #[test]
@@ -289,6 +316,27 @@ fn the_order_of_lane_patterns_is_kept() {
 }
 
 #[test]
+fn a_tenant_has_the_limits_of_all_unless_its_file_says_otherwise() {
+    let postern = format!("[limits]\nper_recipient = \"7/d\"\n{RELAY}");
+    let own = format!("{TENANT}[limits]\nper_tenant = \"50/s\"\nper_recipient = \"none\"\n");
+    let folder = folder(&postern, &[("common.toml", TENANT), ("own.toml", &own)]);
+    let config = Config::load(folder.path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+    let of = |id: &str| {
+        let tenant = &config.tenants[&id.parse::<TenantId>().unwrap()];
+        [tenant.per_tenant, tenant.per_recipient].map(|limit| limit.to_string())
+    };
+    assert_eq!(
+        (of("common"), of("own")),
+        (["none", "7/d,burst=1"].map(str::to_owned), ["50/s,burst=50", "none"].map(str::to_owned))
+    );
+    let wrong = format!("{TENANT}[limits]\nper_recipient = \"9/h,burst=3\"\nper_key = \"1/s\"\n");
+    let found = problems(&self::folder(RELAY, &[("demo.toml", &wrong)]), &Environment::default());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("tenants/demo.toml: limits.per_key: unknown key"), "{found:?}");
+    assert!(found[1].starts_with("tenants/demo.toml: limits.per_recipient: has no burst"), "{found:?}");
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_a_problem_and_serving_needs_a_relay_and_a_tenant() {
     let nowhere = TempDir::new().unwrap();
     let (config, problems) = Config::read(&nowhere.path().join("none"), &Environment::default());
@@ -307,8 +355,28 @@ fn impossible_values_are_refused() {
         ("[delivery]\nwindow = 1", "delivery.window"),
         ("[delivery]\nbreaker_failures = 0", "delivery.breaker_failures"),
         ("[delivery]\ndomain_share = 0.0", "delivery.domain_share"),
+        ("[server]\ntrusted_proxies = [\"10.0.0.1/8\"]", "server.trusted_proxies[0]"),
+        ("[server]\nrequests_in_flight_max = 0", "server.requests_in_flight_max"),
+        ("[limits]\nper_key = \"many\"", "limits.per_key"),
+        ("[limits]\nper_recipient = \"20/h,burst=40\"", "limits.per_recipient"),
+        ("[limits]\nper_recipient = \"5000/d\"", "limits.per_recipient"),
+        ("[limits]\ntracked_max = 100000000", "limits.tracked_max"),
+        ("[limits]\nqueue_max = 0", "limits.queue_max"),
         ("[lanes.standard]\ndeliver_within = \"0s\"", "lanes.standard.deliver_within"),
         ("[lanes.standard]\nreserved = 0.8", "lanes: the lanes reserve"),
+        ("[brake]\nwindow = \"0s\"", "brake.window"),
+        ("[brake]\nfactor = 0.5", "brake.factor"),
+        ("[brake]\nfactor = nan", "brake.factor"),
+        ("[brake]\nmin_mails = 0", "brake.min_mails"),
+        ("[brake]\nlimit = \"100/h,burst=7\"", "brake.limit"),
+        ("[brake]\nlimit = \"often\"", "brake.limit"),
+        ("[brake]\nsame_recipient = 0", "brake.same_recipient"),
+        ("[brake]\nbounce_share = 0.0", "brake.bounce_share"),
+        ("[brake]\nbounce_min = 0", "brake.bounce_min"),
+        ("[brake]\ncalm = \"0s\"", "brake.calm"),
+        ("[brake]\nforget = \"0s\"", "brake.forget"),
+        ("[brake]\nstreams_max = 0", "brake.streams_max"),
+        ("[brake]\nrecipients_max = 2000000", "brake.recipients_max"),
         ("relays = \"primary\"", "relays"),
         ("relays = [\"primary\"]", "relays[0]"),
         ("server = \"x\"", "server"),

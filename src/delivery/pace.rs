@@ -92,7 +92,7 @@ impl Counter {
 }
 
 fn place(second: i64) -> usize {
-    usize::try_from(second.rem_euclid(SECONDS as i64)).unwrap_or_default()
+    usize::try_from(second).unwrap_or_default() % SECONDS
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
-//! `[delivery]`: how mails are tried, and how much of everything at once; and the rates of `limits.relay_domains`.
-
-use std::collections::BTreeMap;
+//! `[delivery]`: how mails are tried, and how much of everything at once.
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::address::domain_to_ascii;
-use crate::domain::quantity::{HumanDuration, Rate, Share};
+pub use crate::domain::rates::DomainRates;
+
+use crate::domain::quantity::{HumanDuration, Share};
 
 /// `[delivery]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,50 +44,5 @@ impl Default for DeliverySettings {
             domains_max: 10_000,
             back_off_max: HumanDuration::from_secs(5 * minute),
         }
-    }
-}
-
-/// `limits.relay_domains`: attempts per recipient domain; `*` is each other domain.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "BTreeMap<String, Rate>", into = "BTreeMap<String, Rate>")]
-pub struct DomainRates {
-    named: BTreeMap<String, Rate>,
-    others: Option<Rate>,
-}
-
-/// The key that means each domain without a rate of its own.
-const OTHERS: &str = "*";
-
-impl DomainRates {
-    /// The rate of a domain (A-labels), if it has one.
-    #[must_use]
-    pub fn of(&self, domain: &str) -> Option<Rate> {
-        self.named.get(domain).copied().or(self.others)
-    }
-}
-
-impl TryFrom<BTreeMap<String, Rate>> for DomainRates {
-    type Error = String;
-
-    fn try_from(written: BTreeMap<String, Rate>) -> Result<Self, String> {
-        let mut rates = Self::default();
-        for (name, rate) in written {
-            if name == OTHERS {
-                rates.others = Some(rate);
-                continue;
-            }
-            let domain = domain_to_ascii(&name).map_err(|_| format!("{name:?} is not a domain, nor \"*\""))?;
-            if rates.named.insert(domain, rate).is_some() {
-                return Err(format!("{name:?} is written twice"));
-            }
-        }
-        Ok(rates)
-    }
-}
-
-impl From<DomainRates> for BTreeMap<String, Rate> {
-    fn from(rates: DomainRates) -> Self {
-        let others = rates.others.map(|rate| (OTHERS.to_owned(), rate));
-        rates.named.into_iter().chain(others).collect()
     }
 }

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 
-use super::ids::{KeyId, MessageId, RelayName, TenantId};
+use super::brake::{Decision, Effect, NewBrake};
+use super::ids::{BrakeId, KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason, Status};
 use super::reply::Reply;
@@ -30,6 +31,18 @@ pub enum Actor {
     Key(KeyId),
     /// An operator's command.
     Command(&'static str),
+}
+
+impl Actor {
+    /// Who decided about a brake, as its row says.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        match text {
+            "gateway" => Some(Self::Gateway),
+            "command:brake" => Some(Self::Command("brake")),
+            key => key.parse().ok().map(Self::Key),
+        }
+    }
 }
 
 impl fmt::Display for Actor {
@@ -77,6 +90,12 @@ pub enum Kind {
     KeyRevoked,
     /// The gateway works with another configuration from now on.
     ConfigChanged,
+    /// A stream of mails is out of line.
+    BrakeEngaged,
+    /// A brake ended; what it held goes on.
+    BrakeReleased,
+    /// A brake ended, and with it what it held.
+    BrakeCancelled,
 }
 
 impl Kind {
@@ -100,6 +119,9 @@ impl Kind {
             Self::KeyCreated => "key-created",
             Self::KeyRevoked => "key-revoked",
             Self::ConfigChanged => "config-changed",
+            Self::BrakeEngaged => "brake-engaged",
+            Self::BrakeReleased => "brake-released",
+            Self::BrakeCancelled => "brake-cancelled",
         }
     }
 }
@@ -189,7 +211,8 @@ fn written(members: &[(&str, Member<'_>)]) -> Vec<u8> {
 #[must_use]
 pub fn accepted(message: &NewMessage, recipient: &[u8; 32], mime: &[u8; 32], mime_bytes: usize) -> Happening {
     let (kind, reason) = match message.entry {
-        Entry::Queued => (Kind::Accepted, None),
+        // What is held has a leaf of its own for that.
+        Entry::Queued | Entry::Held(_) => (Kind::Accepted, None),
         Entry::Suppressed(reason) => (Kind::Suppressed, Some(reason)),
     };
     let happening = Happening::new(message.accepted_at, kind, &message.tenant, Some(message.id), message.actor.clone())
@@ -329,6 +352,44 @@ pub fn config_changed(at: Timestamp, sections: &[&'static str]) -> Happening {
         facts: Vec::new(),
     };
     happening.with("sections", sections)
+}
+
+/// The leaf of a stream that is out of line.
+#[must_use]
+pub fn brake_engaged(brake: &NewBrake) -> Happening {
+    let NewBrake { id, stream, excess, effect, at } = brake;
+    let happening = Happening::new(*at, Kind::BrakeEngaged, &stream.tenant, None, Actor::Gateway)
+        .with("brakeId", id.to_string())
+        .with("keyId", stream.key.to_string())
+        .with("cause", excess.cause.as_str())
+        .with("seen", excess.seen)
+        .with("allowed", excess.allowed)
+        .with("holds", *effect == Effect::Hold);
+    match stream.template_named() {
+        Some(template) => happening.with("template", template),
+        None => happening,
+    }
+}
+
+/// The leaf of a brake's end.
+#[must_use]
+pub fn brake_decided(
+    at: Timestamp,
+    tenant: &TenantId,
+    id: BrakeId,
+    decision: Decision,
+    actor: Actor,
+    because: Option<&Because>,
+) -> Happening {
+    let kind = match decision {
+        Decision::Release => Kind::BrakeReleased,
+        Decision::Cancel => Kind::BrakeCancelled,
+    };
+    let happening = Happening::new(at, kind, tenant, None, actor).with("brakeId", id.to_string());
+    match because {
+        Some(because) => happening.with("because", because.as_str()),
+        None => happening,
+    }
 }
 
 /// Bytes as lower-case hexadecimal digits.

@@ -84,6 +84,11 @@ uuid_id!(
     "key_"
 );
 uuid_id!(
+    /// One time that a stream of mails was out of line.
+    BrakeId,
+    "brk_"
+);
+uuid_id!(
     /// One HTTP request, as shown in `instance` of an error and in the access log.
     RequestId,
     "req_"

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{KeyId, TenantId};
+use super::quantity::Limit;
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +70,8 @@ pub struct ApiKey {
     pub name: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// What its requests are limited to, when not by `limits.per_key`.
+    pub limit: Option<Limit>,
     /// HMAC-SHA-256 of the secret under the store's own key.
     pub mac: [u8; 32],
     /// When it was made.

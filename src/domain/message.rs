@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,10 +11,15 @@ use serde::Serialize;
 use super::address::{EmailAddress, Mailbox};
 use super::audit::Actor;
 use super::fact::Fact;
-use super::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use super::ids::{BrakeId, LeaseToken, MessageId, RelayName, TenantId};
 use super::lane::Lane;
+use super::quantity::Rate;
 use super::reply::Reply;
 use super::time;
+
+mod view;
+
+pub use self::view::MessageView;
 
 /// Where a message stands. There is no "sending": an attempt row says who is on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -95,10 +101,8 @@ impl FromStr for Status {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| format!("a status is one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        let found = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        found.ok_or_else(|| format!("a status is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -136,11 +140,13 @@ pub enum Reason {
     Fault,
     /// An operator said so: see the audit.
     Operator,
+    /// Its stream is out of line and the blast brake is on.
+    Brake,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -156,6 +162,7 @@ impl Reason {
         Self::NotConfigured,
         Self::Fault,
         Self::Operator,
+        Self::Brake,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -177,6 +184,7 @@ impl Reason {
             Self::NotConfigured => "not-configured",
             Self::Fault => "fault",
             Self::Operator => "operator",
+            Self::Brake => "brake",
         }
     }
 }
@@ -185,10 +193,8 @@ impl FromStr for Reason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
-            .ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        let found = Self::ALL.into_iter().find(|reason| reason.as_str() == text);
+        found.ok_or_else(|| format!("a reason is one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -199,6 +205,8 @@ pub enum Entry {
     Queued,
     /// Kept, but not to be sent.
     Suppressed(Reason),
+    /// To be held, as long as this brake is on; else to be sent.
+    Held(BrakeId),
 }
 
 /// A composed message on its way into the store: everything one transaction needs.
@@ -242,6 +250,8 @@ pub struct NewMessage {
     pub idempotency: Option<Idempotency>,
     /// The fact it is to take, if the caller named one.
     pub fact: Option<Fact>,
+    /// How many mails the tenant may have accepted for this recipient within the rate's time; its burst does not count.
+    pub recipient_limit: Option<Rate>,
 }
 
 /// An `Idempotency-Key` and what it is bound to.
@@ -285,6 +295,13 @@ pub enum Acceptance {
     Deduplicated(Receipt),
     /// The fact is taken by a mail to another recipient.
     FactTaken,
+    /// The recipient has had as many mails as the limit allows. Nothing was kept.
+    RecipientLimited {
+        /// The limit.
+        limit: Rate,
+        /// After this one more is taken, unless others come before.
+        wait: Duration,
+    },
 }
 
 /// A message that may be tried now, as the dispatcher holds it: no content.
@@ -397,56 +414,4 @@ pub enum Settled {
     Applied,
     /// The attempt was no longer ours: what it knew stands in the audit, the state is untouched.
     Stale,
-}
-
-/// A message as shown to its tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MessageView {
-    /// The message.
-    pub id: MessageId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The recipient as given.
-    pub recipient: String,
-    /// The platform's template name.
-    pub template: Option<String>,
-    /// The subject.
-    pub subject: String,
-    /// Its lane.
-    pub lane: Lane,
-    /// Its state.
-    pub status: Status,
-    /// Why, when the state alone does not say it.
-    pub reason: Option<Reason>,
-    /// Whether an attempt is, or was, past its commit point without a definite answer.
-    pub may_have_been_sent: bool,
-    /// Attempts spent.
-    pub attempts: u32,
-    /// When it is tried next.
-    #[serde(serialize_with = "time::write_or_null")]
-    pub next_attempt_at: Option<Timestamp>,
-    /// Its deadline.
-    #[serde(serialize_with = "time::write")]
-    pub deliver_by: Timestamp,
-    /// When it was accepted.
-    #[serde(serialize_with = "time::write")]
-    pub accepted_at: Timestamp,
-    /// When it ended.
-    #[serde(serialize_with = "time::write_or_null")]
-    pub ended_at: Option<Timestamp>,
-    /// The relay asked last.
-    pub relay: Option<RelayName>,
-    /// What it answered: code and text.
-    pub relay_reply: Option<String>,
-    /// The relay's own queue id.
-    pub relay_queue_id: Option<String>,
-    /// Its Message-ID header.
-    pub message_id: String,
-    /// The caller's tags.
-    pub tags: Vec<String>,
-    /// The caller's metadata.
-    pub metadata: BTreeMap<String, String>,
-    /// The journey that sent it.
-    pub journey: Option<String>,
 }

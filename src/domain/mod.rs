@@ -2,13 +2,16 @@
 
 pub mod address;
 pub mod audit;
+pub mod brake;
 pub mod fact;
 pub mod ids;
 pub mod key;
 pub mod lane;
 pub mod media_type;
 pub mod message;
+pub mod network;
 pub mod quantity;
+pub mod rates;
 pub mod relay;
 pub mod reply;
 pub mod retry;

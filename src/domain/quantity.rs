@@ -109,7 +109,7 @@ impl fmt::Display for ByteSize {
 as_text!(ByteSize);
 
 /// So many per second, minute, hour or day: `"100/s"`, `"20/h"`, `"100/s,burst=200"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate {
     /// How many in one `per`.
@@ -118,6 +118,47 @@ pub struct Rate {
     pub per: Duration,
     /// How many may come at once; default one second's worth, at least 1.
     pub burst: u32,
+}
+
+/// No burst takes longer than this to come back.
+const REFILL_MAX: Duration = Duration::from_millis(DURATION_MS_MAX);
+
+impl Rate {
+    /// The time in which one comes back.
+    #[must_use]
+    pub fn period(self) -> Duration {
+        (self.per / self.count.max(1)).max(Duration::from_nanos(1))
+    }
+
+    /// The time in which the whole burst comes back.
+    #[must_use]
+    pub fn refill(self) -> Duration {
+        self.period().saturating_mul(self.burst)
+    }
+
+    /// The burst of a rate that names none: one second's worth, at least 1.
+    fn usual_burst(count: u32, per: Duration) -> u32 {
+        u32::try_from(u64::from(count) / per.as_secs().max(1)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Whether its burst is one of its own.
+    #[must_use]
+    pub fn has_own_burst(self) -> bool {
+        self.burst != Self::usual_burst(self.count, self.per)
+    }
+
+    /// As people say it: `20 mails an hour`, when `thing` is a mail.
+    #[must_use]
+    pub fn in_words(self, thing: &str) -> String {
+        let plural = if self.count == 1 { "" } else { "s" };
+        let each = match self.per.as_secs() {
+            60 => "a minute",
+            3_600 => "an hour",
+            86_400 => "a day",
+            _ => "a second",
+        };
+        format!("{} {thing}{plural} {each}", self.count)
+    }
 }
 
 impl FromStr for Rate {
@@ -138,12 +179,15 @@ impl FromStr for Rate {
             "d" => Duration::from_hours(24),
             _ => return Err(wrong()),
         };
-        let per_second = u32::try_from(u64::from(count) / per.as_secs()).unwrap_or(u32::MAX);
-        let burst = burst.unwrap_or(per_second.max(1));
+        let burst = burst.unwrap_or_else(|| Self::usual_burst(count, per));
         if count == 0 || burst == 0 {
             return Err(format!("{text:?}: a rate and its burst are at least 1"));
         }
-        Ok(Self { count, per, burst })
+        let rate = Self { count, per, burst };
+        if rate.refill() > REFILL_MAX {
+            return Err(format!("{text:?}: such a burst takes longer than a hundred years to come back"));
+        }
+        Ok(rate)
     }
 }
 
@@ -160,6 +204,46 @@ impl fmt::Display for Rate {
 }
 
 as_text!(Rate);
+
+/// A rate that something may not exceed, or `"none"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Limit {
+    /// Not limited.
+    Unlimited,
+    /// At most this.
+    AtMost(Rate),
+}
+
+impl Limit {
+    /// The rate, if there is a limit.
+    #[must_use]
+    pub const fn rate(self) -> Option<Rate> {
+        match self {
+            Self::Unlimited => None,
+            Self::AtMost(rate) => Some(rate),
+        }
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(Self::Unlimited) } else { text.parse().map(Self::AtMost) }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("none"),
+            Self::AtMost(rate) => rate.fmt(f),
+        }
+    }
+}
+
+as_text!(Limit);
 
 /// A part of a whole, `0.0` to `1.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -236,6 +320,17 @@ mod tests {
         assert_eq!("100/s".parse::<Rate>().unwrap(), Rate { count: 100, per: Duration::from_secs(1), burst: 100 });
         assert_eq!("20/h".parse::<Rate>().unwrap().burst, 1);
         assert_eq!("100/s,burst=200".parse::<Rate>().unwrap().to_string(), "100/s,burst=200");
+        assert_eq!("none".parse::<Limit>().unwrap(), Limit::Unlimited);
+        assert_eq!("100/s,burst=200".parse::<Limit>().unwrap().to_string(), "100/s,burst=200");
+    }
+
+    #[test]
+    fn a_rate_says_how_it_comes_back() {
+        let rate: Rate = "200/s,burst=400".parse().unwrap();
+        assert_eq!((rate.period(), rate.refill()), (Duration::from_millis(5), Duration::from_secs(2)));
+        assert_eq!("20/h".parse::<Rate>().unwrap().in_words("mail"), "20 mails an hour");
+        assert_eq!("1/d".parse::<Rate>().unwrap().in_words("mail"), "1 mail a day");
+        assert!(rate.has_own_burst() && !"20/h".parse::<Rate>().unwrap().has_own_burst());
     }
 
     #[test]
@@ -246,7 +341,7 @@ mod tests {
         for text in ["", "5", "5MB", "-5MiB", "99999999999999999GiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
-        for text in ["", "100", "100/y", "0/s", "1/s,burst=0", "x/s"] {
+        for text in ["", "100", "100/y", "0/s", "1/s,burst=0", "x/s", "1/d,burst=4000000000"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
         assert!(Share::new(1.5).is_err() && Share::new(f64::NAN).is_err());

@@ -3,6 +3,7 @@
 use super::address::{EmailAddress, Mailbox};
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
+use super::quantity::Limit;
 
 /// A tenant's rules, as its file in `config/tenants` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Tenant {
     pub lanes: Vec<(String, Lane)>,
     /// Keys of the platform's `data` that are kept as metadata.
     pub data_kept: Vec<String>,
+    /// How many submissions all its keys together may make.
+    pub per_tenant: Limit,
+    /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.
+    pub per_recipient: Limit,
 }
 
 /// An entry of `recipients_allowed`.

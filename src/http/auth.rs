@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use super::AppState;
+use super::limit;
 use super::problem::{Kind, Problem};
 use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
@@ -52,13 +53,32 @@ impl FromRequest for Caller {
         let request = request.clone();
         async move {
             let app = request.app_data::<web::Data<AppState>>().ok_or(Problem::new(Kind::Internal))?;
-            let secret = presented(request.headers())?;
-            let key =
-                app.keys.verify(secret).await?.ok_or_else(|| unauthorized("the key is not known or was revoked"))?;
+            let key = authenticate(app, &request).await?;
             request.extensions_mut().insert(key.id);
+            limit::request(app, &request, &key)?;
             Ok(Self { key })
         }
         .boxed_local()
+    }
+}
+
+/// The key that the request presents, if it is a good one. Every failure counts against the client's address.
+///
+/// Over its limit an address is told so before anything is computed or read for it, but for a secret that names a key
+/// there is: then it is checked. So nobody who shares an address with an attacker (a proxy's, a brand's NAT) is shut
+/// out, after a restart neither, and a guess costs one HMAC, far less than the answer to it.
+async fn authenticate(app: &AppState, request: &HttpRequest) -> Result<Arc<ApiKey>, Problem> {
+    let failed = |problem: Problem| limit::failure(app, request).err().unwrap_or(problem);
+    let secret = presented(request.headers()).map_err(failed)?;
+    let names_a_key = app.keys.knows(secret).await?;
+    if !names_a_key {
+        limit::failure(app, request)?;
+    }
+    let refused = || unauthorized("the key is not known or was revoked");
+    match app.keys.verify(secret).await? {
+        Some(key) => Ok(key),
+        None if names_a_key => Err(failed(refused())),
+        None => Err(refused()),
     }
 }
 
@@ -132,6 +152,7 @@ mod tests {
             tenant: "demo".parse().unwrap(),
             name: "till".into(),
             scopes: vec![Scope::Send],
+            limit: None,
             mac: [0; 32],
             created_at: jiff::Timestamp::UNIX_EPOCH,
             revoked_at: None,

@@ -16,6 +16,8 @@ use super::problem::{Kind, Problem};
 
 /// Windows of zstd up to 8 MiB (RFC 9659): more is a caller who wants our memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// A body is believed so much of its length before it is there.
+const TRUSTED_BYTES_MAX: usize = 64 << 10;
 /// What the brotli reader takes at once.
 const BROTLI_BUFFER_BYTES: usize = 8 << 10;
 
@@ -67,7 +69,8 @@ pub async fn read_optional_json(
 async fn bytes(request: &HttpRequest, payload: web::Payload, limits: BodyLimits) -> Result<Vec<u8>, Problem> {
     let coding = coding(request.headers())?;
     refuse_declared(request.headers(), limits.bytes_max)?;
-    let collected = tokio::time::timeout(limits.timeout, collect(payload, limits.bytes_max));
+    let likely = declared(request.headers()).unwrap_or(0).min(TRUSTED_BYTES_MAX);
+    let collected = tokio::time::timeout(limits.timeout, collect(payload, limits.bytes_max, likely));
     let raw = collected.await.map_err(|_| Problem::new(Kind::Timeout))??;
     if coding == Coding::Identity {
         return Ok(raw);
@@ -117,19 +120,23 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
 
 /// Refuses a body that says itself that it is too large, before any of it is read.
 fn refuse_declared(headers: &HeaderMap, bytes_max: usize) -> Result<(), Problem> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    match declared {
-        Some(bytes) if bytes > bytes_max as u64 => Err(too_large(bytes_max)),
+    match declared(headers) {
+        Some(bytes) if bytes > bytes_max => Err(too_large(bytes_max)),
         _ => Ok(()),
     }
+}
+
+/// What a body says of its own length.
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large(bytes_max: usize) -> Problem {
     Problem::saying(Kind::TooLarge, format!("a body may have {bytes_max} bytes, before and after decompression"))
 }
 
-async fn collect(mut payload: web::Payload, bytes_max: usize) -> Result<Vec<u8>, Problem> {
-    let mut raw = Vec::new();
+async fn collect(mut payload: web::Payload, bytes_max: usize, likely: usize) -> Result<Vec<u8>, Problem> {
+    let mut raw = Vec::with_capacity(likely);
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| match error {
             PayloadError::Overflow => too_large(bytes_max),

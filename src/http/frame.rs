@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use uuid::{NoContext, Uuid};
 
 use super::connection::{Seat, Visit};
+use super::limit;
 use super::problem::{Kind, Problem, problem_in};
 use crate::clock::Clock;
 use crate::domain::ids::{KeyId, RequestId};
@@ -52,8 +53,14 @@ pub(super) async fn frame(
     };
     request.extensions_mut().insert(line.id);
     let (request, visit) = visit(request);
+    let under_way = match limit::enter(request.app_data(), line.route.as_deref()) {
+        Ok(under_way) => under_way,
+        Err(problem) => return Ok(watched(finish(&line, request.error_response(problem)), visit)),
+    };
     // Unwind safety: after a panic nothing of the request is used again, and what handlers share heals its locks.
-    match AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().await {
+    let answered = AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().await;
+    drop(under_way);
+    match answered {
         Ok(Ok(answer)) => Ok(watched(finish(&line, answer), visit)),
         Ok(Err(error)) => {
             let problem = problem_in(&HttpResponse::from_error(error));
@@ -122,6 +129,8 @@ impl MessageBody for Watched {
 /// An answer on its way out: a problem if it is an error, with our headers, and told in the log.
 fn finish(line: &Line, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let key = answer.request().extensions().get::<KeyId>().copied();
+    let limits = limit::headers(answer.request());
+    let is_counted_only = limit::is_counted_only(answer.request());
     let mut answer = answer;
     if let Some(problem) = problem_in(answer.response()) {
         let problem = problem.of_request(line.id);
@@ -129,7 +138,12 @@ fn finish(line: &Line, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxB
         answer = answer.into_response(problem.error_response());
     }
     dress(answer.headers_mut(), line.id);
-    tell(line, answer.status(), key);
+    for (name, value) in limits {
+        answer.headers_mut().insert(name, value);
+    }
+    if !is_counted_only {
+        tell(line, answer.status(), key);
+    }
     answer
 }
 

@@ -95,12 +95,18 @@ pub async fn live() -> HttpResponse {
 }
 
 /// `GET /readyz`: whether to send requests here. A relay that is down is told, but does not make us unready: mails are
-/// kept meanwhile.
+/// kept meanwhile. Neither does a queue or a disk that takes no more mail: mails can be looked up, and steered.
 pub async fn ready(app: web::Data<AppState>) -> HttpResponse {
     let (store, stopping) = (app.health.probe().await, app.health.is_stopping());
     let relays = app.health.relays.borrow().clone();
     let is_ready = store == StoreState::Ok && !stopping;
     let status = if is_ready { "ready" } else { "not-ready" };
-    let body = json!({"status": status, "store": store, "stopping": stopping, "relays": relays});
+    let room = app.doors.limits.headroom();
+    let body = json!({
+        "status": status, "store": store, "stopping": stopping, "relays": relays,
+        "queue": if room.queue_is_full() { "full" } else { "ok" },
+        "disk": if room.disk_is_low() { "low" } else { "ok" },
+        "requests": if app.doors.in_flight.is_full() { "full" } else { "ok" },
+    });
     if is_ready { HttpResponse::Ok().json(body) } else { not_ready(&body) }
 }

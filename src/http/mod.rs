@@ -10,12 +10,15 @@
 pub mod api;
 pub mod auth;
 pub mod body;
+mod client;
 mod connection;
 mod door;
 mod frame;
 pub mod health;
 pub mod inbox;
+pub mod limit;
 pub mod problem;
+mod ratelimit_fields;
 pub mod settings;
 
 use std::future::ready;
@@ -33,11 +36,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 
-use self::api::{emails, verbs};
+use self::api::{brakes, emails, verbs};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
+use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
+use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::delivery::reasons::Reasons;
 use crate::intake::Intake;
@@ -57,6 +62,8 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub struct AppState {
     /// Where mails go in.
     pub intake: Arc<Intake>,
+    /// Where operators decide about brakes.
+    pub lever: Arc<Lever>,
     /// Where operators steer.
     pub steering: Arc<Steering>,
     /// Why a mail waits.
@@ -69,6 +76,8 @@ pub struct AppState {
     pub health: Arc<Health>,
     /// What a request's body may cost.
     pub body_limits: BodyLimits,
+    /// What may be asked of the doors.
+    pub doors: DoorLimits,
 }
 
 /// The route table.
@@ -83,6 +92,9 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
         .service(Door::at("/v1/emails/{id}/release").post(verbs::release))
         .service(Door::at("/v1/emails/{id}/retry").post(verbs::retry))
+        .service(Door::at("/v1/brakes").get(brakes::list))
+        .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
+        .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

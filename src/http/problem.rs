@@ -4,6 +4,7 @@
 //! every error answer that is not a problem yet (actix's own) into one. A 5xx shows its request id and nothing else.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::api::submission::ParseError;
 use super::frame::dress;
+use super::ratelimit_fields::seconds;
 use crate::domain::ids::RequestId;
 use crate::domain::submission::FieldError;
 use crate::intake::Refusal;
@@ -22,6 +24,8 @@ use crate::store::StoreError;
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What a caller is asked to wait when the store cannot write.
 const STORE_RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// The same when too many others are served.
+const BUSY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// How one may authenticate (RFC 9110 section 11.6.1).
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"postern\"");
 
@@ -54,8 +58,12 @@ pub enum Kind {
     Invalid,
     /// The idempotency key is bound to another submission.
     IdempotencyMismatch,
+    /// Over a quota: later.
+    RateLimited,
     /// A defect of ours.
     Internal,
+    /// As many requests under way as `server.requests_in_flight_max`.
+    Busy,
     /// The store is away; nothing was accepted.
     NotPersisted,
 }
@@ -83,6 +91,8 @@ impl Kind {
             Self::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The key was used for another submission")
             }
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests at once; try again"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
             Self::NotPersisted => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not-persisted", "Nothing could be kept; try again")
@@ -101,6 +111,7 @@ impl Kind {
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
             StatusCode::UNPROCESSABLE_ENTITY => Self::Invalid,
+            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited,
             StatusCode::SERVICE_UNAVAILABLE => Self::NotPersisted,
             other if other.is_server_error() => Self::Internal,
             _ => Self::Malformed,
@@ -126,6 +137,7 @@ impl Problem {
         let headers = match kind {
             Kind::Unauthorized => vec![(WWW_AUTHENTICATE, CHALLENGE)],
             Kind::NotPersisted => vec![(RETRY_AFTER, STORE_RETRY_AFTER)],
+            Kind::Busy => vec![(RETRY_AFTER, BUSY_RETRY_AFTER)],
             _ => Vec::new(),
         };
         Self { kind, detail: None, errors: Vec::new(), headers, instance: None, cause: None }
@@ -147,6 +159,12 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: HeaderValue) -> Self {
         Self { headers: vec![(ALLOW, allow)], ..Self::new(Kind::MethodNotAllowed) }
+    }
+
+    /// A caller over a quota: what is too much, and how long to wait.
+    #[must_use]
+    pub fn rate_limited(wait: Duration, detail: String) -> Self {
+        Self { headers: vec![(RETRY_AFTER, seconds(wait).max(1).into())], ..Self::saying(Kind::RateLimited, detail) }
     }
 
     /// A problem of ours, or of what we stand on: `cause` goes into the log, never into the answer.

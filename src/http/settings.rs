@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::network::Network;
 use crate::domain::quantity::{ByteSize, HumanDuration};
 
 /// The section `[server]` of `postern.toml`.
@@ -26,6 +27,10 @@ pub struct ServerSettings {
     /// Connections open at once, in equal parts per worker; more wait to be accepted. When the last is taken, the client
     /// that has kept us waiting longest loses its own.
     pub connections_max: NonZeroU16,
+    /// Requests under way at once at the doors of `/v1`; one more is refused before its body is read.
+    pub requests_in_flight_max: NonZeroU16,
+    /// Proxies whose `X-Forwarded-For` is believed when a client's address counts.
+    pub trusted_proxies: Vec<Network>,
     /// Threads that answer.
     pub workers: NonZeroU16,
 }
@@ -39,6 +44,8 @@ impl Default for ServerSettings {
             request_timeout: HumanDuration::from_secs(30),
             keep_alive: HumanDuration::from_secs(75),
             connections_max: NonZeroU16::MIN.saturating_add(999),
+            requests_in_flight_max: NonZeroU16::MIN.saturating_add(499),
+            trusted_proxies: Vec::new(),
             workers: NonZeroU16::MIN.saturating_add(1),
         }
     }

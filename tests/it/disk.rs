@@ -222,12 +222,12 @@ fn accepted(gateway: &Gateway) -> usize {
 }
 
 /// A file system of a few MiB, in memory; unmounted when dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
-    fn mount(at: &Path) -> Self {
+    pub fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let mounted = finish(
             Command::new("mount")
@@ -260,8 +260,13 @@ impl SmallDisk {
         }
     }
 
+    /// Writes so many bytes.
+    pub fn put(&self, bytes: usize) {
+        std::fs::write(self.at.join("filler"), vec![b'x'; bytes]).unwrap();
+    }
+
     /// Takes the filler away.
-    fn make_room(&self) {
+    pub fn make_room(&self) {
         std::fs::remove_file(self.at.join("filler")).unwrap();
     }
 

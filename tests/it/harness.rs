@@ -16,7 +16,7 @@ pub struct House {
 }
 
 impl House {
-    /// A house whose relay is at `relay`. `extra` is further keys of `[server]`, then further sections.
+    /// A house whose relay is at `relay`, without limits. `extra` is further keys of `[server]`, then further sections.
     pub fn new(relay: SocketAddr, extra: &str) -> Self {
         Self::with_relay(relay, extra, "")
     }
@@ -27,8 +27,14 @@ impl House {
         let house = Self { dir };
         house.write("tenants/demo.toml", DEMO_TENANT);
         let store = house.path("data/postern.db");
+        // A test sends as fast as it can, to few people, on whatever disk there is; a test of limits says its own.
+        let limits = if extra.contains("[limits]") {
+            ""
+        } else {
+            "[limits]\nper_key = \"none\"\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n"
+        };
         let toml = format!(
-            "[store]\nurl = \"sqlite:{}\"\n[log]\nformat = \"json\"\n[server]\nlisten = \"127.0.0.1:0\"\n{extra}\n\
+            "[store]\nurl = \"sqlite:{}\"\n{limits}[log]\nformat = \"json\"\n[server]\nlisten = \"127.0.0.1:0\"\n{extra}\n\
              [[relays]]\nname = \"primary\"\nhost = \"{}\"\nport = {}\ntls = \"none\"\n{relay_extra}\n",
             store.display(),
             relay.ip(),

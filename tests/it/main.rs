@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
 mod bench;
+mod brake;
 mod browser;
 mod commands;
 mod connector;
@@ -15,6 +16,7 @@ mod door;
 mod durable;
 mod harness;
 mod hostile;
+mod limits;
 mod logs;
 mod postfix;
 mod process;

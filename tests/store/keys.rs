@@ -3,6 +3,7 @@
 use postern::domain::audit::Actor;
 use postern::domain::ids::KeyId;
 use postern::domain::key::{ApiKey, Scope};
+use postern::domain::quantity::Limit;
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -13,6 +14,7 @@ fn key(number: u8, created_at: i64) -> ApiKey {
         tenant: tenant("demo"),
         name: format!("key number {number}"),
         scopes: vec![Scope::Send, Scope::Read],
+        limit: None,
         mac: [number; 32],
         created_at: at(created_at),
         revoked_at: None,
@@ -29,6 +31,16 @@ on_every_database! {
         assert_eq!((keys[1].name.as_str(), keys[1].created_at), ("key number 1", at(20)));
         assert_eq!(keys[1].scopes, [Scope::Send, Scope::Read]);
         assert!(store.create_key(key(1, 30), Actor::Command("keys")).await.is_err(), "made already");
+    }
+
+    async fn the_limit_of_a_key_is_kept(home) {
+        let store = &*home.store;
+        let limits = [None, Some("50/s,burst=70".parse().unwrap()), Some(Limit::Unlimited)];
+        for (number, limit) in (1..).zip(limits) {
+            store.create_key(ApiKey { limit, ..key(number, number.into()) }, Actor::Command("keys")).await.unwrap();
+        }
+        let kept: Vec<_> = store.keys().await.unwrap().iter().map(|key| key.limit).collect();
+        assert_eq!(kept, limits);
     }
 
     async fn a_key_is_revoked_once_and_for_ever(home) {

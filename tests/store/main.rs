@@ -20,10 +20,12 @@ macro_rules! on_every_database {
 }
 
 mod accepting;
+mod braking;
 mod deduping;
 mod delivering;
 mod harness;
 mod keys;
+mod limiting;
 mod reading;
 mod sqlite;
 mod sqlite_disk;

@@ -102,13 +102,31 @@ impl Bench {
         Ok(Relay { at: smtp.into(), inbox: Some((inbox, pages)), _nobody: None })
     }
 
-    /// Writes a configuration of defaults, makes the store, and returns a key.
+    /// Writes a configuration of defaults, but without limits, makes the store, and returns a key. A load is a blast: the
+    /// brake counts it as it counts all mails, and finds it in line.
     async fn prepare(&self, folder: &Path, relay: &RelayAt) -> anyhow::Result<SecretString> {
         let database = folder.join("data").join("postern.db");
         let postern = format!(
-            "[store]\nurl = {:?}\n[[relays]]\nname = \"bench\"\nhost = {:?}\nport = {}\ntls = \"none\"\n\
-             allow_plaintext = true\nsessions = {}\n",
+            "[store]
+url = {:?}
+[brake]
+min_mails = {}
+[limits]
+per_key = \"none\"
+per_recipient = \"none\"
+\
+             disk_free_min = \"0B\"
+[[relays]]
+name = \"bench\"
+host = {:?}
+port = {}
+tls = \"none\"
+\
+             allow_plaintext = true
+sessions = {}
+",
             format!("sqlite:{}", database.display()),
+            u32::MAX,
             relay.host,
             relay.port,
             self.arguments.sessions,
@@ -124,7 +142,7 @@ impl Bench {
         let keys = Keyring::open(Arc::clone(&store), Arc::clone(&self.clock)).await?;
         let scopes = vec![Scope::Send, Scope::Read];
         let tenant = TENANT.parse().map_err(anyhow::Error::msg)?;
-        let key = keys.create(tenant, TENANT.to_owned(), scopes, Actor::Command("bench")).await;
+        let key = keys.create(tenant, TENANT.to_owned(), scopes, None, Actor::Command("bench")).await;
         store.close().await;
         Ok(key?.secret)
     }

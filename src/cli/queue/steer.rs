@@ -286,7 +286,7 @@ fn question(verb: Verb, matched: u64, can: u64, counts: &BTreeMap<Status, u64>) 
 }
 
 /// Asks at a terminal; elsewhere only `--yes` will do.
-fn confirm() -> Done {
+pub(in crate::cli) fn confirm() -> Done {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure::Usage("nothing was changed: there is nobody to ask; say --yes".to_owned()));

@@ -122,3 +122,37 @@ async fn a_relay_that_lost_its_power_is_noticed_by_its_silence() {
     session.quit().await;
     relay.heard().await;
 }
+
+#[tokio::test]
+async fn new_settings_use_no_old_session_and_mails_under_way_end_on_theirs() {
+    let relay = FakeRelay::follows(vec![serving(), serving(), serving()]).await;
+    let courier = courier_to(&relay, json!({"sessions": 2, "connect_timeout": "100ms"}));
+    let under_way = offered(&courier).await;
+    reply_of(carried(&courier).await);
+    let new =
+        || settings(relay.port(), json!({"sessions": 1, "connect_timeout": "100ms", "hello_name": "new.example"}));
+    courier.take_over(vec![new()]).unwrap();
+    assert!(matches!(not_offered(&courier).await, NotOffered::Unreachable(_)), "its only place is taken");
+    assert_eq!(reply_of(under_way.carry(b"x\r\n".to_vec(), &|| true).await).code, 250);
+    let first = offered(&courier).await;
+    assert!(matches!(not_offered(&courier).await, NotOffered::Unreachable(_)), "there is one place, not two");
+    first.withdraw().await;
+    reply_of(carried(&courier).await);
+    courier.close().await;
+    let heard = relay.heard().await;
+    assert_eq!(heard.iter().map(mails).collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(heard[2].lines[0], "EHLO new.example");
+    assert!(heard.iter().all(|heard| heard.lines.last().map(String::as_str) == Some("QUIT")));
+}
+
+#[tokio::test]
+async fn new_settings_that_cannot_work_change_nothing() {
+    let relay = FakeRelay::follows(vec![serving()]).await;
+    let courier = courier_to(&relay, json!({}));
+    courier.greet(&relay_name()).await.unwrap();
+    let wrong = settings(relay.port(), json!({"name": "other", "sessions": 0}));
+    assert!(courier.take_over(vec![settings(relay.port(), json!({})), wrong]).is_err());
+    reply_of(carried(&courier).await);
+    courier.close().await;
+    assert_eq!(relay.heard().await.iter().map(mails).collect::<Vec<_>>(), [1], "on the session it had");
+}

@@ -19,7 +19,7 @@ fn rules() -> DeskRules {
         domain_share: Share::THREE_QUARTERS,
         breaker_failures: 3,
         breaker_open_max: Duration::from_secs(4),
-        back_off_max: Duration::from_secs(300),
+        back_off_max: Duration::from_mins(5),
     }
 }
 
@@ -200,10 +200,10 @@ fn a_relay_that_asks_to_be_left_alone_is_but_not_for_longer_than_is_configured()
     let mut desk = desk(20);
     let began = begin(&mut desk, "a.example");
     desk.end(Lane::Standard, "a.example", began);
-    desk.turned_away(Some(Duration::from_secs(60)), began, NOW, 0.0);
+    desk.turned_away(Some(Duration::from_mins(1)), began, NOW, 0.0);
     assert!(!desk.is_open(at(59_999)) && desk.is_open(at(60_000)));
     assert_eq!(desk.view(NOW).back_off_until, Some(at(60_000)));
-    desk.turned_away(Some(Duration::from_secs(86_400)), began, at(60_000), 0.0);
+    desk.turned_away(Some(Duration::from_hours(24)), began, at(60_000), 0.0);
     assert!(!desk.is_open(at(359_999)) && desk.is_open(at(360_000)));
 }
 

@@ -27,7 +27,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
 use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::reply::Reply;
 use crate::domain::shaping::Binding;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
@@ -48,6 +48,8 @@ enum Next {
     Hang,
     /// Cannot be reached.
     Down,
+    /// Refuses our credentials.
+    NoEntry,
     /// Drops the connection at RCPT.
     LostAtRcpt,
     /// Drops the connection in the content.
@@ -69,6 +71,8 @@ struct Told {
     greeted: usize,
     /// Relays that cannot be reached.
     down: BTreeSet<&'static str>,
+    /// Whether every relay refuses our credentials.
+    no_entry: bool,
     /// A recipient over whom the relay drops its connection.
     poison: Option<&'static str>,
     /// Relay and recipient of every offer.
@@ -77,6 +81,10 @@ struct Told {
 
 fn lost(stage: Stage) -> Trouble {
     Trouble { stage, kind: TroubleKind::Closed(std::io::ErrorKind::ConnectionReset) }
+}
+
+fn no_entry() -> Trouble {
+    Trouble { stage: Stage::Auth, kind: TroubleKind::Refused(535) }
 }
 
 #[derive(Clone)]
@@ -97,11 +105,14 @@ impl ToldCourier {
 #[async_trait]
 impl Courier for ToldCourier {
     async fn greet(&self, relay: &RelayName) -> Result<(), Trouble> {
-        let down = self.with(|told| {
+        self.with(|told| {
             told.greeted += 1;
-            told.down.contains(relay.as_str())
-        });
-        if down { Err(lost(Stage::Connect)) } else { Ok(()) }
+            match () {
+                () if told.no_entry => Err(no_entry()),
+                () if told.down.contains(relay.as_str()) => Err(lost(Stage::Connect)),
+                () => Ok(()),
+            }
+        })
     }
 
     async fn offer(&self, relay: &RelayName, envelope: &Envelope) -> Result<Box<dyn Offered>, NotOffered> {
@@ -109,6 +120,7 @@ impl Courier for ToldCourier {
             told.offered += 1;
             told.at.push((relay.to_string(), envelope.recipient.to_string()));
             match () {
+                () if told.no_entry => Next::NoEntry,
                 () if told.down.contains(relay.as_str()) => Next::Down,
                 () if told.poison == Some(envelope.recipient.as_str()) => Next::LostAtRcpt,
                 () => told.script.pop_front().unwrap_or(Next::Take),
@@ -121,6 +133,7 @@ impl Courier for ToldCourier {
             | Next::DotSays(_)
             | Next::LostInContent
             | Next::LostAtDot => {}
+            Next::NoEntry => return Err(NotOffered::Unreachable(no_entry())),
             Next::LostAtRcpt => return Err(NotOffered::Lost(lost(Stage::Envelope))),
             Next::Refuse(command, code, text) => {
                 return Err(NotOffered::Refused { command: *command, reply: Reply::new(*code, (*text).to_owned()) });
@@ -221,6 +234,8 @@ impl Built {
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),
+            per_tenant: Limit::Unlimited,
+            per_recipient: Limit::Unlimited,
         };
         ["demo", "other"].map(tenant).into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect()
     }
@@ -302,6 +317,7 @@ impl House {
             entry: Entry::Queued,
             idempotency: None,
             fact: None,
+            recipient_limit: None,
         };
         self.store.accept(message).await.unwrap();
         self.wake.notify_one();

@@ -1,7 +1,7 @@
 //! What a relay's failures cost, and where its mails go meanwhile.
 
 use super::*;
-use crate::domain::relay::BreakerState;
+use crate::domain::relay::{Alarm, BreakerState};
 
 fn two() -> Built {
     Built { relays: vec![("primary", None), ("second", None)], ..Built::default() }
@@ -184,5 +184,31 @@ async fn a_relay_that_is_down_is_told_with_its_trouble_and_to_the_mail_that_wait
     assert!(bindings.contains(&Binding::InWindow { position: 1, of: 1 }), "{bindings:?}");
     stage.courier.with(|told| told.down.clear());
     stage.until(id, |message| message.status == Status::Relayed).await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_are_an_alarm_end_no_mail_and_are_not_tried_again_and_again() {
+    let stage = House::with([]);
+    stage.courier.with(|told| told.no_entry = true);
+    let id = stage.accept().await;
+    let look = async {
+        while stage.control.overview().await.unwrap().relays[0].alarm != Some(Alarm::Authentication) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), look).await.unwrap();
+    let told = |told: &mut Told| (told.offered, told.greeted);
+    let before = stage.courier.with(told);
+    for _ in 0..29 {
+        stage.clock.advance(Duration::from_secs(1));
+        stage.control.overview().await.unwrap();
+    }
+    assert_eq!((stage.courier.with(told), before), ((3, 0), (3, 0)));
+    assert_eq!(stage.message(id).await.attempts, 0);
+    stage.courier.with(|told| told.no_entry = false);
+    stage.clock.advance(Duration::from_secs(2));
+    assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    assert_eq!(stage.control.overview().await.unwrap().relays[0].alarm, None);
     stage.stop().await;
 }

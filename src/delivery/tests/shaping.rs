@@ -115,7 +115,7 @@ async fn new_settings_are_taken_over_and_what_is_under_way_at_a_relay_that_is_go
             "other",
             Lane::Standard,
             "x@customer.example",
-            due(&stage).checked_add(Duration::from_secs(60)).unwrap(),
+            due(&stage).checked_add(Duration::from_mins(1)).unwrap(),
         )
         .await;
     let plan = Plan {

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::domain::lane::{LaneRules, PerLane};
-use crate::domain::quantity::{HumanDuration, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::shaping::Binding;
 use crate::domain::tenant::{RecipientRule, Tenant};
 
@@ -23,6 +23,8 @@ fn rules() -> Rules {
         recipients_allowed: Vec::new(),
         lanes: Vec::new(),
         data_kept: Vec::new(),
+        per_tenant: Limit::Unlimited,
+        per_recipient: Limit::Unlimited,
     };
     let lanes = PerLane::from_fn(|lane| LaneRules {
         deliver_within: HumanDuration::from_secs(1_000),
@@ -93,6 +95,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::ContentUnreadable)) => "content",
         (_, Some(Reason::NotConfigured)) => "not-configured",
         (_, Some(Reason::Fault)) => "fault",
+        (_, Some(Reason::Brake)) => "brake",
     }
 }
 

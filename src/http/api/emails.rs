@@ -14,6 +14,7 @@ use crate::domain::submission::FieldError;
 use crate::http::AppState;
 use crate::http::auth::Caller;
 use crate::http::body;
+use crate::http::limit;
 use crate::http::problem::{Kind, Problem};
 use crate::intake::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::store::{Content, Leaf, StoreError};
@@ -34,11 +35,16 @@ pub async fn submit(
     if app.health.is_stopping() {
         return Err(Problem::new(Kind::NotPersisted));
     }
+    limit::submission(&app, &request, caller.tenant())?;
+    limit::room_for_mail(&app)?;
     let idempotency_key = idempotency_key(request.headers())?;
     let (media, body) = body::read(&request, payload, app.body_limits).await?;
     let submission = submission::parse(media, &body)?;
     let acceptance = app.intake.accept(caller.tenant(), caller.actor(), submission, idempotency_key).await?;
-    accepted(&acceptance)
+    if matches!(&acceptance, Acceptance::Accepted(receipt) if receipt.status.is_live()) {
+        app.doors.limits.headroom().accepted();
+    }
+    accepted(&request, &acceptance)
 }
 
 /// The key of the header: up to 255 characters of UTF-8 without control characters. An empty one is none.
@@ -58,7 +64,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn accepted(acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
+fn accepted(request: &HttpRequest, acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
     let answer = |receipt: &Receipt| {
         let mut answer = HttpResponse::Accepted();
         answer.insert_header((LOCATION, format!("/v1/emails/{}", receipt.id)));
@@ -69,6 +75,7 @@ fn accepted(acceptance: &Acceptance) -> Result<HttpResponse, Problem> {
         Acceptance::Replayed(receipt) | Acceptance::Deduplicated(receipt) => {
             Ok(answer(receipt).insert_header((IDEMPOTENT_REPLAYED, "true")).json(receipt))
         }
+        Acceptance::RecipientLimited { limit, wait } => Err(limit::recipient(request, *limit, *wait)),
         Acceptance::IdempotencyMismatch => Err(Problem::new(Kind::IdempotencyMismatch)),
         Acceptance::FactTaken => {
             Err(Problem::invalid(vec![FieldError::new("/dedupe/fact", "taken by a mail to another recipient")]))
@@ -215,13 +222,14 @@ mod tests {
             deliver_by: jiff::Timestamp::UNIX_EPOCH,
             message_id: "<1@demo.example>".into(),
         };
-        let first = accepted(&Acceptance::Accepted(receipt.clone())).unwrap();
+        let request = TestRequest::post().to_http_request();
+        let first = accepted(&request, &Acceptance::Accepted(receipt.clone())).unwrap();
         assert_eq!(first.status().as_u16(), 202);
         assert_eq!(first.headers().get(LOCATION).unwrap(), "/v1/emails/msg_00000000000000000000000000000001");
         assert!(!first.headers().contains_key(IDEMPOTENT_REPLAYED));
-        let again = accepted(&Acceptance::Replayed(receipt)).unwrap();
+        let again = accepted(&request, &Acceptance::Replayed(receipt)).unwrap();
         assert_eq!(again.headers().get(IDEMPOTENT_REPLAYED).unwrap(), "true");
-        let mismatch = accepted(&Acceptance::IdempotencyMismatch).unwrap_err();
+        let mismatch = accepted(&request, &Acceptance::IdempotencyMismatch).unwrap_err();
         assert_eq!(mismatch.status_code().as_u16(), 422);
     }
 

@@ -113,14 +113,14 @@ fn refused(why: Refused, status: Status) -> Problem {
 
 /// What the body says, and what is wrong with it.
 #[derive(Debug, Default, PartialEq)]
-struct Said {
-    because: Option<Because>,
+pub(super) struct Said {
+    pub(super) because: Option<Because>,
     deliver_by: Option<Timestamp>,
-    wrong: Vec<FieldError>,
+    pub(super) wrong: Vec<FieldError>,
 }
 
 /// Reads a body; no value is repeated in an error.
-fn said(verb: Verb, body: Option<&[u8]>) -> Result<Said, Problem> {
+pub(super) fn said(verb: Verb, body: Option<&[u8]>) -> Result<Said, Problem> {
     let Some(body) = body else { return Ok(Said::default()) };
     let malformed = |_| Problem::saying(Kind::Malformed, "the body is not a JSON object");
     let fields: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;

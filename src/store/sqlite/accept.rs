@@ -1,20 +1,23 @@
 //! Acceptance: message, content, tags, idempotency key and leaf in one transaction, or nothing.
 
+use std::time::Duration;
+
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use sha2::Sha256;
 
 use super::audit;
+use super::brakes;
 use super::content::{self, Packed};
 use super::facts;
 use super::fault::{Cells, Fault};
 use super::metadata;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
-use crate::domain::audit::accepted;
-use crate::domain::ids::TenantId;
-use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Receipt, Status};
+use crate::domain::audit::{Actor, accepted, held};
+use crate::domain::ids::{BrakeId, TenantId};
+use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason, Receipt, Status};
 
 /// A time as stored. What is finer than a millisecond is cut, which makes no deadline later.
 pub(super) fn millis(at: Timestamp) -> i64 {
@@ -36,18 +39,19 @@ pub(super) fn accept(
     if let Some(answer) = facts::known(connection, secret, message)? {
         return Ok(answer);
     }
+    if let Some(answer) = over_limit(connection, message)? {
+        return Ok(answer);
+    }
+    let stands = stands(connection, message)?;
     let receipt = Receipt {
         id: message.id,
-        status: match message.entry {
-            Entry::Queued => Status::Queued,
-            Entry::Suppressed(_) => Status::Suppressed,
-        },
+        status: stands.status,
         lane: message.lane,
         // The first answer and its replays are the same to the last digit: as stored.
         deliver_by: Timestamp::from_millisecond(millis(message.deliver_by)).unwrap_or(message.deliver_by),
         message_id: message.message_id.clone(),
     };
-    insert_message(connection, message, receipt.status)?;
+    insert_message(connection, message, &stands)?;
     content::insert(connection, message.id, packed)?;
     insert_tags(connection, message)?;
     metadata::insert(connection, message)?;
@@ -59,6 +63,9 @@ pub(super) fn accept(
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
     audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
+    if stands.brake.is_some() {
+        audit::append(connection, &held(message.accepted_at, &message.tenant, message.id, Reason::Brake))?;
+    }
     Ok(Acceptance::Accepted(receipt))
 }
 
@@ -93,23 +100,80 @@ pub(super) fn first_answer(
     })))
 }
 
-fn insert_message(connection: &Connection, message: &NewMessage, status: Status) -> Result<(), Fault> {
+/// What a recipient who has had enough mails is answered.
+///
+/// The mails of the rate's last time are counted where they are listed: the one that many places back, if it is still
+/// within that time, is in the way. A mail that is kept but not sent is always taken: it bothers nobody, and a refusal
+/// would only be tried again. It stands in the same index and so among those counted.
+fn over_limit(connection: &Connection, message: &NewMessage) -> Result<Option<Acceptance>, Fault> {
+    let limit = match (message.recipient_limit, message.entry) {
+        (Some(limit), Entry::Queued | Entry::Held(_)) => limit,
+        (None, _) | (Some(_), Entry::Suppressed(_)) => return Ok(None),
+    };
+    let sql = r"-- over_limit
+        SELECT accepted_at FROM message INDEXED BY message_by_recipient
+        WHERE tenant = :tenant AND recipient = :recipient AND accepted_at > :since
+        ORDER BY accepted_at DESC LIMIT 1 OFFSET :skipped";
+    let (now, within) = (millis(message.accepted_at), i64::try_from(limit.per.as_millis()).unwrap_or(i64::MAX));
+    let oldest: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row(
+            named_params! {
+                ":tenant": message.tenant.as_str(),
+                ":recipient": message.recipient.address.normalized(),
+                ":since": now.saturating_sub(within),
+                ":skipped": limit.count.saturating_sub(1),
+            },
+            |row| row.get(0),
+        )
+        .optional()?;
+    // A clock that was set back makes nobody wait for longer than the whole time.
+    let wait =
+        |oldest: i64| u64::try_from(oldest.saturating_add(within).saturating_sub(now).clamp(1, within)).unwrap_or(1);
+    Ok(oldest.map(|oldest| Acceptance::RecipientLimited { limit, wait: Duration::from_millis(wait(oldest)) }))
+}
+
+/// Where a new message stands.
+struct Stands {
+    status: Status,
+    reason: Option<Reason>,
+    /// What holds it.
+    brake: Option<BrakeId>,
+}
+
+fn stands(connection: &Connection, message: &NewMessage) -> Result<Stands, Fault> {
+    let queued = Stands { status: Status::Queued, reason: None, brake: None };
+    Ok(match message.entry {
+        Entry::Suppressed(reason) => Stands { status: Status::Suppressed, reason: Some(reason), ..queued },
+        Entry::Held(brake) if brakes::is_on(connection, brake)? => {
+            Stands { status: Status::Held, reason: Some(Reason::Brake), brake: Some(brake) }
+        }
+        // A brake that was decided about since the door asked; or one that is not kept yet: then the mail is found with
+        // all that waits.
+        Entry::Queued | Entry::Held(_) => queued,
+    })
+}
+
+fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands) -> Result<(), Fault> {
     let sql = r"-- insert_message
         INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
-            domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact)
+            domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact, api_key,
+            brake)
         VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
-            :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact)";
-    let (reason, waits) = match message.entry {
-        Entry::Queued => (None, true),
-        Entry::Suppressed(reason) => (Some(reason.as_str()), false),
+            :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact,
+            :api_key, :brake)";
+    let waits = stands.status.is_live();
+    let api_key = match &message.actor {
+        Actor::Key(key) => Some(key.as_bytes()),
+        Actor::Gateway | Actor::Command(_) => None,
     };
     let address = &message.recipient.address;
     connection.prepare_cached(sql)?.execute(named_params! {
         ":id": message.id.as_bytes(),
         ":tenant": message.tenant.as_str(),
         ":lane": message.lane.as_str(),
-        ":status": status.as_str(),
-        ":reason": reason,
+        ":status": stands.status.as_str(),
+        ":reason": stands.reason.map(Reason::as_str),
         ":due_at": waits.then(|| millis(message.due_at)),
         ":expires_at": waits.then(|| millis(message.deliver_by)),
         ":deliver_by": millis(message.deliver_by),
@@ -125,6 +189,8 @@ fn insert_message(connection: &Connection, message: &NewMessage, status: Status)
         ":metadata": serde_json::json!(message.metadata).to_string(),
         ":message_id": message.message_id,
         ":fact": message.fact.as_ref().map(|fact| &fact.name),
+        ":api_key": api_key,
+        ":brake": stands.brake.as_ref().map(BrakeId::as_bytes),
     })?;
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(super) fn append(connection: &Writing<'_>, happening: &Happening) -> Result<
     Ok(())
 }
 
-fn next_leaf(connection: &Connection) -> Result<i64, Fault> {
+/// The number of the leaf that is appended next.
+pub(super) fn next_leaf(connection: &Connection) -> Result<i64, Fault> {
     let sql = r"-- next_leaf
         SELECT coalesce(max(seq) + 1, 0) FROM audit_leaf";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)

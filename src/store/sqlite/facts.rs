@@ -108,7 +108,7 @@ pub(super) fn take(
     receipt: &Receipt,
 ) -> Result<(), Fault> {
     let fact = match (&message.fact, message.entry) {
-        (Some(fact), Entry::Queued) => fact,
+        (Some(fact), Entry::Queued | Entry::Held(_)) => fact,
         (None, _) | (Some(_), Entry::Suppressed(_)) => return Ok(()),
     };
     let sql = r"-- take_fact

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::FromSql;
 use rusqlite::{ErrorCode, Row};
 
-use crate::domain::ids::{KeyId, MessageId};
+use crate::domain::ids::{BrakeId, KeyId, MessageId};
 use crate::store::StoreError;
 
 /// Why a piece of work on a connection failed. Which work it was is known where it was handed in.
@@ -99,10 +99,10 @@ impl<'r> Cells<'r> {
     pub(super) fn corrupt(&self, column: &'static str) -> Fault {
         let bytes = self.row.get_ref("id").or_else(|_| self.row.get_ref("message"));
         let bytes = bytes.ok().and_then(|value| value.as_blob().ok()).unwrap_or_default();
-        let id = if self.table == "api_key" {
-            KeyId::from_slice(bytes).map(|id| id.to_string())
-        } else {
-            MessageId::from_slice(bytes).map(|id| id.to_string())
+        let id = match self.table {
+            "api_key" => KeyId::from_slice(bytes).map(|id| id.to_string()),
+            "brake" => BrakeId::from_slice(bytes).map(|id| id.to_string()),
+            _ => MessageId::from_slice(bytes).map(|id| id.to_string()),
         };
         Fault::Corrupt { table: self.table, column, id: id.unwrap_or_else(|| "unreadable".to_owned()) }
     }
@@ -141,6 +141,11 @@ impl<'r> Cells<'r> {
     pub(super) fn message_id(&self, column: &'static str) -> Result<MessageId, Fault> {
         let value = self.row.get_ref(column).map_err(|_| self.corrupt(column))?;
         value.as_blob().ok().and_then(MessageId::from_slice).ok_or_else(|| self.corrupt(column))
+    }
+
+    /// A key's identifier.
+    pub(super) fn key_id(&self, column: &'static str) -> Result<KeyId, Fault> {
+        KeyId::from_slice(self.blob(column)?).ok_or_else(|| self.corrupt(column))
     }
 
     /// Bytes, where they are.

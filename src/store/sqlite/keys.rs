@@ -16,28 +16,32 @@ use crate::domain::key::{ApiKey, Scope};
 pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let sql = r"-- create_key
-        INSERT INTO api_key (id, tenant, name, scopes, mac, created_at, revoked_at)
-        VALUES (:id, :tenant, :name, :scopes, :mac, :created_at, :revoked_at)";
+        INSERT INTO api_key (id, tenant, name, scopes, request_limit, mac, created_at, revoked_at)
+        VALUES (:id, :tenant, :name, :scopes, :request_limit, :mac, :created_at, :revoked_at)";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":id": key.id.as_bytes(),
         ":tenant": key.tenant.as_str(),
         ":name": key.name,
         ":scopes": scopes.join(" "),
+        ":request_limit": key.limit.map(|limit| limit.to_string()),
         ":mac": key.mac,
         ":created_at": millis(key.created_at),
         ":revoked_at": key.revoked_at.map(millis),
     })?;
     // The name is text from outside and stays out of the leaf.
-    let leaf = Happening::new(key.created_at, Kind::KeyCreated, &key.tenant, None, actor.clone())
+    let mut leaf = Happening::new(key.created_at, Kind::KeyCreated, &key.tenant, None, actor.clone())
         .with("keyId", key.id.to_string())
         .with("scopes", scopes);
+    if let Some(limit) = key.limit {
+        leaf = leaf.with("limit", limit.to_string());
+    }
     audit::append(connection, &leaf)
 }
 
 /// All keys, oldest first.
 pub(super) fn keys(connection: &Connection) -> Result<Vec<ApiKey>, Fault> {
     let sql = r"-- keys
-        SELECT id, tenant, name, scopes, mac, created_at, revoked_at FROM api_key ORDER BY id";
+        SELECT id, tenant, name, scopes, request_limit, mac, created_at, revoked_at FROM api_key ORDER BY id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut keys = Vec::new();
@@ -60,6 +64,7 @@ fn key(cells: &Cells<'_>) -> Result<ApiKey, Fault> {
         tenant: cells.word("tenant")?,
         name: cells.plain("name")?,
         scopes: scopes.map_err(|_| cells.corrupt("scopes"))?,
+        limit: cells.word_or_none("request_limit")?,
         mac: cells.plain("mac")?,
         created_at: cells.time("created_at")?,
         revoked_at: cells.time_or_none("revoked_at")?,

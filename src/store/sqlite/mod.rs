@@ -34,7 +34,6 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::content::Press;
 use self::fault::Fault;
 use self::readers::Question;
 use self::shelf::{Mail, Shelf};
@@ -56,6 +55,7 @@ use crate::domain::why::Stored;
 mod accept;
 mod attempts;
 mod audit;
+mod brakes;
 mod checkpoint;
 mod content;
 mod facts;
@@ -67,6 +67,7 @@ mod open;
 mod readers;
 mod shelf;
 mod steering;
+mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -96,8 +97,8 @@ pub struct SqliteStore {
     /// Cancelled when a thread has ended that nobody asked to.
     failed: CancellationToken,
     claims: Arc<Mutex<Claims>>,
-    press: Press,
     shelf: Shelf,
+    path: PathBuf,
     /// How long a list may take; `None`: a command's takes the time it needs.
     list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
@@ -132,8 +133,8 @@ impl SqliteStore {
             ended: CancellationToken::new(),
             failed: CancellationToken::new(),
             claims: Arc::default(),
-            press: Press::default(),
             shelf: Shelf::default(),
+            path,
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
                 Role::Command => None,
@@ -232,8 +233,16 @@ impl SqliteStore {
         doing: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.list_until(self.list_time_max.map(|longest| Instant::now() + longest), doing, work).await
+    }
+
+    async fn list_until<T: Send + 'static>(
+        &self,
+        until: Option<Instant>,
+        doing: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let until = self.list_time_max.map(|longest| Instant::now() + longest);
         let question = readers::question(doing, until, work, caller);
         self.doors()?.lists.send(question).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
@@ -254,8 +263,8 @@ impl Drop for SqliteStore {
 impl Store for SqliteStore {
     async fn accept(&self, mut message: NewMessage) -> Result<Acceptance, StoreError> {
         // From here on the mail is only as large as its compressed content, however long the disk keeps it waiting.
-        let packed = self.press.pack(std::mem::take(&mut message.mime)).await?;
-        let shelved = self.shelve(&message, &packed);
+        let pair = content::pack(std::mem::take(&mut message.mime)).await?;
+        let (shelved, packed) = self.shelve(&message, pair);
         let secret = self.subject_secret;
         let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
@@ -303,8 +312,8 @@ impl Store for SqliteStore {
     }
 
     async fn outgoing(&self, id: MessageId) -> Result<Option<Outgoing>, StoreError> {
-        if let Some(Mail { envelope_sender, recipient, packed }) = self.shelf.take(id)
-            && let Ok(mime) = packed.unpack()
+        if let Some(Mail { envelope_sender, recipient, content }) = self.shelf.take(id)
+            && let Some(mime) = content.into_mime()
         {
             return Ok(Some(Outgoing { envelope_sender, recipient, attempts: 0, mime }));
         }
@@ -410,6 +419,16 @@ impl Store for SqliteStore {
 
     async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError> {
         self.write("revoking a key", move |connection| keys::revoke(connection, id, at, &actor)).await
+    }
+
+    async fn live(&self) -> Result<u64, StoreError> {
+        // Not cut short as a list is: it is one walk of an index, and its asker waits the longer for the next.
+        self.list_until(None, "counting live messages", waiting::live).await
+    }
+
+    fn disk_free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     async fn probe(&self, at: Timestamp) -> Result<(), StoreError> {

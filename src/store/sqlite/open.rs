@@ -22,8 +22,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 /// What may remain of the log's file after all of it was moved.
 const WAL_BYTES_MAX: u32 = 64 << 20;
-/// Page cache of the writer, and of each reader, in KiB.
-const WRITER_CACHE_KIB: i32 = 32_768;
+/// Page cache of the writer, and of each reader, in KiB. SQLite walks all of the writer's at most commits (a page that was
+/// moved for a moment had a number beyond the end): a larger one costs more than it saves, what it misses being in the
+/// kernel's memory. It must hold what one batch changes.
+const WRITER_CACHE_KIB: i32 = 12_288;
 const READER_CACHE_KIB: i32 = 8_192;
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS_MAX: usize = 128;
@@ -230,6 +232,21 @@ impl Place {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
     use super::*;
+
+    #[test]
+    fn a_key_made_before_there_were_limits_of_keys_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrations::migrations::runner().set_target(refinery::Target::Version(2)).run(&mut old).unwrap();
+        let sql = "INSERT INTO api_key (id, tenant, name, scopes, mac, created_at)
+            VALUES (randomblob(16), 'demo', 'n', 'send', randomblob(32), 1)";
+        old.execute(sql, []).unwrap();
+        drop(old);
+        let now = open(&path, Role::Command).unwrap().connection;
+        let limit: Option<String> = now.query_row("SELECT request_limit FROM api_key", [], |row| row.get(0)).unwrap();
+        assert_eq!(limit, None);
+    }
 
     #[test]
     fn messages_kept_before_there_was_metadata_to_search_are_found_by_it() {

@@ -10,13 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::SqliteStore;
-use super::content::Packed;
+use super::content::{Packed, Pair};
 use crate::domain::address::EmailAddress;
 use crate::domain::ids::MessageId;
 use crate::domain::message::{Entry, NewMessage};
 
 /// What all mails on the shelf may take together.
 const SHELF_BYTES_MAX: usize = 64 << 20;
+/// Up to here they lie there as they are sent; beyond it compressed, so that several times as many find room.
+const UNPACKED_BYTES_MAX: usize = 24 << 20;
 
 /// Most addresses take no more.
 const EMAIL_BYTES_LIKELY: usize = 64;
@@ -33,8 +35,33 @@ pub(super) struct Mail {
     pub(super) envelope_sender: EmailAddress,
     /// The recipient.
     pub(super) recipient: EmailAddress,
-    /// The content, compressed: five to ten times as many mails find room.
-    pub(super) packed: Packed,
+    /// The content.
+    pub(super) content: Shape,
+}
+
+/// A content, one way or the other.
+pub(super) enum Shape {
+    /// As it is sent.
+    Mime(Vec<u8>),
+    /// As it is stored.
+    Packed(Packed),
+}
+
+impl Shape {
+    /// The content as it is sent; `None` when it cannot be had.
+    pub(super) fn into_mime(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Mime(mime) => Some(mime),
+            Self::Packed(packed) => packed.unpack().ok(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Mime(mime) => mime.capacity(),
+            Self::Packed(packed) => packed.frame.capacity(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +87,11 @@ impl Shelf {
         Shelved { shelf: self, id: Some(id) }
     }
 
+    /// Whether there is room for so many bytes as they are.
+    fn takes_unpacked(&self, bytes: usize) -> bool {
+        self.mails().bytes + bytes <= UNPACKED_BYTES_MAX
+    }
+
     /// Takes a mail from the shelf.
     pub(super) fn take(&self, id: MessageId) -> Option<Mail> {
         let mut mails = self.mails();
@@ -78,19 +110,21 @@ impl Shelf {
 
 impl SqliteStore {
     /// Keeps a mail that may be sent at once in memory.
-    pub(super) fn shelve(&self, message: &NewMessage, packed: &Packed) -> Option<Shelved<'_>> {
+    pub(super) fn shelve(&self, message: &NewMessage, Pair { mime, packed }: Pair) -> (Option<Shelved<'_>>, Packed) {
         if message.entry != Entry::Queued || message.due_at > message.accepted_at || !packed.is_small() {
-            return None;
+            return (None, packed);
         }
         let (envelope_sender, recipient) = (message.envelope_sender.clone(), message.recipient.address.clone());
-        Some(self.shelf.put(message.id, Mail { envelope_sender, recipient, packed: packed.clone() }))
+        let content =
+            if self.shelf.takes_unpacked(mime.capacity()) { Shape::Mime(mime) } else { Shape::Packed(packed.clone()) };
+        (Some(self.shelf.put(message.id, Mail { envelope_sender, recipient, content })), packed)
     }
 }
 
 impl Mail {
     /// About what it takes in memory.
     fn bytes(&self) -> usize {
-        size_of::<(MessageId, Self)>() + self.packed.frame.capacity() + 2 * EMAIL_BYTES_LIKELY
+        size_of::<(MessageId, Self)>() + self.content.bytes() + 2 * EMAIL_BYTES_LIKELY
     }
 }
 
@@ -137,7 +171,7 @@ mod tests {
         Mail {
             envelope_sender: "wallet@demo.example".parse().unwrap(),
             recipient: "ann@customer.example".parse().unwrap(),
-            packed: Packed { frame: vec![0; bytes], mime_bytes: bytes },
+            content: Shape::Mime(vec![0; bytes]),
         }
     }
 
@@ -147,7 +181,7 @@ mod tests {
         shelf.put(id(1), mail(9)).keep();
         drop(shelf.put(id(2), mail(9)));
         assert!(shelf.take(id(2)).is_none());
-        assert_eq!(shelf.take(id(1)).unwrap().packed.frame.len(), 9);
+        assert_eq!(shelf.take(id(1)).unwrap().content.into_mime().unwrap().len(), 9);
         let mails = shelf.mails();
         assert!(mails.by_id.is_empty() && mails.bytes == 0 && mails.begun.is_none());
     }

@@ -30,12 +30,17 @@ fn steer(connection: &Writing<'_>, tenant: &TenantId, id: MessageId, order: &Ord
 }
 
 /// What the rule must know, and what a filter may ask for besides.
-struct Found {
-    facts: Facts,
+pub(super) struct Found {
+    pub(super) facts: Facts,
     reason: Option<Reason>,
 }
 
-fn facts(connection: &Connection, tenant: &TenantId, id: MessageId, at: Timestamp) -> Result<Option<Found>, Fault> {
+pub(super) fn facts(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: MessageId,
+    at: Timestamp,
+) -> Result<Option<Found>, Fault> {
     let sql = r"-- facts
         SELECT id, status, reason, due_at, deliver_by, may_have_been_sent,
             EXISTS (SELECT 1 FROM dedupe WHERE dedupe.tenant = message.tenant AND dedupe.fact = message.fact
@@ -59,7 +64,7 @@ fn facts(connection: &Connection, tenant: &TenantId, id: MessageId, at: Timestam
 }
 
 /// Writes what a message becomes, with its leaf; or says why it stays as it is.
-fn apply(
+pub(super) fn apply(
     connection: &Writing<'_>,
     tenant: &TenantId,
     id: MessageId,

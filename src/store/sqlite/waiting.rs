@@ -73,6 +73,16 @@ pub(super) fn waiting_tenants(
     Ok(tenants)
 }
 
+/// Live messages: those that a deadline can still end, and those that nobody knows of.
+pub(super) fn live(connection: &Connection) -> Result<u64, Fault> {
+    let sql = r"-- live
+        SELECT (SELECT count(*) FROM message INDEXED BY message_expires WHERE expires_at > :ever)
+            + (SELECT count(*) FROM message INDEXED BY message_unknown WHERE status = 'unknown' AND due_at > :ever)";
+    let count: i64 =
+        connection.prepare_cached(sql)?.query_row(named_params! { ":ever": i64::MIN }, |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// What a claim found: candidates, now in the claimed set, and rows that cannot be read.
 #[derive(Default)]
 pub(super) struct Claimed {
