@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Every part keeps a snapshot and takes the new one for the next mail, request or attempt; what is under way ends with
-//! the one it began with. Secrets and certificates are read
-//! again with the rest, so a rotated password needs a signal, not a restart.
+//! the one it began with. Secrets and certificates are read again with the rest, so a rotated password needs a signal,
+//! not a restart.
 //!
 //! Mails of a tenant that left are held (`not-configured`), as at the start, and stay so when it comes back: an operator
 //! releases them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +57,12 @@ struct Reload {
     rules: watch::Sender<Arc<Rules>>,
     limits: Arc<Limits>,
     delivery: Control,
-    /// Leaves that are not written yet: what changed, and when.
-    unwritten: Vec<(Vec<&'static str>, Timestamp)>,
+    /// What the relays' settings and the files they name were when they were read.
+    relays: Vec<Fingerprint>,
+    /// Sections that changed and of which no leaf tells yet.
+    unwritten: BTreeSet<&'static str>,
+    /// When the last of them did.
+    changed_at: Timestamp,
     /// Whether a tenant has left since the start.
     tenants_left: bool,
     /// When what is left to do is done next.
@@ -80,7 +85,9 @@ pub fn start(
         rules: app.rules.clone(),
         limits: Arc::clone(&app.limits),
         delivery,
-        unwritten: Vec::new(),
+        relays: fingerprints(&app.config),
+        unwritten: BTreeSet::new(),
+        changed_at: Timestamp::MIN,
         tenants_left: false,
         next_at: Timestamp::MAX,
     };
@@ -123,7 +130,12 @@ impl Reload {
         if !fixed.is_empty() {
             return Err(fixed);
         }
-        let sections = tokio::task::block_in_place(|| sections_changed(&self.current, &fresh));
+        let relays = tokio::task::block_in_place(|| fingerprints(&fresh));
+        let mut sections = sections_changed(&self.current, &fresh);
+        if relays != self.relays {
+            sections.push("relays");
+        }
+        sections.sort_unstable();
         if sections.is_empty() {
             return Ok(sections);
         }
@@ -135,7 +147,9 @@ impl Reload {
             return Err(problems);
         }
         self.put_in_place(fresh);
-        self.unwritten.push((sections.clone(), self.clock.now()));
+        self.relays = relays;
+        self.unwritten.extend(&sections);
+        self.changed_at = self.clock.now();
         self.follow_up().await;
         Ok(sections)
     }
@@ -164,9 +178,9 @@ impl Reload {
     }
 
     async fn tell_store(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        while let Some((sections, at)) = self.unwritten.first() {
-            self.store.config_changed(sections.clone(), *at).await?;
-            self.unwritten.remove(0);
+        if !self.unwritten.is_empty() {
+            self.store.config_changed(self.unwritten.iter().copied().collect(), self.changed_at).await?;
+            self.unwritten.clear();
         }
         if self.tenants_left {
             let known: Vec<TenantId> = self.current.tenants.keys().cloned().collect();
@@ -190,15 +204,20 @@ fn plan(config: &Config) -> Plan {
     }
 }
 
-/// The sections in which anything is another now.
+/// See [`RelaySettings::fingerprint`].
+type Fingerprint = [u8; 32];
+
+fn fingerprints(config: &Config) -> Vec<Fingerprint> {
+    config.relays.iter().map(RelaySettings::fingerprint).collect()
+}
+
+/// The sections in which anything is another now, the relays aside.
 fn sections_changed(old: &Config, new: &Config) -> Vec<&'static str> {
-    let fingerprints = |config: &Config| config.relays.iter().map(RelaySettings::fingerprint).collect::<Vec<_>>();
     let all = [
         ("delivery", old.delivery != new.delivery),
         ("lanes", old.lanes != new.lanes),
         ("limits", old.limits != new.limits),
         ("log", old.log != new.log),
-        ("relays", fingerprints(old) != fingerprints(new)),
         ("tenants", old.tenants != new.tenants),
     ];
     all.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
@@ -206,8 +225,22 @@ fn sections_changed(old: &Config, new: &Config) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
     use super::*;
     use crate::telemetry::LogLevel;
+
+    #[test]
+    fn a_relay_is_another_when_a_file_it_names_says_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let text = format!("name = \"a\"\nhost = \"h\"\nport = 465\ntls = \"implicit\"\nca_file = {file:?}\n");
+        let relay: RelaySettings = toml::from_str(&text).unwrap();
+        std::fs::write(&file, "one").unwrap();
+        let one = relay.fingerprint();
+        assert_eq!(one, relay.fingerprint());
+        std::fs::write(&file, "two").unwrap();
+        assert_ne!(one, relay.fingerprint());
+    }
 
     #[test]
     fn the_sections_that_changed_are_named_and_no_others() {

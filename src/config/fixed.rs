@@ -16,7 +16,8 @@ const NEEDS_RESTART: &str = "cannot be changed while the gateway runs: restart i
 pub type Fixed = BTreeMap<String, Value>;
 
 impl Config {
-    /// The keys that a running gateway cannot change, and their values: all of `[server]` and `[store]`, and some more.
+    /// The keys that a running gateway cannot change, and their values: all of `[server]`, `[store]` and `[brake]`, and some
+    /// more.
     #[must_use]
     pub fn fixed(&self) -> Fixed {
         let mut fixed = Fixed::new();

@@ -242,3 +242,63 @@ fn word(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn summed(gateway: GatewayState, delivery: Value) -> Summed {
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let waiting = Lane::ALL.into_iter().map(|lane| Waiting::of(lane, &[], at)).collect();
+        let rates = Rates { over_seconds: 60.0, accepted: 2.0, attempts: 1.5, relayed: 1.0 };
+        Summed { at, gateway, standings: Vec::new(), waiting, rates, delivery }
+    }
+
+    #[test]
+    fn relays_limited_domains_lanes_and_a_pause_are_told_as_the_gateway_tells_them() {
+        let delivery = json!({
+            "relays": [{
+                "name": "primary", "breaker": "open", "trouble": "connect: no answer within 10s",
+                "shutUntil": "2026-01-01T00:00:02Z", "backOffUntil": null, "rate": {"setting": "200/s"},
+                "sessions": 20, "sessionsAllowed": 5, "busy": {"urgent": 1, "standard": 2, "journey": 0},
+                "pace": {"attempts": 1.25},
+            }],
+            "domains": [{
+                "domain": "slow.example", "rate": {"setting": "20/s"}, "learnedPerSecond": {"value": 2.5},
+                "backOffUntil": null, "nextAt": "2026-01-01T00:01:30Z",
+            }],
+            "domainsMore": 3,
+            "lanes": {"urgent": {"inWindow": 4, "inFlight": 1}},
+            "pause": {"rule": "store-unwell"},
+        });
+        let told = for_people(&summed(GatewayState::Running, delivery));
+        for part in [
+            "The gateway runs.",
+            "Nothing is begun now: store-unwell.",
+            "primary  open",
+            "(in 2s)",
+            "3 of 5 (20)",
+            "200/s",
+            "connect: no answer",
+            "slow.example",
+            "2.5",
+            "(in 1m 30s)",
+            "and 3 more domains",
+            "urgent    0        -       4          1",
+            "accepted 2.0, attempts 1.5, relayed 1.0",
+        ] {
+            assert!(told.contains(part), "{part}:\n{told}");
+        }
+    }
+
+    #[test]
+    fn without_a_gateway_nothing_is_said_of_relays() {
+        for (gateway, word) in [(GatewayState::Absent, "No gateway runs"), (GatewayState::Silent, "does not answer")] {
+            let told = for_people(&summed(gateway, Value::Null));
+            assert!(told.contains(word) && !told.contains("RELAY"), "{told}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use super::super::domains::{Domains, MayGo, ObservedPace, PutOff};
 use super::super::settings::{DeliverySettings, DomainRates};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::quantity::Share;
+use crate::domain::shaping::Binding;
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap()
@@ -162,4 +163,13 @@ fn new_settings_keep_what_was_learned_and_take_the_new_rates() {
     domains.take_over(domains_of(&[("a.example", "1000/s")], 100));
     assert_eq!(drain(&mut domains, Lane::Urgent, "a.example", 10_000), 100);
     assert_eq!(domains.may_go(Lane::Urgent, "b.example", at(10_000)), MayGo::At(at(100_000)));
+}
+
+#[test]
+fn a_rate_that_has_let_nothing_go_yet_is_told_like_any_other() {
+    let domains = domains_of(&[("gmail.com", "1/h")], 100);
+    let told = domains.bindings(Lane::Urgent, "gmail.com", at(0));
+    assert!(matches!(told.as_slice(), [Binding::DomainRateSpent { .. }]), "{told:?}");
+    assert_eq!(domains.may_go(Lane::Urgent, "gmail.com", at(0)), MayGo::At(told[0].until().unwrap()));
+    assert!(domains.bindings(Lane::Urgent, "a.example", at(0)).is_empty());
 }

@@ -47,6 +47,11 @@ const NOT_CONFIGURED: Cause = Cause::of(
     "Its tenant was not in the configuration: held",
     "Put the tenant's file back and reload (SIGHUP), then: postern queue release ID.",
 );
+const BRAKE: Cause = Cause::of(
+    "brake",
+    "Its stream of mails (tenant, key and template) is out of line, and the brake holds it",
+    "Look whether these mails are meant: postern brake list. Then release or cancel the brake, and with it all of them.",
+);
 const FAULT: Cause = Cause::of(
     "fault",
     "An attempt ended in a defect of Postern: set aside",
@@ -104,11 +109,7 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::NotConfigured), _) => NOT_CONFIGURED,
         (Some(Reason::Fault), _) => FAULT,
         (Some(Reason::Operator), _) => of_operator(status),
-        (Some(Reason::Brake), true) => Cause::of(
-            "brake",
-            "Its stream of mails was out of line: held with the rest of it",
-            "postern brake list says why. Then: postern brake release ID, or postern brake cancel ID, with the brake's id.",
-        ),
+        (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",
             "Its stream of mails was out of line and was cancelled",
