@@ -24,16 +24,20 @@ async fn urgent_finds_its_share_of_a_relay_whose_rate_a_backlog_spends() {
         stage.accept_as("demo", Lane::Journey, &format!("j{n}@customer.example"), due(&stage)).await;
     }
     pass(&stage, 1_000).await;
+    // A store that is slow on a busy machine makes it fewer, nothing makes it more.
     let journey = stage.courier.with(|told| told.offered);
-    assert!((10..=21).contains(&journey), "20 a second, from nothing: {journey}");
-    let asked = due(&stage);
-    let urgent = stage.accept_as("demo", Lane::Urgent, "code@customer.example", asked).await;
-    let message = stage.until(urgent, |message| message.status == Status::Relayed).await;
-    let took = message.ended_at.unwrap().duration_since(asked);
-    assert!(took.as_millis() < 200, "{took}");
+    assert!((1..=21).contains(&journey), "20 a second, from nothing: {journey}");
+    let urgent = stage.accept_as("demo", Lane::Urgent, "code@customer.example", due(&stage)).await;
+    stage.until(urgent, |message| message.status == Status::Relayed).await;
+    let passed = stage.courier.with(|told| told.at.iter().position(|(_, to)| to.starts_with("code@")).unwrap());
+    assert!(passed <= journey + 20, "before the 200 that wait: {passed}");
     let before = stage.courier.with(|told| told.offered);
-    pass(&stage, 500).await;
-    assert!(stage.courier.with(|told| told.offered) > before, "journey still moves");
+    let moves = async {
+        while stage.courier.with(|told| told.offered) == before {
+            pass(&stage, 1).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), moves).await.unwrap();
     stage.stop().await;
 }
 
