@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::settings::{DeliverySettings, DomainRates};
+use super::settings::DeliverySettings;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, CourierError};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, LaneRules, PerLane};
+use crate::domain::rates::DomainRates;
 use crate::domain::shaping::{Binding, Overview};
 use crate::domain::tenant::Tenant;
 

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 
 use super::bucket::{Bucket, Limit};
 use super::concurrency::is_old;
-use super::settings::{DeliverySettings, DomainRates};
+use super::settings::DeliverySettings;
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::quantity::Share;
+use crate::domain::rates::DomainRates;
 use crate::domain::shaping::{Binding, DomainView, Learned};
 
 /// Deferrals in a row that slow a domain down; fewer may be a few busy mailboxes.

@@ -63,7 +63,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::Control;
 pub use desk::RelayPlan;
-pub use settings::{DeliverySettings, DomainRates};
+pub use settings::DeliverySettings;
 
 use self::control::Question;
 use self::dispatcher::{Dispatcher, House};
@@ -71,6 +71,7 @@ use crate::clock::Clock;
 use crate::courier::Courier;
 use crate::domain::ids::TenantId;
 use crate::domain::lane::{LaneRules, PerLane, UnknownPolicy};
+use crate::domain::rates::DomainRates;
 use crate::domain::relay::RelayHealth;
 use crate::domain::tenant::Tenant;
 use crate::store::{Store, StoreError};

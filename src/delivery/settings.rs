@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::domain::rates::DomainRates;
-
 use crate::domain::quantity::{HumanDuration, Share};
 
 /// `[delivery]`.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::domains::{Domains, MayGo, ObservedPace, PutOff};
-use super::super::settings::{DeliverySettings, DomainRates};
+use super::super::settings::DeliverySettings;
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::quantity::Share;
+use crate::domain::rates::DomainRates;
 use crate::domain::shaping::Binding;
 
 fn at(millis: i64) -> Timestamp {
