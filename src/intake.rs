@@ -44,12 +44,24 @@ pub enum Refusal {
     /// The tenant is not in the configuration.
     #[error("the tenant is not configured")]
     UnknownTenant,
+    /// It is new, and there is no room for new mail.
+    #[error("there is no room for new mail")]
+    NoRoom,
     /// The mail could not be written down.
     #[error("composing failed")]
     Compose(#[source] ComposeError),
     /// The store could not keep it.
     #[error("keeping failed")]
     Store(#[source] StoreError),
+}
+
+/// Whether new mail may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It may.
+    Enough,
+    /// The queue or the disk is too full for it. What was accepted before is answered as it was.
+    Short,
 }
 
 /// The entry to the house, shared by all doors.
@@ -76,13 +88,15 @@ impl Intake {
         Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake, brakeman }
     }
 
-    /// Accepts one submission of `tenant`: durable when this returns [`Acceptance::Accepted`].
+    /// Accepts one submission of `tenant`, if it was accepted before or there is `room`: durable when this returns
+    /// [`Acceptance::Accepted`].
     pub async fn accept(
         &self,
         tenant: &TenantId,
         actor: Actor,
         submission: Submission,
         idempotency_key: Option<String>,
+        room: Room,
     ) -> Result<Acceptance, Refusal> {
         let rules = Arc::clone(&self.rules.borrow());
         let tenant = rules.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
@@ -107,6 +121,10 @@ impl Intake {
             if let Some(answer) = self.store.replay(repeat).await.map_err(Refusal::Store)? {
                 return Ok(answer);
             }
+        }
+        match room {
+            Room::Enough => {}
+            Room::Short => return Err(Refusal::NoRoom),
         }
         let message = NewMessage { idempotency, fact, ..self.compose(&rules, tenant, actor, &submission, now)? };
         let accepted = self.keep(message, &submission).await.map_err(Refusal::Store)?;

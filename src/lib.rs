@@ -1,8 +1,8 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
 //! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (`intake`,
-//! `delivery`, `steering`, `brake`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through another
-//! (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
+//! `delivery`, `steering`, `brake`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through
+//! another (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
 //! ```text

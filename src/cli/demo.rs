@@ -19,6 +19,7 @@ use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::key::Scope;
 use crate::domain::message::{Acceptance, Status};
 use crate::domain::submission::Submission;
+use crate::intake::Room;
 use crate::keys::{Keyring, NewKey};
 use crate::lifecycle::{Ending, Kind, Lifecycle, stop_signals};
 use crate::store::sqlite::Role;
@@ -143,7 +144,7 @@ async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> 
         ),
         ..send::plain(to, "Your card is ready".to_owned())
     };
-    let accepted = app.intake.accept(tenant, Actor::Command("demo"), submission, None).await;
+    let accepted = app.intake.accept(tenant, Actor::Command("demo"), submission, None, Room::Enough).await;
     match accepted.context("sending the sample mail")? {
         Acceptance::Accepted(receipt) | Acceptance::Replayed(receipt) | Acceptance::Deduplicated(receipt) => {
             Ok(receipt.id)

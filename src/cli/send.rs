@@ -17,7 +17,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Receipt};
 use crate::domain::submission::{SUBJECT_CHARS_MAX, Submission};
-use crate::intake::Refusal;
+use crate::intake::{Refusal, Room};
 use crate::store::sqlite::Role;
 
 #[derive(clap::Args)]
@@ -53,7 +53,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     // Nobody waits in this process: the gateway looks for itself.
     let rules = watch::Sender::new(Arc::new(config.rules()));
     let intake = intake(&rules, &context.clock, &store, &Arc::new(Notify::new()), None);
-    let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None).await;
+    let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None, Room::Enough).await;
     store.close().await;
     let receipt = receipt(accepted)?;
     context.output.answer(&receipt, |receipt| {

@@ -230,7 +230,10 @@ impl FromStr for Limit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "none" { Ok(Self::Unlimited) } else { text.parse().map(Self::AtMost) }
+        if text == "none" {
+            return Ok(Self::Unlimited);
+        }
+        text.parse().map(Self::AtMost).map_err(|wrong: String| format!("{wrong}, or \"none\""))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::key::ApiKey;
 use crate::domain::network::Network;
 use crate::domain::quantity::Rate;
+use crate::intake::Room;
 use crate::limits::{Limits, Shortage, Standing};
 
 /// Doors behind which requests are counted.
@@ -41,8 +42,8 @@ struct Said(Vec<Field>);
 /// Marks a request that was refused because of the address it came from.
 struct RefusedUnseen;
 
-/// Whether a request gets no access line: those refused for their address are counted, and the count is told. A line
-/// for each would let anybody fill the disk.
+/// Whether a request gets no access line: those refused for their address are counted, and the count is told, since there
+/// may be very many of them.
 pub(super) fn is_counted_only(request: &HttpRequest) -> bool {
     request.extensions().contains::<RefusedUnseen>()
 }
@@ -84,11 +85,11 @@ pub(super) fn recipient(request: &HttpRequest, limit: Rate, wait: Duration) -> P
     Problem::rate_limited(wait, format!("more than {} to this recipient", limit.in_words("mail")))
 }
 
-/// Refuses mail while there is no room for it. What there is too little of is for our log and `/readyz`.
-pub(super) fn room_for_mail(app: &AppState) -> Result<(), Problem> {
+/// Whether there is room for new mail. What there is too little of is for our log and `/readyz`.
+pub(super) fn room_for_mail(app: &AppState) -> Room {
     match app.doors.limits.headroom().shortage() {
-        None => Ok(()),
-        Some(Shortage::Queue | Shortage::Disk) => Err(Problem::new(Kind::NotPersisted)),
+        None => Room::Enough,
+        Some(Shortage::Queue | Shortage::Disk) => Room::Short,
     }
 }
 

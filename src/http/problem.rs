@@ -292,6 +292,7 @@ impl From<Refusal> for Problem {
                 Self { errors, ..Self::new(Kind::Forbidden) }
             }
             Refusal::UnknownTenant => Self::saying(Kind::Forbidden, "the key's tenant is not configured"),
+            Refusal::NoRoom => Self::new(Kind::NotPersisted),
             Refusal::Compose(error) => Self {
                 detail: Some("the mail cannot be written as RFC 5322 asks".into()),
                 ..Self::caused(Kind::Invalid, &error)

@@ -117,12 +117,14 @@ impl<K: Hash + Eq + Clone> Quotas<K> {
     /// Forgets callers who have their whole quota back, and limiters that nobody is left in.
     pub(super) fn tidy(&self) {
         let now = self.clock.now();
-        let mut by_rate = self.by_rate.write().unwrap_or_else(PoisonError::into_inner);
-        by_rate.retain(|_, limiter| {
+        // Looking through many callers takes a while, in which nobody need wait for a new rate.
+        let limiters: Vec<_> = self.by_rate.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for limiter in limiters {
             limiter.tidy(now);
-            // One that is being asked just now may be about to remember somebody.
-            !limiter.governor.is_empty() || Arc::strong_count(limiter) > 1
-        });
+        }
+        // One that is being asked just now may be about to remember somebody.
+        let is_used = |limiter: &Arc<Limiter<K>>| !limiter.governor.is_empty() || Arc::strong_count(limiter) > 1;
+        self.by_rate.write().unwrap_or_else(PoisonError::into_inner).retain(|_, limiter| is_used(limiter));
     }
 
     /// How many callers are remembered.

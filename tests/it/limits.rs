@@ -275,10 +275,16 @@ fn a_full_queue_takes_no_more_mail_until_one_has_left_it_and_says_so() {
     let key = gateway.key.clone();
     let ready = || gateway.get("/readyz").json()["queue"].clone();
     assert_eq!(ready(), "ok");
-    let ids: Vec<String> = (0..3).map(|number| gateway.send(&format!("ann{number}@customer.example"))).collect();
+    let mut ids: Vec<String> = (0..2).map(|number| gateway.send(&format!("ann{number}@customer.example"))).collect();
+    let named = [("Idempotency-Key", "the last that fits")];
+    let last = gateway.post_with(&mail("ann@customer.example"), &named);
+    ids.push(last.json()["id"].as_str().unwrap().to_owned());
     // The count of the first second may not be there yet.
     wait_for("the queue to be counted", || (ready() == "full").then_some(()));
     assert_no_room(&gateway.post(&mail("ben@customer.example")));
+    assert_no_room(&gateway.post_with(&mail("ben@customer.example"), &[("Idempotency-Key", "a new one")]));
+    let again = gateway.post_with(&mail("ann@customer.example"), &named);
+    assert_eq!((again.status, again.json()["id"].as_str()), (202, Some(ids[2].as_str())), "accepted before");
     let answer = gateway.get("/readyz");
     assert_eq!((answer.status, &answer.json()["disk"]), (200, &json!("ok")), "mails can be looked up and steered");
     gateway.stop();

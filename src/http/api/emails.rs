@@ -36,11 +36,11 @@ pub async fn submit(
         return Err(Problem::new(Kind::NotPersisted));
     }
     limit::submission(&app, &request, caller.tenant())?;
-    limit::room_for_mail(&app)?;
     let idempotency_key = idempotency_key(request.headers())?;
     let (media, body) = body::read(&request, payload, app.body_limits).await?;
     let submission = submission::parse(media, &body)?;
-    let acceptance = app.intake.accept(caller.tenant(), caller.actor(), submission, idempotency_key).await?;
+    let room = limit::room_for_mail(&app);
+    let acceptance = app.intake.accept(caller.tenant(), caller.actor(), submission, idempotency_key, room).await?;
     if matches!(&acceptance, Acceptance::Accepted(receipt) if receipt.status.is_live()) {
         app.doors.limits.headroom().accepted();
     }
