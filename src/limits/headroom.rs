@@ -2,7 +2,8 @@
 //!
 //! Nothing is counted while a mail is accepted. A task counts the live mails now and then and asks how much room the
 //! disk has; in between, the mails accepted since its count began are added to what it found. What has left the queue
-//! meanwhile is not known until the next count, so the queue may be called full a little early, never late.
+//! meanwhile is not known until the next count, so the queue may be called full a little early; late only before the
+//! first count, in the first second.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 

@@ -127,7 +127,7 @@ fn over_limit(connection: &Connection, message: &NewMessage) -> Result<Option<Ac
             |row| row.get(0),
         )
         .optional()?;
-    // A clock that was set back makes nobody wait for longer than the whole time.
+    // Nobody is told to wait for longer than the whole time, also when the clock was set back.
     let wait =
         |oldest: i64| u64::try_from(oldest.saturating_add(within).saturating_sub(now).clamp(1, within)).unwrap_or(1);
     Ok(oldest.map(|oldest| Acceptance::RecipientLimited { limit, wait: Duration::from_millis(wait(oldest)) }))

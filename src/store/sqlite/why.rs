@@ -101,7 +101,8 @@ pub(super) fn pace(connection: &Connection, now: Timestamp) -> Result<Pace, Faul
         let kind = row.get_ref("kind")?.as_str().unwrap_or_default();
         pace.accepted += u64::from(kind == Kind::Accepted.as_str());
         pace.relayed += u64::from(kind == Kind::Relayed.as_str());
-        // What an attempt ended with; one that was given back is none.
+        // What an attempt past its commit point ended with, or was refused with before it; one that was given back before it
+        // has no leaf.
         let ended = [Kind::Relayed, Kind::Deferred, Kind::Bounced, Kind::Unknown];
         pace.attempts += u64::from(ended.iter().any(|ended| ended.as_str() == kind));
     }
