@@ -168,8 +168,7 @@ pub fn reserve(whole: u32, shares: &PerLane<Share>) -> PerLane<u32> {
 
 /// How many a bucket of this rate holds.
 fn depth_of(rate: Rate) -> u32 {
-    let second = u32::try_from(u64::from(rate.count) / rate.per.as_secs().max(1)).unwrap_or(u32::MAX).max(1);
-    if rate.burst == second { (second / DEPTH_OF_A_SECOND).max(1) } else { rate.burst }
+    rate.burst.unwrap_or_else(|| (rate.second_worth() / DEPTH_OF_A_SECOND).max(1))
 }
 
 fn interval(count: f64, per: Duration) -> i64 {
@@ -217,6 +216,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_was_written_is_given() {
+        assert_eq!(drain(&mut bucket("200/s,burst=200", 0), 0, at(60_000)), 200, "a second's worth as well");
         let mut bucket = bucket("200/s,burst=500", 0);
         assert_eq!(drain(&mut bucket, 0, at(60_000)), 500);
         bucket.empty(at(60_000));
