@@ -38,12 +38,6 @@ impl Dispatcher {
                     self.ended(in_flight, End::Decided(Word::Nothing, None));
                 }
             }
-            Ok((_, Event::Held(held))) => match held {
-                Ok(0) => {}
-                Ok(messages) => tracing::error!(messages, "held: their tenants are not in the configuration"),
-                // They are found at the next start.
-                Err(error) => tracing::warn!(%error, "mails of tenants that are gone cannot be held now"),
-            },
             Err(error) if error.is_cancelled() => {}
             Err(error) => self.panicked(&error),
         }

@@ -11,7 +11,7 @@ use super::desk::{Desk, DeskRules, RelayPlan};
 use super::dispatcher::{Dispatcher, STORE_PAUSE};
 use super::domains::Domains;
 use super::look::has_passed;
-use super::under_way::{Event, SETTLING_MAX, is_behind, settling};
+use super::under_way::{SETTLING_MAX, is_behind, settling};
 use crate::domain::ids::TenantId;
 use crate::domain::lane::PerLane;
 use crate::domain::shaping::{Binding, LaneView, Overview};
@@ -130,11 +130,6 @@ impl Dispatcher {
             tenants: plan.tenants,
             soft: self.ground.soft.clone(),
             unsettled: Arc::clone(&self.ground.unsettled),
-        });
-        let ground = Arc::clone(&self.ground);
-        self.spawn(async move {
-            let held = ground.store.hold_unconfigured(&tenants, ground.clock.now()).await;
-            Event::Held(held)
         });
         self.looks.want_all();
         self.publish();
