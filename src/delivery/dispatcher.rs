@@ -187,7 +187,7 @@ impl Dispatcher {
         }
     }
 
-    fn is_open(&self, relay: &RelayName, now: Timestamp) -> bool {
+    pub(super) fn is_open(&self, relay: &RelayName, now: Timestamp) -> bool {
         self.desks.get(relay).is_some_and(|desk| desk.is_open(now))
     }
 

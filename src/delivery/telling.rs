@@ -80,7 +80,12 @@ impl Dispatcher {
         let mut bindings: Vec<Binding> = self.pause(now).into_iter().collect();
         bindings.extend(self.relay_bindings(subject, now));
         bindings.extend(self.domains.bindings(subject.lane, &subject.domain, now));
-        bindings.push(self.window.place_of(subject));
+        let place = self.window.place_of(subject);
+        // What could go nowhere is not looked for: that it is not seen is no cause of its own.
+        let relays = self.tenants.get(&subject.tenant).into_iter().flatten();
+        if place != Binding::NotSeen || relays.into_iter().any(|relay| self.is_open(relay, now)) {
+            bindings.push(place);
+        }
         bindings
     }
 

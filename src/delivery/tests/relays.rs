@@ -182,6 +182,9 @@ async fn a_relay_that_is_down_is_told_with_its_trouble_and_to_the_mail_that_wait
     let shut = |binding: &Binding| matches!(binding, Binding::RelayShut { trouble: Some(_), .. });
     assert!(bindings.iter().any(shut), "{bindings:?}");
     assert!(bindings.contains(&Binding::InWindow { position: 1, of: 1 }), "{bindings:?}");
+    let unseen = stage.accept().await;
+    let bindings = stage.control.explain(self::subject(unseen, Lane::Standard)).await.unwrap();
+    assert!(matches!(bindings.as_slice(), [Binding::RelayShut { .. }]), "no look could see it: {bindings:?}");
     stage.courier.with(|told| told.down.clear());
     stage.until(id, |message| message.status == Status::Relayed).await;
     stage.stop().await;
