@@ -69,6 +69,21 @@ fn domains_are_remembered_while_there_is_need_and_those_without_room_share_one_r
 }
 
 #[test]
+fn dead_domains_that_fill_the_table_make_room_for_others() {
+    let mut domains = domains_of(&[("slow.example", "1/s")], 10);
+    domains.back_off("waits.example", Duration::from_secs(90), at(0));
+    for n in 0..100 {
+        let now = n * 500;
+        domains.was_put_off(&format!("d{n}.example"), PutOff::Recipient, pace(now), at(now));
+        assert!(domains.len() <= 10);
+    }
+    domains.was_put_off("a.example", PutOff::Asked, pace(50_000), at(50_000));
+    assert_ne!(domains.may_go(Lane::Standard, "waits.example", at(50_000)), MayGo::Now, "it asked for a wait");
+    assert_eq!(drain(&mut domains, Lane::Standard, "b.example", 50_000), 10_000, "nobody pays for another");
+    assert_eq!(drain(&mut domains, Lane::Urgent, "slow.example", 50_000), 1);
+}
+
+#[test]
 fn a_domain_that_puts_off_everybody_ends_at_one_mail_a_second() {
     let mut domains = domains_of(&[], 100);
     for n in 0..9 {
