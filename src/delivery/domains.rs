@@ -106,8 +106,10 @@ impl Domains {
     pub fn take_over(&mut self, new: Self) {
         let same_rates = self.rates == new.rates && self.reserved == new.reserved;
         if !same_rates {
-            for domain in self.by_name.values_mut().chain([&mut self.rest]) {
-                domain.limit = None;
+            self.rest.limit = None;
+            for (name, domain) in &mut self.by_name {
+                let (old, rate) = (domain.limit.take(), new.rates.of(name));
+                domain.limit = rate.map(|rate| Limit::renewed(old, rate, &new.reserved, new.since));
             }
             (self.rates, self.reserved, self.since) = (new.rates, new.reserved, new.since);
         }

@@ -323,7 +323,7 @@ impl Desk {
     /// A relay that comes back is no reason for a burst.
     fn begin_rate_anew(&mut self, now: Timestamp) {
         if let Some(limit) = &mut self.limit {
-            limit.empty(now);
+            limit.begin_anew(now);
         }
     }
 

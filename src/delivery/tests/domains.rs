@@ -182,8 +182,17 @@ fn new_settings_keep_what_was_learned_and_take_the_new_rates() {
 }
 
 #[test]
+fn a_new_rate_for_one_domain_gives_another_no_mail_and_takes_no_waiting_from_it() {
+    let mut domains = domains_of(&[("slow.example", "4/h")], 100);
+    assert_eq!(drain(&mut domains, Lane::Urgent, "slow.example", 0), 1, "a start is no reason to wait");
+    domains.take_over(domains_of(&[("slow.example", "4/h"), ("a.example", "1/s")], 100));
+    assert_eq!(domains.may_go(Lane::Urgent, "slow.example", at(600_000)), MayGo::At(at(900_000)));
+    assert_eq!(domains.may_go(Lane::Urgent, "slow.example", at(900_000)), MayGo::Now);
+}
+
+#[test]
 fn a_rate_that_has_let_nothing_go_yet_is_told_like_any_other() {
-    let domains = domains_of(&[("gmail.com", "1/h")], 100);
+    let domains = domains_of(&[("gmail.com", "1/s")], 100);
     let told = domains.bindings(Lane::Urgent, "gmail.com", at(0));
     assert!(matches!(told.as_slice(), [Binding::DomainRateSpent { .. }]), "{told:?}");
     assert_eq!(domains.may_go(Lane::Urgent, "gmail.com", at(0)), MayGo::At(told[0].until().unwrap()));
