@@ -271,12 +271,12 @@ mod tests {
             slow.begin_anew(at(recovery * 1_000));
         }
         assert_eq!(drain(&mut slow, 0, at(900_000)), 1, "a relay that comes and goes gets its rate, and no more");
-        let mut shared = bucket("1/m,burst=9", 1);
+        let mut divided = bucket("1/m,burst=9", 1);
         for recovery in 1..=600 {
-            shared.begin_anew(at(recovery * 1_000));
+            divided.begin_anew(at(recovery * 1_000));
         }
-        assert_eq!(drain(&mut shared, 1, at(600_000)), 1, "so do those who leave one to others");
-        assert_eq!(drain(&mut shared, 0, at(600_000)), 1, "and a burst is not saved up");
+        assert_eq!(drain(&mut divided, 1, at(600_000)), 1, "so do those who leave one to others");
+        assert_eq!(drain(&mut divided, 0, at(600_000)), 1, "and a burst is not saved up");
         let shares = PerLane::from_fn(|_| Share::NONE);
         let mut limit = Limit::new(rate("1/m"), &shares, at(0));
         limit.take(at(0));

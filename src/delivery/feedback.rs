@@ -65,13 +65,12 @@ impl Dispatcher {
                     // It failed for others too, or is gone.
                     (Freshness::Stale, _) | (_, None) => Fault::Relays,
                 };
-                match attempt::settlement_of_lost(id, &in_flight.relay, &lost, fault, now) {
-                    Some(settlement) => self.settle(in_flight, settlement),
+                if let Some(settlement) = attempt::settlement_of_lost(id, &in_flight.relay, &lost, fault, now) {
+                    self.settle(in_flight, settlement);
+                } else {
                     // Behind the others of its domain: it may be lost again.
-                    None => {
-                        let homeless = self.window.add(vec![in_flight.candidate]);
-                        self.ground.store.give_back(&homeless);
-                    }
+                    let homeless = self.window.add(vec![in_flight.candidate]);
+                    self.ground.store.give_back(&homeless);
                 }
             }
             // Its claim is kept, so that it does not come back at once and for ever.
