@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::files::postern_file;
 use super::{Config, Problems};
 use crate::domain::lane::Lane;
-use crate::domain::quantity::{HumanDuration, Limit, Rate, Share};
+use crate::domain::quantity::{HumanDuration, Limit, Share};
 
 /// Entries of a retry table at most.
 const RETRIES_MAX: usize = 100;
@@ -96,7 +96,7 @@ fn limits(config: &Config, say: &mut impl FnMut(&str, String)) {
 /// What is wrong with a limit on the mails of one recipient, which are counted over a whole time: no burst.
 pub(super) fn per_recipient_problem(limit: Limit) -> Option<String> {
     let rate = limit.rate()?;
-    if rate.has_own_burst() {
+    if rate.burst.is_some() {
         return Some("has no burst: so many are taken within any such time, however fast they come".to_owned());
     }
     (rate.count > PER_RECIPIENT_MAX).then(|| format!("must be at most {PER_RECIPIENT_MAX}, or \"none\""))
@@ -139,8 +139,7 @@ fn brake(config: &Config, say: &mut impl FnMut(&str, String)) {
     if brake.bounce_share == Share::NONE {
         say("brake.bounce_share", "must be more than 0.0".to_owned());
     }
-    let usual_burst = |limit: Rate| u32::try_from(u64::from(limit.count) / limit.per.as_secs()).unwrap_or(1).max(1);
-    if brake.limit.is_some_and(|limit| limit.burst != usual_burst(limit)) {
+    if brake.limit.is_some_and(|limit| limit.burst.is_some()) {
         say("brake.limit", "has no burst: all of it may come at once".to_owned());
     }
     for (key, length) in [("brake.calm", brake.calm), ("brake.forget", brake.forget)] {

@@ -118,6 +118,8 @@ pub struct Lost {
     pub token: Option<LeaseToken>,
     /// When the mail is due again, should it be its own fault.
     pub next_at: Timestamp,
+    /// When it is due again otherwise: after the first of its lane's delays, however often it was tried.
+    pub back_at: Timestamp,
 }
 
 /// The way one step of an attempt ends it early.
@@ -170,7 +172,8 @@ pub async fn run(ground: Arc<Ground>, attempt: Attempt) -> End {
 }
 
 fn lost(ground: &Ground, attempt: &Attempt, trouble: Trouble, token: Option<LeaseToken>, spent: u32) -> Lost {
-    Lost { trouble, token, next_at: next_at(ground, attempt, spent, None) }
+    let (next_at, back_at) = (next_at(ground, attempt, spent, None), next_at(ground, attempt, 0, None));
+    Lost { trouble, token, next_at, back_at }
 }
 
 /// Past its commit point and past its deadline, and nothing was sent: the sweep ends it next.
@@ -357,9 +360,10 @@ pub fn settlement_of_lost(
 ) -> Option<Settlement> {
     let outcome = match fault {
         Fault::Mails => Outcome::Deferred { reason: Reason::ConnectionLost, reply: None, next_at: lost.next_at },
+        // It may be lost again, and others wait: it goes behind them, unspent.
         Fault::Relays => {
             lost.token?;
-            Outcome::Returned { next_at: at }
+            Outcome::Returned { next_at: lost.back_at }
         }
     };
     log(id, relay, &outcome);

@@ -5,6 +5,11 @@
 //!                                ▲                │failed            │failed
 //!                                └────────────────┴──────────────────┘   (longer each time, up to a bound)
 //! ```
+//!
+//! A mail lost in its content, after the relay took its envelope, is weak evidence: the relay may be dying, or may only
+//! dislike this mail. It takes [`WEAK_MAX`] of those in a row to open the breaker or to end half-open, and the pause that
+//! follows never grows: mails that make a relay hang up soon make room for others, and a relay that dies is found out by
+//! the next connection.
 
 use std::time::Duration;
 
@@ -20,6 +25,9 @@ const HALF_OPEN_STEP: Duration = Duration::from_secs(1);
 /// While ramping up, one more session is allowed for each of these that pass, beside the one for each success.
 const RAMP_STEP: Duration = Duration::from_millis(100);
 
+/// Mails lost in their content, in a row, that open the breaker: about what is under way at once when a relay dies.
+const WEAK_MAX: u32 = 20;
+
 /// How long the breaker stays open when the relay refuses our credentials: that does not pass by itself soon, and every
 /// further try may count against us there.
 const OPEN_REFUSED: Duration = Duration::from_secs(30);
@@ -29,6 +37,11 @@ const OPEN_REFUSED: Duration = Duration::from_secs(30);
 pub enum Pause {
     /// Longer each time; `random` in `0.0..1.0` spreads it.
     Growing {
+        /// Where in the spread.
+        random: f64,
+    },
+    /// [`OPEN_FIRST`], and the next one no longer for it; spread by `random` as well. The evidence is weak.
+    Short {
         /// Where in the spread.
         random: f64,
     },
@@ -74,6 +87,8 @@ pub struct Breaker {
     open_max: Duration,
     open_next: Duration,
     sessions: u32,
+    /// Weak evidence in a row.
+    weak: u32,
 }
 
 impl Breaker {
@@ -81,7 +96,7 @@ impl Breaker {
     #[must_use]
     pub fn new(sessions: u32, failures_max: u32, open_max: Duration) -> Self {
         let state = State::Closed { failures: 0, ramp: Ramp::Full };
-        Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions }
+        Self { state, failures_max: failures_max.max(1), open_max, open_next: OPEN_FIRST, sessions, weak: 0 }
     }
 
     /// Goes on by these settings; what is known of the relay stays known, but it may be greeted at once.
@@ -110,7 +125,7 @@ impl Breaker {
     /// Whether nothing speaks against the relay: no failure since its last success, no ramp.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
-        matches!(self.state, State::Closed { failures: 0, ramp: Ramp::Full })
+        self.weak == 0 && matches!(self.state, State::Closed { failures: 0, ramp: Ramp::Full })
     }
 
     /// The caller greets the relay now.
@@ -122,11 +137,13 @@ impl Breaker {
     pub fn greeted(&mut self, now: Timestamp) {
         if self.state == State::Greeting {
             self.state = State::HalfOpen { since: now };
+            self.weak = 0;
         }
     }
 
     /// The relay answered as a relay should: it took or refused a mail.
     pub fn success(&mut self, now: Timestamp) {
+        self.weak = 0;
         match self.state {
             State::Closed { ramp: Ramp::Up { since, successes }, .. } if successes < self.sessions => {
                 self.state = State::Closed { failures: 0, ramp: Ramp::Up { since, successes: successes + 1 } };
@@ -143,21 +160,30 @@ impl Breaker {
 
     /// The relay failed us.
     pub fn failure(&mut self, now: Timestamp, pause: Pause) {
+        let is_weak = matches!(pause, Pause::Short { .. });
+        self.weak += u32::from(is_weak);
         match self.state {
-            State::Closed { failures, ramp } if failures + 1 < self.failures_max => {
+            State::Closed { .. } | State::HalfOpen { .. } if is_weak && self.weak < WEAK_MAX => {}
+            State::Closed { failures, ramp } if !is_weak && failures + 1 < self.failures_max => {
                 self.state = State::Closed { failures: failures + 1, ramp };
             }
             State::Closed { .. } | State::Greeting | State::HalfOpen { .. } => {
                 let longest = match pause {
                     Pause::Growing { .. } => self.open_next,
+                    Pause::Short { .. } => OPEN_FIRST,
                     Pause::Long => OPEN_REFUSED,
                 };
                 let wait = match pause {
-                    Pause::Growing { random } => longest.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0)),
+                    Pause::Growing { random } | Pause::Short { random } => {
+                        longest.mul_f64(1.0 - 0.2 * random.clamp(0.0, 1.0))
+                    }
                     Pause::Long => longest,
                 };
                 self.state = State::Open { until: now.checked_add(wait).unwrap_or(Timestamp::MAX), longest };
-                self.open_next = (self.open_next * 2).min(self.open_max);
+                self.weak = 0;
+                if !is_weak {
+                    self.open_next = (self.open_next * 2).min(self.open_max);
+                }
             }
             // Attempts that were under way when the breaker opened fail late; they say nothing new.
             State::Open { .. } => {}
@@ -235,6 +261,24 @@ mod tests {
             breaker.greeting();
         }
         assert_eq!(waits, [500, 1_000, 2_000, 4_000, 4_000, 4_000]);
+    }
+
+    #[test]
+    fn mails_lost_in_their_content_open_it_only_when_they_are_many_and_never_for_longer_than_at_first() {
+        let mut breaker = Breaker::new(20, 3, Duration::from_secs(4));
+        for opening in 0..5 {
+            let now = at(opening * 10_000);
+            for _ in 1..WEAK_MAX {
+                breaker.failure(now, Pause::Short { random: 0.0 });
+                assert!(matches!(breaker.gate(now), Gate::Pass(_)) && !breaker.is_trusted());
+            }
+            breaker.failure(now, Pause::Short { random: 0.0 });
+            assert_eq!(breaker.gate(now), Gate::Shut(at(opening * 10_000 + 500)));
+            breaker.greeting();
+            breaker.greeted(now);
+        }
+        breaker.failure(at(60_000), Pause::Growing { random: 0.0 });
+        assert_eq!(breaker.gate(at(60_000)), Gate::Shut(at(60_500)), "what is no weak evidence counts as ever");
     }
 
     #[test]

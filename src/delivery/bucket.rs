@@ -10,6 +10,11 @@
 //! for a dispatcher that wakes late; one that was given a burst holds what was given. A bucket begins empty, and is
 //! emptied when a relay comes back: a restart is no reason for a burst.
 //!
+//! At a rate slower than one a second that would cost more than a moment: four an hour would keep the first mail waiting
+//! for a quarter of an hour, and a relay that comes and goes would never get one. So such a bucket begins with one in it,
+//! and a recovery or a new rate leaves it what it has waited for, up to one and what is kept (see below). In 5 seconds
+//! that is never more than the rate and one attempt for each of those.
+//!
 //! # What is kept
 //!
 //! Lanes with a reserved share of a relay have the same share of its bucket: others take only what is above it. The
@@ -35,20 +40,24 @@ pub struct Bucket {
     /// Time for one attempt, in nanoseconds.
     interval: i64,
     depth: u32,
+    /// How many of those it holds outlast a new beginning.
+    lasting: u32,
 }
 
 impl Bucket {
-    /// A bucket for `rate` with room for `kept` attempts that wait for somebody, empty at `now`.
+    /// A bucket for `rate` with room for `kept` attempts that wait for somebody, as it begins at `now`.
     pub fn new(rate: Rate, kept: u32, now: Timestamp) -> Self {
         let depth = depth_of(rate);
         let slow = rate.per > Duration::from_secs(1).saturating_mul(rate.count);
         let depth = if slow { depth.saturating_add(kept) } else { depth };
-        Self { empty_at: nanos(now), interval: interval(rate.count.into(), rate.per), depth }
+        let interval = interval(rate.count.into(), rate.per);
+        let (first, lasting) = if slow { (interval, kept.saturating_add(1)) } else { (0, 0) };
+        Self { empty_at: nanos(now).saturating_sub(first), interval, depth, lasting }
     }
 
     /// A bucket for so many per second, with one in it at `now`.
     pub fn per_second(count: f64, depth: u32, now: Timestamp) -> Self {
-        let mut bucket = Self { empty_at: nanos(now), interval: 1, depth };
+        let mut bucket = Self { empty_at: nanos(now), interval: 1, depth, lasting: 0 };
         bucket.set_per_second(count, depth, now);
         // Whoever has something reserved need not wait for a domain that was only just slowed down.
         bucket.put_back();
@@ -63,9 +72,10 @@ impl Bucket {
         self.empty_at = nanos(now).saturating_sub(self.interval.saturating_mul(held));
     }
 
-    /// Nothing is in it at `now`.
-    pub fn empty(&mut self, now: Timestamp) {
-        self.empty_at = nanos(now);
+    /// Nothing is in it at `now`; or at a slow rate what it has waited for, up to one and what is kept.
+    pub fn begin_anew(&mut self, now: Timestamp) {
+        let earliest = nanos(now).saturating_sub(self.interval.saturating_mul(i64::from(self.lasting)));
+        self.empty_at = self.empty_at.clamp(earliest, nanos(now));
     }
 
     /// How many it holds.
@@ -109,7 +119,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// A rate of which each lane has this share; nothing may go at `now`.
+    /// A rate of which each lane has this share, as it begins at `now`.
     pub fn new(rate: Rate, shares: &PerLane<Share>, now: Timestamp) -> Self {
         let one_each = PerLane::from_fn(|lane| u32::from(*shares.get(lane) != Share::NONE));
         let bucket = Bucket::new(rate, Lane::ALL.iter().map(|lane| one_each.get(*lane)).sum(), now);
@@ -118,10 +128,18 @@ impl Limit {
         Self { rate, shares: *shares, bucket, kept }
     }
 
-    /// The limit by new settings: this one, when they say the same.
+    /// The limit by new settings: this one, when they say the same; else one that has waited as long.
     pub fn renewed(old: Option<Self>, rate: Rate, shares: &PerLane<Share>, now: Timestamp) -> Self {
-        let same = old.filter(|old| old.rate == rate && old.shares == *shares);
-        same.unwrap_or_else(|| Self::new(rate, shares, now))
+        let fresh = Self::new(rate, shares, now);
+        match old {
+            Some(old) if old.rate == rate && old.shares == *shares => old,
+            Some(old) => {
+                let mut bucket = Bucket { empty_at: old.bucket.empty_at, ..fresh.bucket };
+                bucket.begin_anew(now);
+                Self { bucket, ..fresh }
+            }
+            None => fresh,
+        }
     }
 
     /// When a mail of `lane` may go; `None` when that is now.
@@ -140,9 +158,9 @@ impl Limit {
         self.bucket.put_back();
     }
 
-    /// Nothing may go at `now`.
-    pub fn empty(&mut self, now: Timestamp) {
-        self.bucket.empty(now);
+    /// What it held does not go at once.
+    pub fn begin_anew(&mut self, now: Timestamp) {
+        self.bucket.begin_anew(now);
     }
 
     /// Whether there is nothing to remember of it.
@@ -168,8 +186,7 @@ pub fn reserve(whole: u32, shares: &PerLane<Share>) -> PerLane<u32> {
 
 /// How many a bucket of this rate holds.
 fn depth_of(rate: Rate) -> u32 {
-    let second = u32::try_from(u64::from(rate.count) / rate.per.as_secs().max(1)).unwrap_or(u32::MAX).max(1);
-    if rate.burst == second { (second / DEPTH_OF_A_SECOND).max(1) } else { rate.burst }
+    rate.burst.unwrap_or_else(|| (rate.second_worth() / DEPTH_OF_A_SECOND).max(1))
 }
 
 fn interval(count: f64, per: Duration) -> i64 {
@@ -217,9 +234,10 @@ mod tests {
 
     #[test]
     fn a_burst_that_was_written_is_given() {
+        assert_eq!(drain(&mut bucket("200/s,burst=200", 0), 0, at(60_000)), 200, "a second's worth as well");
         let mut bucket = bucket("200/s,burst=500", 0);
         assert_eq!(drain(&mut bucket, 0, at(60_000)), 500);
-        bucket.empty(at(60_000));
+        bucket.begin_anew(at(60_000));
         assert_eq!(drain(&mut bucket, 0, at(60_000)), 0);
     }
 
@@ -242,6 +260,31 @@ mod tests {
         assert_eq!(drain(&mut bucket, 1, at(3_600_000)), 1);
         assert_eq!(bucket.next_at(1, at(3_600_000)), Some(at(3_660_000)));
         assert_eq!(drain(&mut bucket, 0, at(3_600_000)), 1, "urgent need not wait for a minute");
+    }
+
+    #[test]
+    fn a_slow_rate_begins_with_one_and_what_it_waited_for_is_not_taken_away() {
+        let rate = |text: &str| text.parse::<Rate>().unwrap();
+        let mut slow = bucket("4/h", 0);
+        assert_eq!(drain(&mut slow, 0, at(0)), 1, "nobody waits a quarter of an hour for a start");
+        for recovery in 1..=900 {
+            slow.begin_anew(at(recovery * 1_000));
+        }
+        assert_eq!(drain(&mut slow, 0, at(900_000)), 1, "a relay that comes and goes gets its rate, and no more");
+        let mut divided = bucket("1/m,burst=9", 1);
+        for recovery in 1..=600 {
+            divided.begin_anew(at(recovery * 1_000));
+        }
+        assert_eq!(drain(&mut divided, 1, at(600_000)), 1, "so do those who leave one to others");
+        assert_eq!(drain(&mut divided, 0, at(600_000)), 1, "and a burst is not saved up");
+        let shares = PerLane::from_fn(|_| Share::NONE);
+        let mut limit = Limit::new(rate("1/m"), &shares, at(0));
+        limit.take(at(0));
+        let mut faster = Limit::renewed(Some(limit), rate("2/m"), &shares, at(20_000));
+        assert_eq!(faster.next_at(Lane::Urgent, at(20_000)), Some(at(30_000)), "twenty seconds of thirty are over");
+        faster.begin_anew(at(3_600_000));
+        assert_eq!(faster.view(at(3_600_000)).left, 1, "and never more than one");
+        assert_eq!(drain(&mut bucket("1/s", 0), 0, at(0)), 0);
     }
 
     #[test]

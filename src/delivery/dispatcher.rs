@@ -38,6 +38,9 @@ pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Out of so many picks between `standard` and `journey`, the first is `journey`'s: it moves even under a backlog.
 const JOURNEY_TURN: u32 = 4;
 
+/// Mails that were lost before and may be passed over at once.
+const PASSED_OVER_MAX: u32 = 16;
+
 /// The state of the dispatcher; see the module's text.
 pub struct Dispatcher {
     pub(super) ground: Arc<Ground>,
@@ -187,7 +190,7 @@ impl Dispatcher {
         }
     }
 
-    fn is_open(&self, relay: &RelayName, now: Timestamp) -> bool {
+    pub(super) fn is_open(&self, relay: &RelayName, now: Timestamp) -> bool {
         self.desks.get(relay).is_some_and(|desk| desk.is_open(now))
     }
 
@@ -282,7 +285,15 @@ impl Dispatcher {
             MayGo::Now => desk.domain_may_go(lane, domain),
             not_now @ (MayGo::At(_) | MayGo::AfterAnother) => not_now,
         };
-        let candidate = self.window.next(lane, &tenant, now, may_go)?;
+        let mut candidate = self.window.next(lane, &tenant, now, may_go)?;
+        // What may be tried at a relay in doubt is not wasted on what was lost before, while there is anything else.
+        for _ in 0..PASSED_OVER_MAX {
+            if desk.breaker.is_trusted() || !self.losses.knows(candidate.id) {
+                break;
+            }
+            self.ground.store.give_back(&self.window.add(vec![candidate]));
+            candidate = self.window.next(lane, &tenant, now, may_go)?;
+        }
         Some((candidate, relay))
     }
 

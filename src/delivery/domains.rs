@@ -8,8 +8,9 @@
 //! # Memory
 //!
 //! A domain is remembered only while there is something to remember: a bucket that is not full, a lesson, deferrals in a
-//! row. There is room for `delivery.domains_max`; domains beyond them share one place, so that they are together as slow
-//! as a single one would be. That is unfair to them and never too fast for anybody.
+//! row. There is room for `delivery.domains_max`. When it is full, those of which only deferrals in a row are known make
+//! room: many dead domains keep out nobody. Domains beyond that share one place, so that they are together as slow as a
+//! single one would be. That is unfair to them and never too fast for anybody.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub enum MayGo {
     AfterAnother,
 }
 
+/// A table that is full is looked through once in this for what may go.
+const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// What hurts a domain's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOff {
@@ -67,6 +71,7 @@ pub struct Domains {
     back_off_max: Duration,
     /// No bucket was filled before this: a restart is no reason for a burst.
     since: Timestamp,
+    made_room_at: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -94,15 +99,17 @@ impl Domains {
     pub fn new(rates: DomainRates, settings: &DeliverySettings, reserved: PerLane<Share>, now: Timestamp) -> Self {
         let (by_name, rest) = (HashMap::new(), Domain::default());
         let (max, back_off_max) = (settings.domains_max, settings.back_off_max.0);
-        Self { rates, reserved, by_name, rest, max, back_off_max, since: now }
+        Self { rates, reserved, by_name, rest, max, back_off_max, since: now, made_room_at: Timestamp::MIN }
     }
 
     /// Goes on by these settings; what replies taught stays, and what was sent counts on where the rates are the same.
     pub fn take_over(&mut self, new: Self) {
         let same_rates = self.rates == new.rates && self.reserved == new.reserved;
         if !same_rates {
-            for domain in self.by_name.values_mut().chain([&mut self.rest]) {
-                domain.limit = None;
+            self.rest.limit = None;
+            for (name, domain) in &mut self.by_name {
+                let (old, rate) = (domain.limit.take(), new.rates.of(name));
+                domain.limit = rate.map(|rate| Limit::renewed(old, rate, &new.reserved, new.since));
             }
             (self.rates, self.reserved, self.since) = (new.rates, new.reserved, new.since);
         }
@@ -265,6 +272,17 @@ impl Domains {
         self.by_name.len() >= self.max
     }
 
+    /// Forgets domains of which only deferrals in a row are known, when any are; says whether there is room now. Whoever
+    /// goes on deferring is soon counted again; a domain without a place would be as slow as all others without one.
+    fn make_room(&mut self, now: Timestamp) -> bool {
+        if now.duration_since(self.made_room_at).unsigned_abs() >= MAKE_ROOM_EVERY {
+            self.made_room_at = now;
+            let max = self.back_off_max;
+            self.by_name.retain(|_, domain| domain.limits_somebody(now, max));
+        }
+        !self.is_full()
+    }
+
     /// Others leave the last place of a learned bucket to lanes that have something reserved.
     fn kept_of_learned(&self, lane: Lane) -> u32 {
         let reserves = |lane: Lane| *self.reserved.get(lane) != Share::NONE;
@@ -284,7 +302,7 @@ impl Domains {
     /// The place of a domain, made when there is room.
     fn entry(&mut self, domain: &str, now: Timestamp) -> &mut Domain {
         if !self.by_name.contains_key(domain) {
-            if self.is_full() {
+            if self.is_full() && !self.make_room(now) {
                 return &mut self.rest;
             }
             self.by_name.insert(domain.to_owned(), Domain { put_off_at: Some(now), ..Domain::default() });
@@ -348,9 +366,15 @@ impl Domain {
         if self.learned.as_ref().is_some_and(|lesson| is_old(lesson.changed_at, now)) {
             self.learned = None;
         }
-        let rate_is_spent = self.limit.as_ref().is_some_and(|limit| !limit.is_full(now));
         let in_row = self.put_off_in_row > 0 && self.put_off_at.is_some_and(|at| !is_old(at, now));
-        rate_is_spent || self.learned.is_some() || self.back_off_until.is_some() || in_row
+        self.limits_somebody(now, back_off_max) || in_row
+    }
+
+    /// Whether more is known of it than deferrals in a row.
+    fn limits_somebody(&self, now: Timestamp, back_off_max: Duration) -> bool {
+        let rate_is_spent = self.limit.as_ref().is_some_and(|limit| !limit.is_full(now));
+        let backed_off = self.back_off_until.is_some_and(|until| !super::look::has_passed(until, now, back_off_max));
+        rate_is_spent || self.learned.is_some() || backed_off
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError};
 
 use super::attempt::{self, End, GiveBack, Word};
-use super::desk::{Began, Desk, Failure, Freshness};
+use super::desk::{Began, Desk, Evidence, Failure, Freshness};
 use super::dispatcher::{Dispatcher, STORE_PAUSE, later};
 use super::domains::{Domains, ObservedPace, PutOff};
 use super::losses::Fault;
@@ -38,12 +38,6 @@ impl Dispatcher {
                     self.ended(in_flight, End::Decided(Word::Nothing, None));
                 }
             }
-            Ok((_, Event::Held(held))) => match held {
-                Ok(0) => {}
-                Ok(messages) => tracing::error!(messages, "held: their tenants are not in the configuration"),
-                // They are found at the next start.
-                Err(error) => tracing::warn!(%error, "mails of tenants that are gone cannot be held now"),
-            },
             Err(error) if error.is_cancelled() => {}
             Err(error) => self.panicked(&error),
         }
@@ -71,9 +65,12 @@ impl Dispatcher {
                     // It failed for others too, or is gone.
                     (Freshness::Stale, _) | (_, None) => Fault::Relays,
                 };
-                match attempt::settlement_of_lost(id, &in_flight.relay, &lost, fault, now) {
-                    Some(settlement) => self.settle(in_flight, settlement),
-                    None => self.put_back(in_flight.candidate),
+                if let Some(settlement) = attempt::settlement_of_lost(id, &in_flight.relay, &lost, fault, now) {
+                    self.settle(in_flight, settlement);
+                } else {
+                    // Behind the others of its domain: it may be lost again.
+                    let homeless = self.window.add(vec![in_flight.candidate]);
+                    self.ground.store.give_back(&homeless);
                 }
             }
             // Its claim is kept, so that it does not come back at once and for ever.
@@ -205,14 +202,17 @@ fn teach_desk(desk: &mut Desk, began: Began, end: &End, now: Timestamp, random: 
             kind: TroubleKind::Refused(attempt::CLOSING),
         })) => desk.turned_away(None, began, now, random),
         End::GivenBack(GiveBack::RefusesUs(code)) => {
-            let failure =
-                Failure { trouble: format!("the relay refuses us: {code}"), alarm: Some(Alarm::Authentication) };
-            desk.failed(now, random, failure);
+            let (trouble, alarm) = (format!("the relay refuses us: {code}"), Some(Alarm::Authentication));
+            desk.failed(now, random, Failure { trouble, alarm, evidence: Evidence::Strong });
         }
         End::GivenBack(GiveBack::Unreachable(trouble)) | End::Decided(Word::Failed(trouble), _) => {
             desk.failed(now, random, Failure::from(trouble));
         }
-        End::Lost(lost) => desk.failed(now, random, Failure::from(&lost.trouble)),
+        End::Lost(lost) => {
+            // Past the commit point it had greeted us and taken the envelope.
+            let evidence = if lost.token.is_some() { Evidence::Weak } else { Evidence::Strong };
+            desk.failed(now, random, Failure { evidence, ..Failure::from(&lost.trouble) });
+        }
         End::Decided(Word::Nothing, _)
         | End::Unreadable
         | End::GivenBack(GiveBack::StoreUnwell | GiveBack::Stopping) => {}

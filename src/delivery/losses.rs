@@ -4,6 +4,10 @@
 //! relay drop its connection must not be tried for ever. From one loss nobody can tell. So a first loss is the relay's
 //! fault; a further one of the same mail is the mail's if the relay has answered others since, or, when nobody else asks
 //! it anything, if the mail was lost several times and the relay greeted us in between.
+//!
+//! Either way a mail that was lost does not stand in the way of others: what was lost in its content comes back
+//! after the first of its lane's delays, what was lost before that goes behind the others of its domain, and while a relay is in doubt others are
+//! tried there first.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -62,6 +66,11 @@ impl Losses {
         let count = before.map_or(0, |loss| loss.count) + 1;
         self.0.insert(id, Loss { at: now, count });
         Fault::Relays
+    }
+
+    /// Whether it was lost lately, and not charged.
+    pub fn knows(&self, id: MessageId) -> bool {
+        self.0.contains_key(&id)
     }
 
     /// Something else became of the mail.

@@ -19,8 +19,9 @@
 //! * What was not the mail's fault costs it nothing: a relay that is down, a throttle, a store that cannot write, a
 //!   shutdown give the attempt back unspent. So does a connection lost before the final dot, unless the relay answers
 //!   others well meanwhile.
-//! * No relay and no domain sees more than its rate, after a restart and a recovery as well; no domain, lane or tenant
-//!   that may not go keeps back another that may.
+//! * No relay and no domain sees more than its rate, after a restart and a recovery as well (but for one attempt, at a
+//!   rate slower than one a second); no domain, lane or tenant that may not go keeps back another that may.
+//! * Mails that make a relay drop its connection keep others waiting for moments, however many they are.
 //! * What one relay may have taken is given to no other before the lane's policy says so.
 //! * After a crash every attempt that was past its commit point is `unknown`; every other message is where it was.
 //! * Memory does not grow with the backlog: the window and the sessions bound it.

@@ -8,6 +8,9 @@ use crate::domain::shaping::Pace;
 /// Seconds remembered.
 const SECONDS: usize = 60;
 
+/// A clock put back by more seconds than this begins the counting anew.
+const BACK_MAX: i64 = 2;
+
 /// What happened in one second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
@@ -79,8 +82,11 @@ impl Counter {
     fn at(&mut self, now: Timestamp) -> &mut Counts {
         let second = now.as_second();
         let gone = second.saturating_sub(self.second);
-        // A clock put back counts on in the second it was in.
-        if gone > 0 {
+        // A clock put back by a little counts on in the second it was in; further back, nobody knows how long that would
+        // be, and counting begins anew.
+        if gone < -BACK_MAX {
+            *self = Self { second, ..Self::default() };
+        } else if gone > 0 {
             let steps = usize::try_from(gone).unwrap_or(SECONDS).min(SECONDS);
             for step in 0..steps {
                 self.seconds[place(second - i64::try_from(step).unwrap_or_default())] = Counts::default();
@@ -114,7 +120,11 @@ mod tests {
         assert!((counter.pace(at(119)).attempts - 3.0).abs() < 1e-9);
         assert!((counter.pace(at(149)).attempts - 1.5).abs() < 1e-9);
         assert!(counter.pace(at(400)).attempts.abs() < 1e-9);
-        counter.given_back(at(50));
-        assert!(counter.pace(at(119)).given_back > 0.0, "a clock put back loses no count");
+        counter.given_back(at(399));
+        assert!(counter.pace(at(400)).given_back > 0.0, "a clock put back a little loses no count");
+        for second in 0..120 {
+            counter.began(at(second));
+        }
+        assert!((counter.pace(at(119)).attempts - 1.0).abs() < 1e-9, "nor does one second take the counts of all");
     }
 }

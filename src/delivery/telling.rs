@@ -11,7 +11,7 @@ use super::desk::{Desk, DeskRules, RelayPlan};
 use super::dispatcher::{Dispatcher, STORE_PAUSE};
 use super::domains::Domains;
 use super::look::has_passed;
-use super::under_way::{Event, SETTLING_MAX, is_behind, settling};
+use super::under_way::{SETTLING_MAX, is_behind, settling};
 use crate::domain::ids::TenantId;
 use crate::domain::lane::PerLane;
 use crate::domain::shaping::{Binding, LaneView, Overview};
@@ -80,7 +80,12 @@ impl Dispatcher {
         let mut bindings: Vec<Binding> = self.pause(now).into_iter().collect();
         bindings.extend(self.relay_bindings(subject, now));
         bindings.extend(self.domains.bindings(subject.lane, &subject.domain, now));
-        bindings.push(self.window.place_of(subject));
+        let place = self.window.place_of(subject);
+        // What could go nowhere is not looked for: that it is not seen is no cause of its own.
+        let relays = self.tenants.get(&subject.tenant).into_iter().flatten();
+        if place != Binding::NotSeen || relays.into_iter().any(|relay| self.is_open(relay, now)) {
+            bindings.push(place);
+        }
         bindings
     }
 
@@ -130,11 +135,6 @@ impl Dispatcher {
             tenants: plan.tenants,
             soft: self.ground.soft.clone(),
             unsettled: Arc::clone(&self.ground.unsettled),
-        });
-        let ground = Arc::clone(&self.ground);
-        self.spawn(async move {
-            let held = ground.store.hold_unconfigured(&tenants, ground.clock.now()).await;
-            Event::Held(held)
         });
         self.looks.want_all();
         self.publish();

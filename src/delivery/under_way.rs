@@ -29,8 +29,6 @@ pub enum Event {
     Ended(End),
     /// What became of a message is durable.
     Settled,
-    /// What waited for tenants that are gone is held.
-    Held(Result<usize, StoreError>),
 }
 
 /// A message with which something is done.

@@ -290,7 +290,8 @@ impl Window {
         }
     }
 
-    /// Removes and returns what passed its deadline among the heads of the queues; the sweep ends those messages.
+    /// Removes and returns what passed its deadline; the sweep ends those messages. It walks all that is held: that is
+    /// bounded by `delivery.window`, and a mail behind another of its domain may have the earlier deadline.
     pub fn drop_late(&mut self, now: Timestamp) -> Vec<MessageId> {
         let mut late = Vec::new();
         for lane in Lane::ALL {

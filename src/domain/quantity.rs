@@ -116,8 +116,8 @@ pub struct Rate {
     pub count: u32,
     /// The length of time they are counted over.
     pub per: Duration,
-    /// How many may come at once; default one second's worth, at least 1.
-    pub burst: u32,
+    /// How many may come at once, when that was written.
+    pub burst: Option<u32>,
 }
 
 /// No burst takes longer than this to come back.
@@ -133,18 +133,19 @@ impl Rate {
     /// The time in which the whole burst comes back.
     #[must_use]
     pub fn refill(self) -> Duration {
-        self.period().saturating_mul(self.burst)
+        self.period().saturating_mul(self.burst())
     }
 
-    /// The burst of a rate that names none: one second's worth, at least 1.
-    fn usual_burst(count: u32, per: Duration) -> u32 {
-        u32::try_from(u64::from(count) / per.as_secs().max(1)).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// Whether its burst is one of its own.
+    /// How many may come at once; one second's worth and at least 1, when nothing else was written.
     #[must_use]
-    pub fn has_own_burst(self) -> bool {
-        self.burst != Self::usual_burst(self.count, self.per)
+    pub fn burst(self) -> u32 {
+        self.burst.unwrap_or_else(|| self.second_worth())
+    }
+
+    /// One second's worth, at least 1.
+    #[must_use]
+    pub fn second_worth(self) -> u32 {
+        u32::try_from(u64::from(self.count) / self.per.as_secs().max(1)).unwrap_or(u32::MAX).max(1)
     }
 
     /// As people say it: `20 mails an hour`, when `thing` is a mail.
@@ -179,8 +180,7 @@ impl FromStr for Rate {
             "d" => Duration::from_hours(24),
             _ => return Err(wrong()),
         };
-        let burst = burst.unwrap_or_else(|| Self::usual_burst(count, per));
-        if count == 0 || burst == 0 {
+        if count == 0 || burst == Some(0) {
             return Err(format!("{text:?}: a rate and its burst are at least 1"));
         }
         let rate = Self { count, per, burst };
@@ -199,7 +199,8 @@ impl fmt::Display for Rate {
             86_400 => "d",
             _ => "s",
         };
-        write!(f, "{}/{unit},burst={}", self.count, self.burst)
+        write!(f, "{}/{unit}", self.count)?;
+        self.burst.map_or(Ok(()), |burst| write!(f, ",burst={burst}"))
     }
 }
 
@@ -320,9 +321,15 @@ mod tests {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
         assert_eq!("60s".parse::<HumanDuration>().unwrap().to_string(), "1m");
-        assert_eq!("100/s".parse::<Rate>().unwrap(), Rate { count: 100, per: Duration::from_secs(1), burst: 100 });
-        assert_eq!("20/h".parse::<Rate>().unwrap().burst, 1);
-        assert_eq!("100/s,burst=200".parse::<Rate>().unwrap().to_string(), "100/s,burst=200");
+        assert_eq!("100/s".parse::<Rate>().unwrap(), Rate { count: 100, per: Duration::from_secs(1), burst: None });
+        for (text, burst) in [("100/s", 100), ("20/h", 1), ("100/s,burst=200", 200), ("20/h,burst=1", 1)] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(
+                (rate.to_string().as_str(), rate.burst()),
+                (text, burst),
+                "a burst is told only when it was written"
+            );
+        }
         assert_eq!("none".parse::<Limit>().unwrap(), Limit::Unlimited);
         assert_eq!("100/s,burst=200".parse::<Limit>().unwrap().to_string(), "100/s,burst=200");
     }
@@ -333,7 +340,6 @@ mod tests {
         assert_eq!((rate.period(), rate.refill()), (Duration::from_millis(5), Duration::from_secs(2)));
         assert_eq!("20/h".parse::<Rate>().unwrap().in_words("mail"), "20 mails an hour");
         assert_eq!("1/d".parse::<Rate>().unwrap().in_words("mail"), "1 mail a day");
-        assert!(rate.has_own_burst() && !"20/h".parse::<Rate>().unwrap().has_own_burst());
     }
 
     #[test]

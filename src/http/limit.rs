@@ -74,7 +74,7 @@ fn check(
 ) -> Result<(), Problem> {
     let Some(standing) = standing else { return Ok(()) };
     let Standing { rate, remaining, wait } = standing;
-    say(request, Field { name, quota: rate.burst, window: rate.refill(), remaining, reset: standing.reset() });
+    say(request, Field { name, quota: rate.burst(), window: rate.refill(), remaining, reset: standing.reset() });
     wait.map_or(Ok(()), |wait| Err(Problem::rate_limited(wait, says(rate))))
 }
 

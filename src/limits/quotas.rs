@@ -39,7 +39,7 @@ impl Standing {
     /// When there is more: one, after a refusal; else all of the burst.
     #[must_use]
     pub fn reset(self) -> Duration {
-        let used = self.rate.burst.saturating_sub(self.remaining);
+        let used = self.rate.burst().saturating_sub(self.remaining);
         self.wait.unwrap_or_else(|| self.rate.period().saturating_mul(used))
     }
 }
@@ -104,7 +104,7 @@ impl<K: Hash + Eq + Clone> Quotas<K> {
         }
         let mut by_rate = self.by_rate.write().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+            let burst = NonZeroU32::new(rate.burst()).unwrap_or(NonZeroU32::MIN);
             // A period is at least a nanosecond: governor refuses only none.
             let quota = Quota::with_period(rate.period()).unwrap_or(Quota::per_second(NonZeroU32::MIN));
             let store = Bounded::new(self.keys_max);

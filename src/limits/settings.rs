@@ -34,10 +34,10 @@ impl Default for LimitsSettings {
     fn default() -> Self {
         let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
         Self {
-            per_key: Limit::AtMost(Rate { count: 200, per: second, burst: 400 }),
+            per_key: Limit::AtMost(Rate { count: 200, per: second, burst: Some(400) }),
             per_tenant: Limit::Unlimited,
-            per_recipient: Limit::AtMost(Rate { count: 20, per: hour, burst: 1 }),
-            failed_auth: Limit::AtMost(Rate { count: 10, per: second, burst: 50 }),
+            per_recipient: Limit::AtMost(Rate { count: 20, per: hour, burst: None }),
+            failed_auth: Limit::AtMost(Rate { count: 10, per: second, burst: Some(50) }),
             tracked_max: NonZeroU32::MIN.saturating_add(99_999),
             queue_max: NonZeroU64::MIN.saturating_add(4_999_999),
             disk_free_min: ByteSize(256 << 20),

@@ -97,6 +97,17 @@ pub struct Failure {
     pub trouble: String,
     /// What an operator must see to.
     pub alarm: Option<Alarm>,
+    /// How much it says of the relay.
+    pub evidence: Evidence,
+}
+
+/// How much a failure says of the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// It failed.
+    Strong,
+    /// It took an envelope, and then dropped its connection: over the mail, perhaps.
+    Weak,
 }
 
 impl From<&Trouble> for Failure {
@@ -108,7 +119,11 @@ impl From<&Trouble> for Failure {
             TroubleKind::TimedOut(_) | TroubleKind::Closed(_) | TroubleKind::Garbled | TroubleKind::Tls(_) => false,
         };
         let refused = trouble.stage == Stage::Auth && is_final;
-        Self { trouble: trouble.to_string(), alarm: refused.then_some(Alarm::Authentication) }
+        Self {
+            trouble: trouble.to_string(),
+            alarm: refused.then_some(Alarm::Authentication),
+            evidence: Evidence::Strong,
+        }
     }
 }
 
@@ -323,7 +338,7 @@ impl Desk {
     /// A relay that comes back is no reason for a burst.
     fn begin_rate_anew(&mut self, now: Timestamp) {
         if let Some(limit) = &mut self.limit {
-            limit.empty(now);
+            limit.begin_anew(now);
         }
     }
 
@@ -344,17 +359,19 @@ impl Desk {
         if serves_others || wait.is_some() {
             self.slow_down(wait, began, now);
         } else {
-            self.failed(now, random, Failure { trouble: "the relay closes: 421".to_owned(), alarm: None });
+            let (trouble, evidence) = ("the relay closes: 421".to_owned(), Evidence::Strong);
+            self.failed(now, random, Failure { trouble, alarm: None, evidence });
         }
     }
 
     /// The relay failed us. `random` in `0.0..1.0` spreads the waiting.
     pub fn failed(&mut self, now: Timestamp, random: f64, failure: Failure) {
         let before = self.breaker.state();
-        let pause = match failure.alarm {
+        let pause = match (failure.alarm, failure.evidence) {
             // Trying a wrong password again and again only gets the account locked.
-            Some(Alarm::Authentication) => Pause::Long,
-            None => Pause::Growing { random },
+            (Some(Alarm::Authentication), _) => Pause::Long,
+            (None, Evidence::Weak) => Pause::Short { random },
+            (None, Evidence::Strong) => Pause::Growing { random },
         };
         self.breaker.failure(now, pause);
         let opened = before != BreakerState::Open && self.breaker.state() == BreakerState::Open;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::breaker::Gate;
-use super::super::desk::{Alternative, Began, Desk, DeskRules, Failure, Freshness, Invitation, RelayPlan};
+use super::super::desk::{Alternative, Began, Desk, DeskRules, Evidence, Failure, Freshness, Invitation, RelayPlan};
 use super::super::domains::MayGo;
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::quantity::Share;
@@ -36,7 +36,7 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn down() -> Failure {
-    Failure { trouble: "connect: no answer".into(), alarm: None }
+    Failure { trouble: "connect: no answer".into(), alarm: None, evidence: Evidence::Strong }
 }
 
 fn begin(desk: &mut Desk, domain: &str) -> Began {
@@ -210,7 +210,11 @@ fn a_relay_that_asks_to_be_left_alone_is_but_not_for_longer_than_is_configured()
 #[test]
 fn refused_credentials_are_an_alarm_and_keep_the_breaker_open_for_longer() {
     let mut desk = desk(20);
-    let refused = Failure { trouble: "AUTH: refused with 535".into(), alarm: Some(Alarm::Authentication) };
+    let refused = Failure {
+        trouble: "AUTH: refused with 535".into(),
+        alarm: Some(Alarm::Authentication),
+        evidence: Evidence::Strong,
+    };
     for _ in 0..3 {
         desk.failed(NOW, 0.0, refused.clone());
     }

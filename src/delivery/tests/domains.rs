@@ -69,6 +69,21 @@ fn domains_are_remembered_while_there_is_need_and_those_without_room_share_one_r
 }
 
 #[test]
+fn dead_domains_that_fill_the_table_make_room_for_others() {
+    let mut domains = domains_of(&[("slow.example", "1/s")], 10);
+    domains.back_off("waits.example", Duration::from_secs(90), at(0));
+    for n in 0..100 {
+        let now = n * 500;
+        domains.was_put_off(&format!("d{n}.example"), PutOff::Recipient, pace(now), at(now));
+        assert!(domains.len() <= 10);
+    }
+    domains.was_put_off("a.example", PutOff::Asked, pace(50_000), at(50_000));
+    assert_ne!(domains.may_go(Lane::Standard, "waits.example", at(50_000)), MayGo::Now, "it asked for a wait");
+    assert_eq!(drain(&mut domains, Lane::Standard, "b.example", 50_000), 10_000, "nobody pays for another");
+    assert_eq!(drain(&mut domains, Lane::Urgent, "slow.example", 50_000), 1);
+}
+
+#[test]
 fn a_domain_that_puts_off_everybody_ends_at_one_mail_a_second() {
     let mut domains = domains_of(&[], 100);
     for n in 0..9 {
@@ -167,8 +182,17 @@ fn new_settings_keep_what_was_learned_and_take_the_new_rates() {
 }
 
 #[test]
+fn a_new_rate_for_one_domain_gives_another_no_mail_and_takes_no_waiting_from_it() {
+    let mut domains = domains_of(&[("slow.example", "4/h")], 100);
+    assert_eq!(drain(&mut domains, Lane::Urgent, "slow.example", 0), 1, "a start is no reason to wait");
+    domains.take_over(domains_of(&[("slow.example", "4/h"), ("a.example", "1/s")], 100));
+    assert_eq!(domains.may_go(Lane::Urgent, "slow.example", at(600_000)), MayGo::At(at(900_000)));
+    assert_eq!(domains.may_go(Lane::Urgent, "slow.example", at(900_000)), MayGo::Now);
+}
+
+#[test]
 fn a_rate_that_has_let_nothing_go_yet_is_told_like_any_other() {
-    let domains = domains_of(&[("gmail.com", "1/h")], 100);
+    let domains = domains_of(&[("gmail.com", "1/s")], 100);
     let told = domains.bindings(Lane::Urgent, "gmail.com", at(0));
     assert!(matches!(told.as_slice(), [Binding::DomainRateSpent { .. }]), "{told:?}");
     assert_eq!(domains.may_go(Lane::Urgent, "gmail.com", at(0)), MayGo::At(told[0].until().unwrap()));

@@ -75,6 +75,8 @@ struct Told {
     no_entry: bool,
     /// A recipient over whom the relay drops its connection.
     poison: Option<&'static str>,
+    /// Recipients over whose content every relay drops its connection begin like this.
+    drops_content: Option<&'static str>,
     /// Relay and recipient of every offer.
     at: Vec<(String, String)>,
 }
@@ -122,6 +124,9 @@ impl Courier for ToldCourier {
             match () {
                 () if told.no_entry => Next::NoEntry,
                 () if told.down.contains(relay.as_str()) => Next::Down,
+                () if told.drops_content.is_some_and(|begin| envelope.recipient.as_str().starts_with(begin)) => {
+                    Next::LostInContent
+                }
                 () if told.poison == Some(envelope.recipient.as_str()) => Next::LostAtRcpt,
                 () => told.script.pop_front().unwrap_or(Next::Take),
             }

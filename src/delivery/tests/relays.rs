@@ -78,9 +78,14 @@ async fn an_answer_to_the_dot_that_is_neither_yes_nor_no_is_unknown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_lost_with_the_relay_costs_no_attempt() {
-    for lost in [|| Next::LostAtRcpt, || Next::LostInContent] {
-        let stage = House::with([lost()]);
+    for (lost, wait) in [(Next::LostAtRcpt, None), (Next::LostInContent, Some(Duration::from_secs(36)))] {
+        let stage = House::with([lost]);
         let id = stage.accept().await;
+        if let Some(wait) = wait {
+            let deferred = stage.until(id, |message| message.status == Status::Deferred).await;
+            assert_eq!(deferred.attempts, 0, "it lets others go first");
+            stage.clock.advance(wait);
+        }
         let message = stage.until(id, |message| message.status == Status::Relayed).await;
         assert_eq!((message.attempts, message.may_have_been_sent), (1, false));
         assert_eq!(stage.courier.with(|told| told.offered), 2);
@@ -103,6 +108,36 @@ async fn a_mail_that_makes_the_relay_drop_its_connection_is_put_off_while_others
     assert!(put_off.next_attempt_at.unwrap() > stage.clock.now(), "by its lane's table, not at once");
     for id in others {
         assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_mails_that_make_every_relay_drop_its_connection_keep_no_others_waiting() {
+    let stage = House::built(&two(), []);
+    stage.courier.with(|told| told.drops_content = Some("drop"));
+    let accept = async |lane, recipient: String| stage.accept_as("demo", lane, &recipient, stage.clock.now()).await;
+    let mut bad = Vec::new();
+    for n in 0..100 {
+        bad.push(accept(Lane::Standard, format!("drop{n}@customer.example")).await);
+    }
+    let mut others = Vec::new();
+    for n in 0..200 {
+        let lane = if n % 20 == 0 { Lane::Urgent } else { Lane::Standard };
+        others.push(accept(lane, format!("{lane}{n}@customer.example")).await);
+    }
+    for id in others {
+        assert_eq!(stage.until(id, |message| message.status == Status::Relayed).await.attempts, 1);
+    }
+    let (greeted, at) = stage.courier.with(|told| (told.greeted, told.at.clone()));
+    assert!(greeted <= 8, "a hundred of them are worth a handful of pauses of half a second: {greeted}");
+    let urgent = |(_, recipient): &(String, String)| recipient.starts_with("urgent");
+    let last = at.iter().rposition(urgent).unwrap();
+    assert!(last < 160, "urgent mails wait for two or three of those at most: {last}");
+
+    for id in bad {
+        let message = stage.until(id, |message| message.status == Status::Deferred).await;
+        assert_eq!((message.reason, message.may_have_been_sent), (Some(Reason::ConnectionLost), false));
     }
     stage.stop().await;
 }
@@ -182,6 +217,9 @@ async fn a_relay_that_is_down_is_told_with_its_trouble_and_to_the_mail_that_wait
     let shut = |binding: &Binding| matches!(binding, Binding::RelayShut { trouble: Some(_), .. });
     assert!(bindings.iter().any(shut), "{bindings:?}");
     assert!(bindings.contains(&Binding::InWindow { position: 1, of: 1 }), "{bindings:?}");
+    let unseen = stage.accept().await;
+    let bindings = stage.control.explain(self::subject(unseen, Lane::Standard)).await.unwrap();
+    assert!(matches!(bindings.as_slice(), [Binding::RelayShut { .. }]), "no look could see it: {bindings:?}");
     stage.courier.with(|told| told.down.clear());
     stage.until(id, |message| message.status == Status::Relayed).await;
     stage.stop().await;

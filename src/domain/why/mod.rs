@@ -26,6 +26,10 @@ use super::reply::EnhancedCode;
 use super::rules::Rules;
 use super::time;
 
+/// With so many seconds left, a deadline is worth a thought even before it binds.
+const DEADLINE_NEAR: i64 = 300;
+const LATER_DEADLINE: &str = "A later deadline: postern queue retry ID --deliver-within 2h. It is tried at once.";
+
 /// What the store keeps of a message, as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -193,8 +197,33 @@ pub fn decisions(stored: &Stored, rules: &Rules, gateway: Gateway<'_>, now: Time
     if stored.message.status.is_live() {
         decisions.extend(no_gateway(gateway));
     }
+    for decision in &mut decisions {
+        decision.must_change = harmless(std::mem::take(&mut decision.must_change), &stored.message, now);
+    }
     decisions.sort_by_key(|decision| decision.status != Force::Binds);
     decisions
+}
+
+/// A command an operator copies does this mail no harm: it never brings its deadline forward, and never sends twice what
+/// may have been sent without their knowing.
+fn harmless(must: String, message: &MessageView, now: Timestamp) -> String {
+    let within = format!("retry ID --deliver-within {}", longer_than_left(message, now));
+    let must = match (must.contains("--deliver-within"), message.deliver_by <= now) {
+        (true, _) => must.replace("retry ID --deliver-within 2h", &within),
+        // Without a new one it would be refused.
+        (false, true) => must.replace("retry ID", &within).replace("release ID", &within),
+        (false, false) => must,
+    };
+    let sends = must.contains("queue retry") || must.contains("queue release");
+    if sends && message.may_have_been_sent && !must.contains("Message-ID") {
+        return format!("Look for its Message-ID in the relay's log: if it is there, let it be. Not there: {must}");
+    }
+    must
+}
+
+/// Two hours, or more than what is left until the deadline.
+fn longer_than_left(message: &MessageView, now: Timestamp) -> String {
+    format!("{}h", (seconds(now, message.deliver_by) / 3_600 + 1).max(2))
 }
 
 fn waiting(stored: &Stored, rules: &Rules, gateway: Gateway<'_>, now: Timestamp) -> Vec<Decision> {
@@ -345,7 +374,16 @@ fn deadline(stored: &Stored, now: Timestamp) -> Option<Decision> {
     let message = &stored.message;
     let (deliver_by, at) = (message.deliver_by, time::text(message.deliver_by));
     let left = seconds(now, deliver_by);
-    let must = "A later deadline: postern queue retry ID --deliver-within 2h.";
+    let waits = matches!(message.status, Status::Queued | Status::Deferred);
+    let is_too_late = waits && stored.due_at.is_some_and(|due_at| due_at >= deliver_by);
+    let waits_for_send_at = message.status == Status::Queued && stored.due_at.is_some_and(|due_at| due_at > now);
+    let must = match (waits_for_send_at, is_too_late) {
+        (true, true) => "A later deadline: cancel it and submit it again. A retry would send it at once.",
+        (false, true) => LATER_DEADLINE,
+        (false, false) if waits && left <= DEADLINE_NEAR => LATER_DEADLINE,
+        // A retry would send what waits for its time or is held.
+        (_, false) => "Nothing.",
+    };
     let decision = |force, text| {
         Some(Decision::new("deadline", force, text).number("secondsLeft", left).until(Some(deliver_by)).must(must))
     };
@@ -356,8 +394,7 @@ fn deadline(stored: &Stored, now: Timestamp) -> Option<Decision> {
             format!("Its deadline is {at}. Past it it is not sent, but stays for you to decide."),
         );
     }
-    let waits = matches!(message.status, Status::Queued | Status::Deferred);
-    if waits && stored.due_at.is_some_and(|due_at| due_at >= deliver_by) {
+    if is_too_late {
         return decision(
             Force::Binds,
             format!("Its deadline, {at}, comes before its next attempt: it will expire unsent."),

@@ -228,3 +228,41 @@ fn what_must_change_is_a_command_that_can_be_copied() {
     let command = format!("postern queue release {}", held.message.id);
     assert!(explanation.decisions[0].must_change.contains(&command), "{:?}", explanation.decisions[0]);
 }
+
+fn advice(stored: &Stored, now: i64) -> String {
+    let told = asked(stored, Gateway::Running(&[]), now);
+    told.into_iter().find(|decision| decision.rule == "deadline").unwrap().must_change
+}
+
+#[test]
+fn a_later_deadline_is_advised_only_when_it_is_needed_and_never_an_earlier_one() {
+    let mut due = stored(Status::Queued, None);
+    due.message.deliver_by = at(172_800);
+    assert_eq!(advice(&due, 0), "Nothing.", "two days are left");
+    assert_eq!(advice(&Stored { due_at: Some(at(86_400)), ..due.clone() }, 0), "Nothing.", "it waits for its time");
+    assert!(advice(&due, 172_700).contains("retry ID --deliver-within 2h."), "the deadline is near");
+    let late = Stored { due_at: Some(at(172_800)), ..due };
+    let told = advice(&late, 0);
+    assert!(told.contains("submit it again") && !told.contains("postern queue retry"), "{told}");
+    let mut deferred = late;
+    deferred.message.status = Status::Deferred;
+    assert!(advice(&deferred, 0).contains("retry ID --deliver-within 49h."), "{}", advice(&deferred, 0));
+    for status in [Status::Held, Status::Unknown] {
+        assert_eq!(advice(&stored(status, None), 900), "Nothing.", "a retry would send it: {status}");
+    }
+}
+
+#[test]
+fn a_command_that_is_advised_is_not_refused_brings_no_deadline_forward_and_sends_nothing_twice_unawares() {
+    let must = |stored: &Stored, now| asked(stored, Gateway::Running(&[]), now)[0].must_change.clone();
+    let mut bounced = stored(Status::Bounced, Some(Reason::RelayRefused));
+    bounced.message.deliver_by = at(172_800);
+    assert!(must(&bounced, 0).contains("retry ID --deliver-within 49h."), "{}", must(&bounced, 0));
+    bounced.message.may_have_been_sent = true;
+    assert!(must(&bounced, 0).starts_with("Look for its Message-ID"), "{}", must(&bounced, 0));
+    let fault = stored(Status::Unknown, Some(Reason::Fault));
+    assert!(must(&fault, 0).starts_with("Look for its Message-ID"), "{}", must(&fault, 0));
+    let held = stored(Status::Held, Some(Reason::UnknownHeld));
+    assert!(must(&held, 0).contains("retry ID."));
+    assert!(must(&held, 2_000).contains("retry ID --deliver-within 2h."), "{}", must(&held, 2_000));
+}
