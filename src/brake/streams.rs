@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::recipients::Recipients;
+use super::recipients::{Person, Recipients, Shaper};
 use super::settings::BrakeSettings;
 use crate::domain::brake::watch::{Rules, Usual, Watch};
 use crate::domain::brake::{Brake, Decision, Effect, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
+use crate::domain::submission::Submission;
 use crate::store::{StreamUsual, WaitingPlace};
 
 /// A table that is full is looked through for idle streams this often at most.
@@ -102,9 +103,17 @@ impl Streams {
         has_room
     }
 
-    /// The watch of a stream, if there is one.
-    pub(super) fn known(&mut self, stream: &Stream) -> Option<&mut Watch> {
-        self.watches.get_mut(stream)
+    /// What finds a mail's shape, if its recipient has got a mail of the stream before: else it is not needed.
+    pub(super) fn met(&self, stream: &Stream, mail: &Submission) -> Option<Shaper> {
+        self.recipients.met((stream, self.watches.get(stream)?.round), mail)
+    }
+
+    /// A mail was counted and then not accepted.
+    pub(super) fn take_back(&mut self, stream: &Stream, person: &Person) {
+        if let Some(watch) = self.watches.get_mut(stream) {
+            watch.take_back();
+        }
+        self.recipients.take_back(person);
     }
 
     /// What is kept of a stream is known again.

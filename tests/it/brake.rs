@@ -323,3 +323,20 @@ fn a_release_that_was_interrupted_is_finished_by_the_gateway() {
     assert_eq!(decide(&gateway, &gateway.key, &id, "release", "").status, 409);
     gateway.stop();
 }
+
+#[test]
+fn a_mail_that_was_refused_is_not_counted_for_its_recipient() {
+    let inbox = Inbox::start();
+    let settings =
+        HOLD.replace("min_mails = 5", "min_mails = 1000").replace("same_recipient = 3", "same_recipient = 5");
+    let house = House::new(
+        inbox.smtp,
+        &format!("{settings}[limits]\nper_key = \"none\"\nper_recipient = \"3/h\"\ndisk_free_min = \"0B\"\n"),
+    );
+    let gateway = house.serve();
+    let answers: Vec<_> = (0..9).map(|_| gateway.post(&mail("ann@customer.example")).status).collect();
+    assert_eq!(answers, [[202; 3].as_slice(), &[429; 6]].concat());
+    assert_eq!(brakes(&gateway), Vec::<Value>::new());
+    assert_eq!(accepted(&gateway.post(&mail("bob@customer.example"))).1, "queued");
+    gateway.stop();
+}
