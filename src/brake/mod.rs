@@ -63,6 +63,9 @@ use crate::domain::message::{Entry, NewMessage};
 use crate::domain::submission::Submission;
 use crate::store::Store;
 
+/// Brakes that are on when the gateway starts, at most: as many as there are streams with a reason.
+pub const BRAKES_MAX: usize = 10_000;
+
 /// What watches the streams; see the module's text.
 pub struct Brakeman {
     store: Arc<dyn Store>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::Brakeman;
 use super::streams::{On, Sweep};
+use super::{BRAKES_MAX, Brakeman};
 use crate::domain::audit::Actor;
 use crate::domain::brake::{Decision, Effect};
 use crate::domain::ids::BrakeId;
@@ -24,8 +24,6 @@ const WAITING_STEP: usize = 1_000;
 const WALK_AGAIN: Duration = Duration::from_secs(5);
 /// A mail that was judged is written within this.
 const ACCEPTS_WITHIN: Duration = Duration::from_secs(5);
-/// Brakes that are on when the gateway starts, at most: as many as there are streams with a reason.
-const BRAKES_MAX: usize = 10_000;
 /// Streams whose usual is kept in one transaction.
 const KEEP_STEP: usize = 500;
 /// After so many times `forget` nothing is left of what was usual.

@@ -340,3 +340,35 @@ fn a_mail_that_was_refused_is_not_counted_for_its_recipient() {
     assert_eq!(accepted(&gateway.post(&mail("bob@customer.example"))).1, "queued");
     gateway.stop();
 }
+
+#[test]
+fn a_decision_is_carried_out_to_its_end_also_when_nothing_is_watched() {
+    for decided_while_running in [false, true] {
+        let inbox = Inbox::start();
+        let house = House::new(inbox.smtp, HOLD);
+        let gateway = house.serve();
+        let key = gateway.key.clone();
+        let blast = send_some(&gateway, "newsletter", 9);
+        gateway.stop();
+        house.replace("hold = true", "hold = true\nenabled = false");
+        // As if the command had been killed in between.
+        let decide = || {
+            let store = rusqlite::Connection::open(house.path("data/postern.db")).unwrap();
+            let sql = "UPDATE brake SET decision = 'release', decided_at = 1, decided_by = 'command:brake'";
+            assert_eq!(store.execute(sql, []).unwrap(), 1);
+        };
+        if !decided_while_running {
+            decide();
+        }
+        let gateway = house.serve_with(key);
+        if decided_while_running {
+            assert_eq!(gateway.message(&blast[8].0)["status"], "held", "nobody has decided");
+            decide();
+        }
+        for (id, _) in &blast {
+            gateway.wait_for_status(id, "relayed");
+        }
+        wait_for("the end of it", || brakes(&gateway).is_empty().then_some(()));
+        gateway.stop();
+    }
+}
