@@ -172,6 +172,7 @@ on_every_database! {
         for (id, due) in [(now, 10), (later, 500)] {
             let view = view(store, id).await;
             assert_eq!((view.status, view.next_attempt_at), (Status::Queued, Some(at(due))));
+            assert_eq!(view.reason, Some(Reason::Operator));
             let leaf = leaves(store, id).await.pop().unwrap();
             assert_eq!((&leaf["kind"], &leaf["actor"]), (&"released".into(), &"command:brake".into()));
             assert_eq!((&leaf["from"], &leaf["because"]), (&"held".into(), &"a trial".into()));
@@ -196,7 +197,9 @@ on_every_database! {
         assert_eq!(hold(store, 1, 99).await, (0, 0), "an operator's word holds");
         decide(store, 1, Decision::Cancel, 3).await;
         assert_eq!(carry_out(store, 1, 3, 99).await, 1);
-        assert_eq!(stands(store, held).await.0, Status::Cancelled);
+        assert_eq!(stands(store, held).await, (Status::Cancelled, Some(Reason::Brake)));
+        let leaf = leaves(store, held).await.pop().unwrap();
+        assert_eq!((&leaf["kind"], &leaf["reason"]), (&"cancelled".into(), &"brake".into()));
         assert_eq!(stands(store, released).await.0, Status::Queued);
         assert_eq!(stands(store, held_by_hand).await, (Status::Held, Some(Reason::Operator)));
         assert_eq!(shown(store, 1).await.status(), BrakeStatus::Cancelled);

@@ -339,6 +339,8 @@ fn decided_brake(connection: &Connection, id: BrakeId) -> Result<Option<DecidedB
 struct Decided {
     tenant: TenantId,
     order: Order,
+    /// Why its messages stand where they stand then. What goes on does so on an operator's word.
+    reason: Reason,
 }
 
 fn decided(connection: &Connection, id: BrakeId, at: Timestamp) -> Result<Option<Decided>, Fault> {
@@ -348,14 +350,14 @@ fn decided(connection: &Connection, id: BrakeId, at: Timestamp) -> Result<Option
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "brake");
-    let verb = match cells.word("decision")? {
-        Decision::Release => Verb::Release,
-        Decision::Cancel => Verb::Cancel,
+    let (verb, reason) = match cells.word("decision")? {
+        Decision::Release => (Verb::Release, Reason::Operator),
+        Decision::Cancel => (Verb::Cancel, Reason::Brake),
     };
     let actor: String = cells.plain("decided_by")?;
     let actor = Actor::read(&actor).ok_or_else(|| cells.corrupt("decided_by"))?;
     let order = Order { verb, at, actor, because: cells.word_or_none("because")? };
-    Ok(Some(Decided { tenant: cells.word("tenant")?, order }))
+    Ok(Some(Decided { tenant: cells.word("tenant")?, order, reason }))
 }
 
 fn carry_out(
@@ -365,13 +367,16 @@ fn carry_out(
     at: Timestamp,
     limit: usize,
 ) -> Result<CarriedOut, Fault> {
-    let Some(Decided { tenant, order }) = decided(connection, id, at)? else { return Ok(CarriedOut::default()) };
+    let Some(Decided { tenant, order, reason }) = decided(connection, id, at)? else {
+        return Ok(CarriedOut::default());
+    };
     let ids = held_by(connection, id, after, limit)?;
     let mut done = 0_u32;
     for message in &ids {
         match steering::facts(connection, &tenant, *message, at) {
             Ok(Some(found)) => {
-                done += u32::from(steering::apply(connection, &tenant, *message, &order, &found.facts)?.is_ok());
+                let applied = steering::apply(connection, &tenant, *message, (&order, reason), &found.facts)?;
+                done += u32::from(applied.is_ok());
             }
             Ok(None) => {}
             Err(fault) => tell_unreadable(fault)?,
