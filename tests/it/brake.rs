@@ -372,3 +372,30 @@ fn a_decision_is_carried_out_to_its_end_also_when_nothing_is_watched() {
         gateway.stop();
     }
 }
+
+#[test]
+fn a_mail_that_a_brake_holds_or_has_ended_says_which_and_why() {
+    let house = House::new(crate::harness::free_port(), HOLD);
+    let gateway = house.serve();
+    let (id, status) = send_some(&gateway, "newsletter", 6).pop().unwrap();
+    assert_eq!(status, "held");
+    let shown = the_brake(&gateway);
+    let brake_id = shown["id"].as_str().unwrap();
+    let held = gateway.get(&format!("/v1/emails/{id}/events")).json()["items"][1].clone();
+    assert_eq!((&held["kind"], &held["brakeId"]), (&json!("held"), &shown["id"]));
+    let why = || gateway.get(&format!("/v1/emails/{id}/why")).json()["decisions"][0].clone();
+    let told = why();
+    let numbers = json!({"by": "gateway", "brakeId": brake_id, "cause": "volume", "seen": 6, "allowed": 5});
+    assert_eq!((&told["rule"], &told["status"], &told["numbers"]), (&json!("brake"), &json!("binds"), &numbers));
+    assert!(told["text"].as_str().unwrap().contains(brake_id), "{told}");
+    let must = told["mustChange"].as_str().unwrap();
+    assert!(must.contains(&format!("postern brake release {brake_id}")) && !must.contains(&id), "{must}");
+
+    assert_eq!(decide(&gateway, &gateway.key, brake_id, "cancel", "").status, 200);
+    let told = why();
+    assert_eq!((&told["rule"], &told["status"]), (&json!("brake"), &json!("ended")));
+    assert_eq!((&told["numbers"]["brakeId"], &told["numbers"]["seen"]), (&shown["id"], &json!(6)));
+    let found = house.json(&["queue", "list", "--status", "cancelled", "--reason", "brake"]);
+    assert!(found.to_string().contains(&id), "{found}");
+    gateway.stop();
+}

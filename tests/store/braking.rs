@@ -94,6 +94,7 @@ on_every_database! {
         let leaves = leaves(store, receipt.id).await;
         assert_eq!(kinds(store, receipt.id).await, ["accepted", "held"]);
         assert_eq!((&leaves[1]["actor"], &leaves[1]["reason"]), (&"gateway".into(), &"brake".into()));
+        assert_eq!(leaves[1]["brakeId"], brake_id(1).to_string());
         let brake = shown(store, 1).await;
         assert_eq!((brake.status(), brake.held, brake.stream), (BrakeStatus::Engaged, 1, stream()));
     }
@@ -135,7 +136,8 @@ on_every_database! {
         assert_eq!(hold(store, 1, 99).await, (0, 1), "again");
         for id in ours {
             assert_eq!(stands(store, id).await, (Status::Held, Some(Reason::Brake)));
-            assert_eq!(kinds(store, id).await.last().unwrap(), "held");
+            let leaf = leaves(store, id).await.pop().unwrap();
+            assert_eq!((&leaf["kind"], &leaf["brakeId"]), (&"held".into(), &brake_id(1).to_string().into()));
             assert!(store.outgoing(id).await.unwrap().is_none(), "no relay is asked");
         }
         for id in [urgent, other_template, other_key, by_command, in_flight] {

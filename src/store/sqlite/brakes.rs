@@ -16,7 +16,7 @@ use super::steering;
 use super::streams::{keep_usual, read_stream, stream_outcomes, teach_usual, usual_of_streams};
 use super::sweep::limit_of;
 use super::writer::Writing;
-use crate::domain::audit::{Actor, brake_decided, brake_engaged, held};
+use crate::domain::audit::{Actor, brake_decided, brake_engaged, held_by_brake};
 use crate::domain::brake::{Brake, Decision, Effect, Excess, NewBrake, Stream};
 use crate::domain::ids::{BrakeId, MessageId, TenantId};
 use crate::domain::lane::Lane;
@@ -284,7 +284,7 @@ fn hold(
         }
         let params = named_params! { ":id": id.as_bytes(), ":brake": brake.as_bytes() };
         if connection.prepare_cached(sql)?.execute(params)? == 1 {
-            audit::append(connection, &held(at, tenant, *id, Reason::Brake))?;
+            audit::append(connection, &held_by_brake(at, tenant, *id, brake))?;
             step.held += 1;
         }
     }
