@@ -56,7 +56,7 @@ use self::streams::Streams;
 use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::brake::watch::{Braked, Rules, Watch};
-use crate::domain::brake::{Cause, Effect, Excess, NewBrake, Stream};
+use crate::domain::brake::{Effect, Excess, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
 use crate::domain::lane::Lane;
 use crate::domain::message::{Entry, NewMessage};
@@ -132,9 +132,7 @@ impl Brakeman {
         };
         let excess = watch.mail(now, &self.rules);
         let (alike, person) = recipients.count((&stream, watch.round), mail, shape, (now, self.rules.window));
-        let allowed = self.settings.same_recipient;
-        let alike = Excess { cause: Cause::SameRecipient, seen: alike, allowed };
-        let excess = excess.or_else(|| (alike.seen > allowed).then_some(alike));
+        let excess = excess.or(watch.alike(alike, self.settings.same_recipient, now, &self.rules));
         let new = self.note(watch, &stream, excess);
         let entry = watch.braked().map_or(Entry::Queued, |braked| self.entry(braked));
         if let Some(new) = &new {

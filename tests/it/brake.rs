@@ -399,3 +399,24 @@ fn a_mail_that_a_brake_holds_or_has_ended_says_which_and_why() {
     assert!(found.to_string().contains(&id), "{found}");
     gateway.stop();
 }
+
+#[test]
+fn a_release_of_near_identical_mails_lets_as_many_go_on() {
+    let inbox = Inbox::start();
+    let house = House::new(inbox.smtp, &HOLD.replace("min_mails = 5", "min_mails = 1000"));
+    let gateway = house.serve();
+    let send = |count: usize| -> Vec<_> {
+        (0..count).map(|_| accepted(&gateway.post(&mail("ann@customer.example"))).1).collect()
+    };
+    assert_eq!(send(4), [["queued"; 3].as_slice(), &["held"; 1]].concat());
+    let shown = the_brake(&gateway);
+    let (_, code, said) = brake(&house, &["release", shown["id"].as_str().unwrap()]);
+    assert!(code == Some(2) && said.contains("near-identical") && said.contains("starts again"), "{said}");
+    let (_, code, said) = brake(&house, &["release", shown["id"].as_str().unwrap(), "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    gateway.process.wait_for_log("a brake is off");
+    // Four were seen, and so five times four are in line.
+    assert_eq!(send(21), [["queued"; 20].as_slice(), &["held"; 1]].concat());
+    assert_eq!(the_brake(&gateway)["allowed"], 20);
+    gateway.stop();
+}
