@@ -11,7 +11,7 @@ use crate::domain::brake::watch::{Rules, Usual, Watch};
 use crate::domain::brake::{Brake, Decision, Effect, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
 use crate::domain::submission::Submission;
-use crate::store::{StreamUsual, WaitingPlace};
+use crate::store::{HeldOfStream, StreamUsual, WaitingPlace};
 
 /// A table that is full is looked through for idle streams this often at most.
 const LOOKED_THROUGH: Duration = Duration::from_secs(10);
@@ -50,11 +50,33 @@ pub(super) enum Sweep {
         not_before: Timestamp,
         /// Behind this message.
         place: Option<WaitingPlace>,
-        /// Whether this walk has found anything that may still wait.
-        found: bool,
+        /// What this walk has found.
+        found: Found,
     },
     /// Nothing was left.
     Done,
+}
+
+/// What a walk has found, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Found {
+    /// Nothing of the stream.
+    Nothing,
+    /// Attempts under way, which may come back.
+    UnderWay,
+    /// Messages that it held.
+    Held,
+}
+
+impl Found {
+    /// By one step.
+    pub(super) fn by(step: &HeldOfStream) -> Self {
+        match (step.held, step.in_flight) {
+            (0, 0) => Self::Nothing,
+            (0, _) => Self::UnderWay,
+            (_, _) => Self::Held,
+        }
+    }
 }
 
 impl Streams {
@@ -197,7 +219,7 @@ impl Streams {
 impl Sweep {
     /// A first walk.
     pub(super) fn begun_at(now: Timestamp) -> Self {
-        Self::From { not_before: now, place: None, found: false }
+        Self::From { not_before: now, place: None, found: Found::Nothing }
     }
 }
 
