@@ -168,6 +168,7 @@ on_every_database! {
         let late = accept(store, NewMessage { deliver_by: at(9), ..braked("cid@example.com", 1) }).await.id;
         let brake = decide(store, 1, Decision::Release, 10).await;
         assert_eq!((brake.status(), brake.decided_at), (BrakeStatus::Releasing, Some(at(10))));
+        assert_eq!((brake.held, shown(store, 1).await.held), (0, 3), "others wait for the store: it does not count");
         assert_eq!(carry_out(store, 1, 10, 2).await, 2);
         let brake = shown(store, 1).await;
         assert_eq!((brake.status(), brake.done, brake.held), (BrakeStatus::Released, 2, 1));

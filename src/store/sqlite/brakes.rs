@@ -170,6 +170,18 @@ fn brake(connection: &Connection, id: BrakeId) -> Result<Option<Brake>, Fault> {
     read_brake(&Cells::new(row, "brake")).map(Some)
 }
 
+/// Like [`brake`], without counting what it holds: that may be much.
+fn brake_uncounted(connection: &Connection, id: BrakeId) -> Result<Option<Brake>, Fault> {
+    let sql = r"-- brake_uncounted
+        SELECT id, tenant, api_key, template, cause, seen, allowed, holds, engaged_at, decision, decided_at, decided_by,
+            because, done, finished_at, 0 AS held
+        FROM brake WHERE id = :id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    read_brake(&Cells::new(row, "brake")).map(Some)
+}
+
 fn read_brake(cells: &Cells<'_>) -> Result<Brake, Fault> {
     let count = |column| cells.plain::<u32>(column).map(u64::from);
     Ok(Brake {
@@ -294,7 +306,7 @@ fn hold(
 // --- deciding ---
 
 fn decide(connection: &Writing<'_>, order: &BrakeOrder) -> Result<BrakeDecided, Fault> {
-    let found = brake(connection, order.id)?;
+    let found = brake_uncounted(connection, order.id)?;
     let ours = found.filter(|brake| order.tenant.as_ref().is_none_or(|tenant| *tenant == brake.stream.tenant));
     let Some(found) = ours else { return Ok(BrakeDecided::NoBrake) };
     match found.decision {
@@ -322,7 +334,7 @@ fn decide(connection: &Writing<'_>, order: &BrakeOrder) -> Result<BrakeDecided, 
     }
     let leaf = brake_decided(*at, &found.stream.tenant, *id, *decision, actor.clone(), because.as_ref());
     audit::append(connection, &leaf)?;
-    Ok(brake(connection, *id)?.map_or(BrakeDecided::NoBrake, BrakeDecided::Decided))
+    Ok(brake_uncounted(connection, *id)?.map_or(BrakeDecided::NoBrake, BrakeDecided::Decided))
 }
 
 fn decided_brake(connection: &Connection, id: BrakeId) -> Result<Option<DecidedBrake>, Fault> {
