@@ -146,7 +146,7 @@ impl Intake {
         let accepted = self.store.accept(NewMessage { entry, ..message }).await;
         match (&accepted, counted) {
             (Ok(Acceptance::Accepted(_)), _) | (_, None) => {}
-            (_, Some(stream)) => brakeman.take_back(&stream),
+            (_, Some(counted)) => brakeman.take_back(&counted),
         }
         accepted
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
-use crate::brake::Lever;
+use crate::brake::{BRAKES_MAX, Lever};
 use crate::clock::Clock;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
@@ -68,9 +68,16 @@ async fn inspect(courier: &SmtpCourier, relay: &RelayName) -> Result<RelayFacts,
 
 /// Knows again which streams of mails are braked, and watches them; before delivery goes on with what waits.
 pub async fn start_brakeman(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
-    let Some(brakeman) = app.brakeman.clone() else { return Ok(()) };
-    brakeman.recall().await.context("recalling the blast brake")?;
     let soft = tasks.soft();
+    let Some(brakeman) = app.brakeman.clone() else {
+        // What an earlier run has held is decided about all the same.
+        let open = app.store.open_brakes(None, BRAKES_MAX).await.context("looking for brakes that are on")?;
+        let open = open.iter().map(|brake| brake.id).collect();
+        let lever = Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake));
+        tasks.spawn("brake", Kind::Passing, async move { lever.see_through(open, soft).await });
+        return Ok(());
+    };
+    brakeman.recall().await.context("recalling the blast brake")?;
     tasks.spawn("brake", Kind::Essential, async move { brakeman.run(soft).await });
     Ok(())
 }

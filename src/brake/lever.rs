@@ -4,18 +4,23 @@
 //! is interrupted is continued: by the gateway, which sees the decision within a second, or by the same word again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::brake::{Brake, Decision};
 use crate::domain::ids::{BrakeId, TenantId};
 use crate::domain::verb::Because;
-use crate::store::{BrakeDecided, BrakeOrder, Store, StoreError};
+use crate::store::{BrakeDecided, BrakeOrder, DecidedBrake, Store, StoreError};
 
 /// Messages in one transaction: some milliseconds.
 const BATCH: usize = 200;
+/// Where nothing is watched, what is decided elsewhere is seen within this.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 pub struct Lever {
@@ -47,6 +52,39 @@ impl Lever {
             }
             refused @ (BrakeDecided::NoBrake | BrakeDecided::WrongState(_)) => Ok(refused),
         }
+    }
+
+    /// Carries out, to the end, what is decided about these brakes, now or later: for a gateway that watches nothing, and
+    /// so engages no others. Ends when nothing is left to be decided, or with `soft`.
+    pub async fn see_through(&self, mut open: Vec<BrakeId>, soft: CancellationToken) {
+        while !open.is_empty() && !soft.is_cancelled() {
+            let mut left = Vec::new();
+            for id in open {
+                match self.see(id).await {
+                    Ok(true) => {}
+                    Ok(false) => left.push(id),
+                    Err(error) => {
+                        tracing::warn!(brake.id = %id, %error, "a decision about a brake has to wait for the store");
+                        left.push(id);
+                    }
+                }
+            }
+            open = left;
+            let next = self.clock.now().checked_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = self.clock.sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Carries out what was decided about a brake; whether anything was.
+    async fn see(&self, id: BrakeId) -> Result<bool, StoreError> {
+        let Some(DecidedBrake { carried_out, .. }) = self.store.decided_brake(id).await? else { return Ok(false) };
+        if !carried_out {
+            self.carry_out(id).await?;
+        }
+        Ok(true)
     }
 
     /// Carries out what was decided about a brake, to the end.

@@ -50,17 +50,21 @@ use tokio::sync::Notify;
 use uuid::{NoContext, Uuid};
 
 pub use self::lever::{Lever, decided_before};
+use self::recipients::Person;
 use self::settings::BrakeSettings;
 use self::streams::Streams;
 use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::brake::watch::{Braked, Rules, Watch};
-use crate::domain::brake::{Cause, Effect, Excess, NewBrake, Stream};
+use crate::domain::brake::{Effect, Excess, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
 use crate::domain::lane::Lane;
 use crate::domain::message::{Entry, NewMessage};
 use crate::domain::submission::Submission;
 use crate::store::Store;
+
+/// Brakes that are on when the gateway starts, at most: as many as there are streams with a reason.
+pub const BRAKES_MAX: usize = 10_000;
 
 /// What watches the streams; see the module's text.
 pub struct Brakeman {
@@ -80,8 +84,15 @@ pub struct Brakeman {
 pub struct Judgement {
     /// How it enters the store.
     pub entry: Entry,
-    /// The stream it was counted in, if in one.
-    pub counted: Option<Stream>,
+    /// What was counted, if anything was: to be taken back when the mail is not accepted.
+    pub counted: Option<Counted>,
+}
+
+/// One mail, counted.
+#[derive(Debug)]
+pub struct Counted {
+    stream: Stream,
+    person: Person,
 }
 
 impl Brakeman {
@@ -98,36 +109,36 @@ impl Brakeman {
     /// brake is on disk.
     pub async fn judge(&self, message: &NewMessage, mail: &Submission) -> Judgement {
         let Some(stream) = stream_of(message) else { return Judgement { entry: message.entry, counted: None } };
-        let (entry, new) = self.count(&stream, mail);
+        let (judgement, new) = self.count(stream, mail);
         if let Some(new) = new {
             self.keep(new).await;
         }
-        Judgement { entry, counted: Some(stream) }
+        judgement
     }
 
     /// A mail was counted and then not accepted.
-    pub fn take_back(&self, stream: &Stream) {
-        if let Some(watch) = self.streams().known(stream) {
-            watch.take_back();
-        }
+    pub fn take_back(&self, counted: &Counted) {
+        self.streams().take_back(&counted.stream, &counted.person);
     }
 
-    fn count(&self, stream: &Stream, mail: &Submission) -> (Entry, Option<NewBrake>) {
+    fn count(&self, stream: Stream, mail: &Submission) -> (Judgement, Option<NewBrake>) {
+        // Not under the lock: a text may be long.
+        let shape = self.streams().met(&stream, mail).map(|shaper| shaper.shape(mail));
         let mut streams = self.streams();
         // Under the lock, so that a watch sees time go forward.
         let now = self.clock.now();
-        let Some((watch, recipients)) = streams.watch(stream, now, &self.rules) else { return (Entry::Queued, None) };
+        let Some((watch, recipients)) = streams.watch(&stream, now, &self.rules) else {
+            return (Judgement { entry: Entry::Queued, counted: None }, None);
+        };
         let excess = watch.mail(now, &self.rules);
-        let alike = recipients.count((stream, watch.round), mail, now, self.rules.window);
-        let allowed = self.settings.same_recipient;
-        let alike = Excess { cause: Cause::SameRecipient, seen: alike, allowed };
-        let excess = excess.or_else(|| (alike.seen > allowed).then_some(alike));
-        let new = self.note(watch, stream, excess);
+        let (alike, person) = recipients.count((&stream, watch.round), mail, shape, (now, self.rules.window));
+        let excess = excess.or(watch.alike(alike, self.settings.same_recipient, now, &self.rules));
+        let new = self.note(watch, &stream, excess);
         let entry = watch.braked().map_or(Entry::Queued, |braked| self.entry(braked));
         if let Some(new) = &new {
             streams.engaged(new.clone());
         }
-        (entry, new)
+        (Judgement { entry, counted: Some(Counted { stream, person }) }, new)
     }
 
     /// What a brake does now, as the settings say now.

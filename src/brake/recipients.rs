@@ -6,6 +6,7 @@
 //! window.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, Hash as _, Hasher, RandomState};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::domain::submission::Submission;
 
 /// The recipients of one window.
 pub(super) struct Recipients {
-    hashing: RandomState,
+    hashing: Shaper,
     /// Mails by recipient, and near-identical mails by recipient and shape.
     counts: HashMap<u64, u32>,
     counts_max: usize,
@@ -26,30 +27,53 @@ pub(super) struct Recipients {
 impl Recipients {
     /// Nobody got anything yet; at most `counts_max` are remembered.
     pub(super) fn new(counts_max: usize, now: Timestamp) -> Self {
-        Self { hashing: RandomState::new(), counts: HashMap::new(), counts_max, begun: now }
+        Self { hashing: Shaper(RandomState::new()), counts: HashMap::new(), counts_max, begun: now }
     }
 
-    /// Counts a mail; how many near-identical ones its recipient got with it. `round` changes when the stream's counting
-    /// begins anew.
+    /// What finds the mail's shape, if its recipient got one before: worked out without keeping others waiting.
+    pub(super) fn met(&self, stream: (&Stream, u32), mail: &Submission) -> Option<Shaper> {
+        self.counts.contains_key(&self.hashing.person(stream, mail)).then(|| self.hashing.clone())
+    }
+
+    /// Counts a mail; how many near-identical ones its recipient got with it, and what was counted. `round` changes when
+    /// the stream's counting begins anew. A `shape` that is not known is found where it is needed.
     pub(super) fn count(
         &mut self,
-        (stream, round): (&Stream, u32),
+        stream: (&Stream, u32),
         mail: &Submission,
-        now: Timestamp,
-        window: Duration,
-    ) -> u32 {
+        shape: Option<u64>,
+        (now, window): (Timestamp, Duration),
+    ) -> (u32, Person) {
         if Duration::try_from(now.duration_since(self.begun)).map_or(true, |age| age >= window) {
             self.counts.clear();
             self.begun = now;
         }
-        let person = self.hashing.hash_one((stream, round, mail.recipient.address.normalized()));
+        let person = self.hashing.person(stream, mail);
         let mails = self.one_more(person, 1);
+        let begun = self.begun;
         if mails == 1 {
-            return 1;
+            return (1, Person { places: [Some(person), None], begun });
         }
-        let alike = self.hashing.hash_one((person, shape(&self.hashing, mail)));
+        let shape = shape.unwrap_or_else(|| self.hashing.shape(mail));
+        let alike = self.hashing.0.hash_one((person, shape));
         // The first one is taken to have been like the second.
-        self.one_more(alike, if mails == 2 { 2 } else { 1 })
+        let seen = self.one_more(alike, if mails == 2 { 2 } else { 1 });
+        (seen, Person { places: [Some(person), Some(alike)], begun })
+    }
+
+    /// A mail was counted and then not accepted.
+    pub(super) fn take_back(&mut self, person: &Person) {
+        if person.begun != self.begun {
+            return;
+        }
+        for place in person.places.iter().flatten() {
+            if let Entry::Occupied(mut count) = self.counts.entry(*place) {
+                *count.get_mut() = count.get().saturating_sub(1);
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
     }
 
     /// Counts one more, beginning with `first`; what there is no room for is always the first.
@@ -65,18 +89,36 @@ impl Recipients {
     }
 }
 
-/// What a mail looks like: its subject and text, each run of digits as one.
-fn shape(hashing: &RandomState, mail: &Submission) -> u64 {
-    let mut hasher = hashing.build_hasher();
-    for text in [Some(&mail.subject), mail.html.as_ref(), mail.text.as_ref()] {
-        let text = text.map(String::as_str).unwrap_or_default();
-        let mut parts = text.split(|c: char| c.is_ascii_digit());
-        parts.next().unwrap_or_default().hash(&mut hasher);
-        // Between two digits there is nothing.
-        parts.filter(|part| !part.is_empty()).for_each(|part| part.hash(&mut hasher));
-        hasher.write_u8(0);
+/// Where a mail was counted.
+#[derive(Debug)]
+pub(super) struct Person {
+    places: [Option<u64>; 2],
+    /// In the window that began then.
+    begun: Timestamp,
+}
+
+/// Hashes with the key of this process.
+#[derive(Clone)]
+pub(super) struct Shaper(RandomState);
+
+impl Shaper {
+    fn person(&self, (stream, round): (&Stream, u32), mail: &Submission) -> u64 {
+        self.0.hash_one((stream, round, mail.recipient.address.normalized()))
     }
-    hasher.finish()
+
+    /// What a mail looks like: its subject and text, each run of digits as one.
+    pub(super) fn shape(&self, mail: &Submission) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        for text in [Some(&mail.subject), mail.html.as_ref(), mail.text.as_ref()] {
+            let text = text.map(String::as_str).unwrap_or_default();
+            let mut parts = text.split(|c: char| c.is_ascii_digit());
+            parts.next().unwrap_or_default().hash(&mut hasher);
+            // Between two digits there is nothing.
+            parts.filter(|part| !part.is_empty()).for_each(|part| part.hash(&mut hasher));
+            hasher.write_u8(0);
+        }
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]
@@ -118,8 +160,8 @@ mod tests {
 
     #[test]
     fn mails_are_alike_when_they_differ_in_digits_only() {
-        let hashing = RandomState::new();
-        let shape = |subject: &str, html: &str| shape(&hashing, &mail("a@b.example", subject, html));
+        let hashing = Shaper(RandomState::new());
+        let shape = |subject: &str, html: &str| hashing.shape(&mail("a@b.example", subject, html));
         let one = shape("Order 17", "<p>12.50 EUR, 3 pieces</p>");
         for (subject, html) in [("Order 4711", "<p>9.99 EUR, 12 pieces</p>"), ("Order 1", "<p>1.1 EUR, 1 pieces</p>")] {
             assert_eq!(shape(subject, html), one, "{subject}");
@@ -138,7 +180,7 @@ mod tests {
         let mut recipients = Recipients::new(100, at(0));
         let (stream, other) = (stream(), Stream { template: None, ..stream() });
         let mut count = |stream: &Stream, round, person: &str, seconds| {
-            recipients.count((stream, round), &mail(person, "s", "x"), at(seconds), WINDOW)
+            recipients.count((stream, round), &mail(person, "s", "x"), None, (at(seconds), WINDOW)).0
         };
         assert_eq!([0, 1, 2].map(|seconds| count(&stream, 0, "a@b.example", seconds)), [1, 2, 3]);
         assert_eq!(count(&stream, 0, "a@B.example", 3), 4);
@@ -150,11 +192,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_was_never_counted() {
+        let mut recipients = Recipients::new(100, at(0));
+        let count = |recipients: &mut Recipients, seconds| {
+            recipients.count((&stream(), 0), &mail("a@b.example", "s", "x"), None, (at(seconds), WINDOW))
+        };
+        for accepted in 0..4 {
+            for _ in 0..3 {
+                let (seen, refused) = count(&mut recipients, 1);
+                assert_eq!(seen, accepted + 1);
+                recipients.take_back(&refused);
+            }
+            assert_eq!(recipients.counts.is_empty(), accepted == 0);
+            count(&mut recipients, 1);
+        }
+        let (_, of_an_old_window) = count(&mut recipients, 59);
+        assert_eq!(count(&mut recipients, 60).0, 1);
+        recipients.take_back(&of_an_old_window);
+        assert_eq!(count(&mut recipients, 61).0, 2);
+    }
+
+    #[test]
     fn only_what_is_alike_counts_together() {
         let mut recipients = Recipients::new(100, at(0));
         let subjects = ["One 1", "One 2", "Two", "One 3", "Two"];
-        let counts =
-            subjects.map(|subject| recipients.count((&stream(), 0), &mail("a@b.example", subject, "x"), at(1), WINDOW));
+        let counts = subjects.map(|subject| {
+            let mail = mail("a@b.example", subject, "x");
+            let shape = recipients.met((&stream(), 0), &mail).map(|shaper| shaper.shape(&mail));
+            recipients.count((&stream(), 0), &mail, shape, (at(1), WINDOW)).0
+        });
         assert_eq!(counts, [1, 2, 1, 3, 2]);
     }
 
@@ -163,7 +229,7 @@ mod tests {
         let mut recipients = Recipients::new(1_000, at(0));
         for number in 0..20_000 {
             let person = format!("user{number}@b.example");
-            assert_eq!(recipients.count((&stream(), 0), &mail(&person, "s", "x"), at(1), WINDOW), 1);
+            assert_eq!(recipients.count((&stream(), 0), &mail(&person, "s", "x"), None, (at(1), WINDOW)).0, 1);
         }
         assert_eq!(recipients.counts.len(), 1_000);
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::Brakeman;
-use super::streams::{On, Sweep};
+use super::streams::{Found, On, Sweep};
+use super::{BRAKES_MAX, Brakeman};
 use crate::domain::audit::Actor;
 use crate::domain::brake::{Decision, Effect};
 use crate::domain::ids::BrakeId;
@@ -18,14 +18,12 @@ const ROUND: Duration = Duration::from_millis(500);
 const KEEP: Duration = Duration::from_mins(1);
 /// Leaves looked through in a round at most: a millisecond or two.
 const LEAVES_MAX: u32 = 1_000;
-/// Waiting messages looked at in one step.
+/// Waiting messages looked at in one step; each brake takes one step in a round.
 const WAITING_STEP: usize = 1_000;
 /// After a walk that met only attempts under way, the next one waits for so long.
 const WALK_AGAIN: Duration = Duration::from_secs(5);
 /// A mail that was judged is written within this.
 const ACCEPTS_WITHIN: Duration = Duration::from_secs(5);
-/// Brakes that are on when the gateway starts, at most: as many as there are streams with a reason.
-const BRAKES_MAX: usize = 10_000;
 /// Streams whose usual is kept in one transaction.
 const KEEP_STEP: usize = 500;
 /// After so many times `forget` nothing is left of what was usual.
@@ -64,7 +62,7 @@ impl Brakeman {
     pub async fn run(&self, soft: CancellationToken) {
         let mut memory = Memory { kept_at: Some(self.clock.now()), ..Memory::default() };
         while !soft.is_cancelled() {
-            let done = self.round(&mut memory, &soft).await;
+            let done = self.round(&mut memory).await;
             match (&done, memory.failing) {
                 (Err(error), false) => tracing::warn!(%error, "the blast brake has to wait for the store"),
                 (Ok(()), _) | (Err(_), true) => {}
@@ -82,7 +80,7 @@ impl Brakeman {
         }
     }
 
-    async fn round(&self, memory: &mut Memory, soft: &CancellationToken) -> Result<(), StoreError> {
+    async fn round(&self, memory: &mut Memory) -> Result<(), StoreError> {
         let on = self.streams().on();
         for (_, on) in &on {
             if let Some(new) = &on.unkept {
@@ -92,7 +90,7 @@ impl Brakeman {
         self.hear(memory).await?;
         for (id, on) in &on {
             self.see(*id).await?;
-            self.sweep(*id, on, soft).await?;
+            self.sweep(*id, on).await?;
         }
         let calm = self.streams().calm(self.clock.now(), &self.rules);
         for id in calm {
@@ -139,30 +137,28 @@ impl Brakeman {
         Ok(())
     }
 
-    /// Holds what the stream of a brake has waiting.
-    async fn sweep(&self, id: BrakeId, on: &On, soft: &CancellationToken) -> Result<(), StoreError> {
-        let Sweep::From { not_before, mut place, mut found } = on.sweep else { return Ok(()) };
+    /// Holds some of what the stream of a brake has waiting; no brake waits for another's long queue.
+    async fn sweep(&self, id: BrakeId, on: &On) -> Result<(), StoreError> {
+        let Sweep::From { not_before, place, found } = on.sweep else { return Ok(()) };
         if on.effect != Effect::Hold || !self.settings.hold || self.clock.now() < not_before {
             return Ok(());
         }
-        let mut held = 0;
-        while !soft.is_cancelled() {
-            let step = self.store.hold_stream(id, place, self.clock.now(), WAITING_STEP).await?;
-            held += step.held;
-            found |= step.held > 0 || step.in_flight > 0;
-            place = step.next;
-            if place.is_none() {
-                break;
-            }
-        }
+        let step = self.store.hold_stream(id, place, self.clock.now(), WAITING_STEP).await?;
+        let found = found.max(Found::by(&step));
         let now = self.clock.now();
         // What was judged just before the brake went on may not have been written yet.
         let is_young = now < later(on.since, ACCEPTS_WITHIN);
-        let pause = if held > 0 || is_young { ROUND } else { WALK_AGAIN };
-        let sweep = match place {
-            Some(_) => Sweep::From { not_before, place, found },
-            None if found || is_young => Sweep::From { not_before: later(now, pause), place, found: false },
-            None => Sweep::Done,
+        let again = |pause| Sweep::From { not_before: later(now, pause), place: None, found: Found::Nothing };
+        let sweep = match (step.next, found) {
+            (place @ Some(_), _) => {
+                // The rest at once, in the next round.
+                self.nudge.notify_one();
+                Sweep::From { not_before, place, found }
+            }
+            (None, Found::Held) => again(ROUND),
+            (None, _) if is_young => again(ROUND),
+            (None, Found::UnderWay) => again(WALK_AGAIN),
+            (None, Found::Nothing) => Sweep::Done,
         };
         self.streams().swept(id, sweep);
         Ok(())

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::recipients::Recipients;
+use super::recipients::{Person, Recipients, Shaper};
 use super::settings::BrakeSettings;
 use crate::domain::brake::watch::{Rules, Usual, Watch};
 use crate::domain::brake::{Brake, Decision, Effect, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
-use crate::store::{StreamUsual, WaitingPlace};
+use crate::domain::submission::Submission;
+use crate::store::{HeldOfStream, StreamUsual, WaitingPlace};
 
 /// A table that is full is looked through for idle streams this often at most.
 const LOOKED_THROUGH: Duration = Duration::from_secs(10);
@@ -49,11 +50,33 @@ pub(super) enum Sweep {
         not_before: Timestamp,
         /// Behind this message.
         place: Option<WaitingPlace>,
-        /// Whether this walk has found anything that may still wait.
-        found: bool,
+        /// What this walk has found.
+        found: Found,
     },
     /// Nothing was left.
     Done,
+}
+
+/// What a walk has found, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Found {
+    /// Nothing of the stream.
+    Nothing,
+    /// Attempts under way, which may come back.
+    UnderWay,
+    /// Messages that it held.
+    Held,
+}
+
+impl Found {
+    /// By one step.
+    pub(super) fn by(step: &HeldOfStream) -> Self {
+        match (step.held, step.in_flight) {
+            (0, 0) => Self::Nothing,
+            (0, _) => Self::UnderWay,
+            (_, _) => Self::Held,
+        }
+    }
 }
 
 impl Streams {
@@ -102,9 +125,17 @@ impl Streams {
         has_room
     }
 
-    /// The watch of a stream, if there is one.
-    pub(super) fn known(&mut self, stream: &Stream) -> Option<&mut Watch> {
-        self.watches.get_mut(stream)
+    /// What finds a mail's shape, if its recipient has got a mail of the stream before: else it is not needed.
+    pub(super) fn met(&self, stream: &Stream, mail: &Submission) -> Option<Shaper> {
+        self.recipients.met((stream, self.watches.get(stream)?.round), mail)
+    }
+
+    /// A mail was counted and then not accepted.
+    pub(super) fn take_back(&mut self, stream: &Stream, person: &Person) {
+        if let Some(watch) = self.watches.get_mut(stream) {
+            watch.take_back();
+        }
+        self.recipients.take_back(person);
     }
 
     /// What is kept of a stream is known again.
@@ -188,7 +219,7 @@ impl Streams {
 impl Sweep {
     /// A first walk.
     pub(super) fn begun_at(now: Timestamp) -> Self {
-        Self::From { not_before: now, place: None, found: false }
+        Self::From { not_before: now, place: None, found: Found::Nothing }
     }
 }
 

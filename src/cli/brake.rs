@@ -12,7 +12,7 @@ use super::{Context, Done};
 use crate::app::parts;
 use crate::brake::{Lever, decided_before};
 use crate::domain::audit::Actor;
-use crate::domain::brake::{Brake, Decision, Effect};
+use crate::domain::brake::{Brake, Cause, Decision, Effect};
 use crate::domain::ids::{BrakeId, TenantId};
 use crate::domain::verb::Because;
 use crate::store::sqlite::Role;
@@ -145,6 +145,9 @@ fn question(brake: &Brake, decision: Decision) -> String {
     let Brake { stream, held, .. } = brake;
     let template = stream.template.as_deref().unwrap_or("no template");
     let would = match decision {
+        Decision::Release if brake.excess.cause == Cause::SameRecipient => {
+            "would go on, and as many near-identical mails to one recipient are in line until the gateway starts again"
+        }
         Decision::Release => "would go on, and so much is usual from then on",
         Decision::Cancel => "would end unsent",
     };

@@ -311,6 +311,12 @@ pub fn held(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> 
     Happening::new(at, Kind::Held, tenant, Some(id), Actor::Gateway).with("reason", reason.as_str())
 }
 
+/// The leaf of a message that a brake holds.
+#[must_use]
+pub fn held_by_brake(at: Timestamp, tenant: &TenantId, id: MessageId, brake: BrakeId) -> Happening {
+    held(at, tenant, id, Reason::Brake).with("brakeId", brake.to_string())
+}
+
 /// The leaf of an operator's verb. `from` is the state it found the message in.
 #[must_use]
 pub fn steered(

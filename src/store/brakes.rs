@@ -53,7 +53,7 @@ pub struct BrakeOrder {
     pub because: Option<Because>,
 }
 
-/// What became of a decision.
+/// What became of a decision. What the brake holds is not counted here: others wait for the store meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrakeDecided {
     /// It holds, now or since an earlier time when it was not carried out to its end.

@@ -323,3 +323,100 @@ fn a_release_that_was_interrupted_is_finished_by_the_gateway() {
     assert_eq!(decide(&gateway, &gateway.key, &id, "release", "").status, 409);
     gateway.stop();
 }
+
+#[test]
+fn a_mail_that_was_refused_is_not_counted_for_its_recipient() {
+    let inbox = Inbox::start();
+    let settings =
+        HOLD.replace("min_mails = 5", "min_mails = 1000").replace("same_recipient = 3", "same_recipient = 5");
+    let house = House::new(
+        inbox.smtp,
+        &format!("{settings}[limits]\nper_key = \"none\"\nper_recipient = \"3/h\"\ndisk_free_min = \"0B\"\n"),
+    );
+    let gateway = house.serve();
+    let answers: Vec<_> = (0..9).map(|_| gateway.post(&mail("ann@customer.example")).status).collect();
+    assert_eq!(answers, [[202; 3].as_slice(), &[429; 6]].concat());
+    assert_eq!(brakes(&gateway), Vec::<Value>::new());
+    assert_eq!(accepted(&gateway.post(&mail("bob@customer.example"))).1, "queued");
+    gateway.stop();
+}
+
+#[test]
+fn a_decision_is_carried_out_to_its_end_also_when_nothing_is_watched() {
+    for decided_while_running in [false, true] {
+        let inbox = Inbox::start();
+        let house = House::new(inbox.smtp, HOLD);
+        let gateway = house.serve();
+        let key = gateway.key.clone();
+        let blast = send_some(&gateway, "newsletter", 9);
+        gateway.stop();
+        house.replace("hold = true", "hold = true\nenabled = false");
+        // As if the command had been killed in between.
+        let decide = || {
+            let store = rusqlite::Connection::open(house.path("data/postern.db")).unwrap();
+            let sql = "UPDATE brake SET decision = 'release', decided_at = 1, decided_by = 'command:brake'";
+            assert_eq!(store.execute(sql, []).unwrap(), 1);
+        };
+        if !decided_while_running {
+            decide();
+        }
+        let gateway = house.serve_with(key);
+        if decided_while_running {
+            assert_eq!(gateway.message(&blast[8].0)["status"], "held", "nobody has decided");
+            decide();
+        }
+        for (id, _) in &blast {
+            gateway.wait_for_status(id, "relayed");
+        }
+        wait_for("the end of it", || brakes(&gateway).is_empty().then_some(()));
+        gateway.stop();
+    }
+}
+
+#[test]
+fn a_mail_that_a_brake_holds_or_has_ended_says_which_and_why() {
+    let house = House::new(crate::harness::free_port(), HOLD);
+    let gateway = house.serve();
+    let (id, status) = send_some(&gateway, "newsletter", 6).pop().unwrap();
+    assert_eq!(status, "held");
+    let shown = the_brake(&gateway);
+    let brake_id = shown["id"].as_str().unwrap();
+    let held = gateway.get(&format!("/v1/emails/{id}/events")).json()["items"][1].clone();
+    assert_eq!((&held["kind"], &held["brakeId"]), (&json!("held"), &shown["id"]));
+    let why = || gateway.get(&format!("/v1/emails/{id}/why")).json()["decisions"][0].clone();
+    let told = why();
+    let numbers = json!({"by": "gateway", "brakeId": brake_id, "cause": "volume", "seen": 6, "allowed": 5});
+    assert_eq!((&told["rule"], &told["status"], &told["numbers"]), (&json!("brake"), &json!("binds"), &numbers));
+    assert!(told["text"].as_str().unwrap().contains(brake_id), "{told}");
+    let must = told["mustChange"].as_str().unwrap();
+    assert!(must.contains(&format!("postern brake release {brake_id}")) && !must.contains(&id), "{must}");
+
+    assert_eq!(decide(&gateway, &gateway.key, brake_id, "cancel", "").status, 200);
+    let told = why();
+    assert_eq!((&told["rule"], &told["status"]), (&json!("brake"), &json!("ended")));
+    assert_eq!((&told["numbers"]["brakeId"], &told["numbers"]["seen"]), (&shown["id"], &json!(6)));
+    let found = house.json(&["queue", "list", "--status", "cancelled", "--reason", "brake"]);
+    assert!(found.to_string().contains(&id), "{found}");
+    gateway.stop();
+}
+
+#[test]
+fn a_release_of_near_identical_mails_lets_as_many_go_on() {
+    let inbox = Inbox::start();
+    let house = House::new(inbox.smtp, &HOLD.replace("min_mails = 5", "min_mails = 1000"));
+    let gateway = house.serve();
+    let send = |count: usize| -> Vec<_> {
+        (0..count).map(|_| accepted(&gateway.post(&mail("ann@customer.example"))).1).collect()
+    };
+    assert_eq!(send(4), [["queued"; 3].as_slice(), &["held"; 1]].concat());
+    let shown = the_brake(&gateway);
+    let (_, code, said) = brake(&house, &["release", shown["id"].as_str().unwrap()]);
+    assert!(code == Some(2) && said.contains("near-identical") && said.contains("starts again"), "{said}");
+    let (_, code, said) = brake(&house, &["release", shown["id"].as_str().unwrap(), "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    gateway.process.wait_for_log("a brake is off");
+    // Four were seen, and so five times four are in line.
+    assert_eq!(send(21), [["queued"; 20].as_slice(), &["held"; 1]].concat());
+    assert_eq!(the_brake(&gateway)["allowed"], 20);
+    gateway.stop();
+}

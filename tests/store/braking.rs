@@ -94,6 +94,7 @@ on_every_database! {
         let leaves = leaves(store, receipt.id).await;
         assert_eq!(kinds(store, receipt.id).await, ["accepted", "held"]);
         assert_eq!((&leaves[1]["actor"], &leaves[1]["reason"]), (&"gateway".into(), &"brake".into()));
+        assert_eq!(leaves[1]["brakeId"], brake_id(1).to_string());
         let brake = shown(store, 1).await;
         assert_eq!((brake.status(), brake.held, brake.stream), (BrakeStatus::Engaged, 1, stream()));
     }
@@ -135,7 +136,8 @@ on_every_database! {
         assert_eq!(hold(store, 1, 99).await, (0, 1), "again");
         for id in ours {
             assert_eq!(stands(store, id).await, (Status::Held, Some(Reason::Brake)));
-            assert_eq!(kinds(store, id).await.last().unwrap(), "held");
+            let leaf = leaves(store, id).await.pop().unwrap();
+            assert_eq!((&leaf["kind"], &leaf["brakeId"]), (&"held".into(), &brake_id(1).to_string().into()));
             assert!(store.outgoing(id).await.unwrap().is_none(), "no relay is asked");
         }
         for id in [urgent, other_template, other_key, by_command, in_flight] {
@@ -166,12 +168,14 @@ on_every_database! {
         let late = accept(store, NewMessage { deliver_by: at(9), ..braked("cid@example.com", 1) }).await.id;
         let brake = decide(store, 1, Decision::Release, 10).await;
         assert_eq!((brake.status(), brake.decided_at), (BrakeStatus::Releasing, Some(at(10))));
+        assert_eq!((brake.held, shown(store, 1).await.held), (0, 3), "others wait for the store: it does not count");
         assert_eq!(carry_out(store, 1, 10, 2).await, 2);
         let brake = shown(store, 1).await;
         assert_eq!((brake.status(), brake.done, brake.held), (BrakeStatus::Released, 2, 1));
         for (id, due) in [(now, 10), (later, 500)] {
             let view = view(store, id).await;
             assert_eq!((view.status, view.next_attempt_at), (Status::Queued, Some(at(due))));
+            assert_eq!(view.reason, Some(Reason::Operator));
             let leaf = leaves(store, id).await.pop().unwrap();
             assert_eq!((&leaf["kind"], &leaf["actor"]), (&"released".into(), &"command:brake".into()));
             assert_eq!((&leaf["from"], &leaf["because"]), (&"held".into(), &"a trial".into()));
@@ -196,7 +200,9 @@ on_every_database! {
         assert_eq!(hold(store, 1, 99).await, (0, 0), "an operator's word holds");
         decide(store, 1, Decision::Cancel, 3).await;
         assert_eq!(carry_out(store, 1, 3, 99).await, 1);
-        assert_eq!(stands(store, held).await.0, Status::Cancelled);
+        assert_eq!(stands(store, held).await, (Status::Cancelled, Some(Reason::Brake)));
+        let leaf = leaves(store, held).await.pop().unwrap();
+        assert_eq!((&leaf["kind"], &leaf["reason"]), (&"cancelled".into(), &"brake".into()));
         assert_eq!(stands(store, released).await.0, Status::Queued);
         assert_eq!(stands(store, held_by_hand).await, (Status::Held, Some(Reason::Operator)));
         assert_eq!(shown(store, 1).await.status(), BrakeStatus::Cancelled);

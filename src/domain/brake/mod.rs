@@ -81,6 +81,15 @@ pub struct Excess {
     pub allowed: u32,
 }
 
+/// The brake that holds a mail, or has ended it, and why it went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrakedBy {
+    /// Its name.
+    pub id: BrakeId,
+    /// What was too much.
+    pub excess: Excess,
+}
+
 /// What a brake does to its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {

@@ -6,7 +6,8 @@
 //! * *volume*: more mails in a window than `factor` times what is usual, and more than `min_mails`: a new or a small
 //!   stream may grow up to there unseen;
 //! * *limit*: more than the hard limit, however usual that is;
-//! * *same recipient*: one recipient got too many mails that are near-identical (the work room counts these);
+//! * *same recipient*: one recipient got too many mails that are near-identical (the work room counts these). More are in
+//!   line after a release: for `forget`, `factor` times what was seen; this is not kept for the next start;
 //! * *bounce share*: relays refuse a share for good that lies `bounce_share` above the usual one.
 //!
 //! What is usual rises half the way to a busier window at once and fades by half in `forget`: a stream that is sent once
@@ -153,6 +154,8 @@ pub struct Braked {
     mails: f64,
     /// The highest share of refused mails since.
     refused: f64,
+    /// The most near-identical mails to one recipient since, if that was too many.
+    alike: u32,
 }
 
 /// One stream, watched.
@@ -163,6 +166,8 @@ pub struct Watch {
     limit_begun: Timestamp,
     limit_mails: u32,
     braked: Option<Braked>,
+    /// Near-identical mails to one recipient that were meant, and when that was said.
+    alike: Option<(u32, Timestamp)>,
     /// Counts the ends of brakes: what was counted before one counts no more.
     pub round: u32,
     /// What is usual has changed since it was last kept.
@@ -174,7 +179,7 @@ impl Watch {
     #[must_use]
     pub fn new(usual: Usual, now: Timestamp) -> Self {
         let window = Window::begun_at(now);
-        Self { usual, window, limit_begun: now, limit_mails: 0, braked: None, round: 0, unkept: false }
+        Self { usual, window, limit_begun: now, limit_mails: 0, braked: None, alike: None, round: 0, unkept: false }
     }
 
     /// Counts a mail; what is out of line now, if anything is.
@@ -221,7 +226,26 @@ impl Watch {
     /// A brake goes on, or was on when the gateway started.
     pub fn engage(&mut self, id: BrakeId, excess: Excess, effect: Effect, now: Timestamp) {
         let Usual { mails, refused, .. } = excess.teaches(now);
-        self.braked = Some(Braked { id, effect, last_at: now, mails, refused });
+        let alike = if excess.cause == Cause::SameRecipient { excess.seen } else { 0 };
+        self.braked = Some(Braked { id, effect, last_at: now, mails, refused, alike });
+    }
+
+    /// What a recipient got too many of, if so many near-identical mails are more than `at_most` and than is known to be
+    /// meant.
+    pub fn alike(&mut self, seen: u32, at_most: u32, now: Timestamp, rules: &Rules) -> Option<Excess> {
+        let meant = self.meant_alike(now, rules).map_or(0, |meant| whole(f64::from(meant) * rules.factor));
+        let allowed = at_most.max(meant);
+        if seen <= allowed {
+            return None;
+        }
+        if let Some(braked) = &mut self.braked {
+            braked.alike = braked.alike.max(seen);
+        }
+        Some(Excess { cause: Cause::SameRecipient, seen, allowed })
+    }
+
+    fn meant_alike(&self, now: Timestamp, rules: &Rules) -> Option<u32> {
+        self.alike.filter(|(_, at)| !is_over(*at, now, rules.forget)).map(|(meant, _)| meant)
     }
 
     /// It is out of line still.
@@ -244,6 +268,9 @@ impl Watch {
         match decision {
             Decision::Release => {
                 self.usual = self.usual.faded(now, rules).at_least(braked.mails, braked.refused);
+                if braked.alike > 0 {
+                    self.alike = Some((braked.alike.max(self.meant_alike(now, rules).unwrap_or_default()), now));
+                }
                 self.unkept = true;
             }
             Decision::Cancel => {}
@@ -264,7 +291,8 @@ impl Watch {
     pub fn is_idle(&self, now: Timestamp, rules: &Rules) -> bool {
         let limit_is_over = rules.limit.is_none_or(|limit| is_over(self.limit_begun, now, limit.per));
         let is_quiet = is_over(self.window.begun, now, rules.window) && limit_is_over;
-        is_quiet && self.braked.is_none() && !self.learned(now, rules).is_worth_keeping(rules)
+        let knows_more = self.meant_alike(now, rules).is_some();
+        is_quiet && self.braked.is_none() && !knows_more && !self.learned(now, rules).is_worth_keeping(rules)
     }
 
     /// Ends a window that is over.

@@ -1,5 +1,7 @@
 //! What is said of each state and reason: the rule it names, what happened, and what must change.
 
+use super::{Decision, Force};
+use crate::domain::brake::{self, BrakedBy, Excess};
 use crate::domain::message::{Reason, Status};
 
 /// What is said of a reason.
@@ -116,6 +118,24 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
             "Nothing. If it is wanted after all, submit it again.",
         ),
     }
+}
+
+/// Names the brake that holds the message, or has ended it, with its numbers.
+pub(super) fn with_brake(mut decision: Decision, brake: Option<BrakedBy>) -> Decision {
+    let Some(BrakedBy { id, excess: Excess { cause, seen, allowed } }) = brake else { return decision };
+    let of = match cause {
+        brake::Cause::BounceShare => "of a thousand",
+        brake::Cause::Volume | brake::Cause::Limit | brake::Cause::SameRecipient => "mails",
+    };
+    let cause = cause.as_str();
+    decision.text = format!("{} The brake is {id}: {cause}, {seen} {of}, in line are {allowed}.", decision.text);
+    if decision.status == Force::Binds {
+        decision.must_change = format!(
+            "Look whether these mails are meant: postern brake list. Then all of them: postern brake release {id}, or \
+             postern brake cancel {id}."
+        );
+    }
+    decision.number("brakeId", id.to_string()).number("cause", cause).number("seen", seen).number("allowed", allowed)
 }
 
 /// Nothing is said but the state.

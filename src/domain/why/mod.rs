@@ -17,8 +17,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::cause::{Cause, cause};
+use self::cause::{Cause, cause, with_brake};
 use super::address::Mailbox;
+use super::brake::BrakedBy;
 use super::ids::{MessageId, RelayName, TenantId};
 use super::lane::{Lane, UnknownPolicy};
 use super::message::{MessageView, Reason, Status};
@@ -45,6 +46,8 @@ pub struct Stored {
     pub under_way: Option<UnderWay>,
     /// The last time somebody steered it.
     pub word: Option<Word>,
+    /// The brake that holds it, or has ended it.
+    pub brake: Option<BrakedBy>,
 }
 
 /// An attempt past its commit point and not settled.
@@ -334,10 +337,10 @@ fn held(stored: &Stored) -> Decision {
     if let Some(word) = &stored.word {
         decision = decision.number("by", word.actor.as_str());
     }
-    match stored.word.as_ref().and_then(|word| word.because.as_deref()) {
-        Some(because) => decision.number("because", because),
-        None => decision,
+    if let Some(because) = stored.word.as_ref().and_then(|word| word.because.as_deref()) {
+        decision = decision.number("because", because);
     }
+    with_brake(decision, stored.brake)
 }
 
 fn unknown(stored: &Stored, rules: &Rules) -> Decision {
@@ -366,7 +369,8 @@ fn ended(stored: &Stored) -> Decision {
     let doubt = if message.may_have_been_sent { " It may have gone out nevertheless." } else { "" };
     let said = if message.status == Status::Bounced { reply_words(stored) } else { String::new() };
     let text = format!("{what}{by}{said}.{doubt}");
-    with_reply(Decision::new(rule, Force::Ended, text), stored).number("attempts", message.attempts).must(must_change)
+    let decision = with_reply(Decision::new(rule, Force::Ended, text), stored).number("attempts", message.attempts);
+    with_brake(decision.must(must_change), stored.brake)
 }
 
 /// The deadline, and whether the next attempt would come too late for it.

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use super::*;
+use crate::domain::brake::Excess;
+use crate::domain::ids::BrakeId;
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::shaping::Binding;
@@ -63,7 +65,15 @@ fn stored(status: Status, reason: Option<Reason>) -> Stored {
         journey: None,
     };
     let domain = "customer.example".to_owned();
-    Stored { message, domain, due_at: status.is_live().then_some(at(0)), resent: false, under_way: None, word: None }
+    Stored {
+        message,
+        domain,
+        due_at: status.is_live().then_some(at(0)),
+        resent: false,
+        under_way: None,
+        word: None,
+        brake: None,
+    }
 }
 
 fn asked(stored: &Stored, gateway: Gateway<'_>, now: i64) -> Vec<Decision> {
@@ -172,6 +182,24 @@ fn a_hold_says_who_held_it_and_why() {
         (&told.numbers["by"], &told.numbers["because"]),
         (&"command:queue".into(), &"their server is down".into())
     );
+}
+
+#[test]
+fn what_a_brake_holds_or_has_ended_names_it_and_its_numbers() {
+    let excess = Excess { cause: crate::domain::brake::Cause::BounceShare, seen: 400, allowed: 250 };
+    let id: BrakeId = "brk_00000000000000000000000000000007".parse().unwrap();
+    for status in [Status::Held, Status::Cancelled] {
+        let braked = Stored { brake: Some(BrakedBy { id, excess }), ..stored(status, Some(Reason::Brake)) };
+        let told = &asked(&braked, Gateway::Running(&[]), 9)[0];
+        let numbers = ["brakeId", "cause", "seen", "allowed"].map(|name| told.numbers[name].to_string());
+        assert_eq!(numbers, [format!("\"{id}\"").as_str(), "\"bounce-share\"", "400", "250"]);
+        assert!(
+            told.text.contains(&format!("{id}: bounce-share, 400 of a thousand, in line are 250")),
+            "{}",
+            told.text
+        );
+        assert_eq!(told.must_change.contains(&format!("postern brake release {id}")), status.is_live());
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::fault::{Cells, Fault};
 use super::metadata;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
-use crate::domain::audit::{Actor, accepted, held};
+use crate::domain::audit::{Actor, accepted, held_by_brake};
 use crate::domain::ids::{BrakeId, TenantId};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason, Receipt, Status};
 
@@ -63,8 +63,8 @@ pub(super) fn accept(
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
     audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
-    if stands.brake.is_some() {
-        audit::append(connection, &held(message.accepted_at, &message.tenant, message.id, Reason::Brake))?;
+    if let Some(brake) = stands.brake {
+        audit::append(connection, &held_by_brake(message.accepted_at, &message.tenant, message.id, brake))?;
     }
     Ok(Acceptance::Accepted(receipt))
 }

@@ -16,7 +16,7 @@ use super::steering;
 use super::streams::{keep_usual, read_stream, stream_outcomes, teach_usual, usual_of_streams};
 use super::sweep::limit_of;
 use super::writer::Writing;
-use crate::domain::audit::{Actor, brake_decided, brake_engaged, held};
+use crate::domain::audit::{Actor, brake_decided, brake_engaged, held_by_brake};
 use crate::domain::brake::{Brake, Decision, Effect, Excess, NewBrake, Stream};
 use crate::domain::ids::{BrakeId, MessageId, TenantId};
 use crate::domain::lane::Lane;
@@ -170,6 +170,18 @@ fn brake(connection: &Connection, id: BrakeId) -> Result<Option<Brake>, Fault> {
     read_brake(&Cells::new(row, "brake")).map(Some)
 }
 
+/// Like [`brake`], without counting what it holds: that may be much.
+fn brake_uncounted(connection: &Connection, id: BrakeId) -> Result<Option<Brake>, Fault> {
+    let sql = r"-- brake_uncounted
+        SELECT id, tenant, api_key, template, cause, seen, allowed, holds, engaged_at, decision, decided_at, decided_by,
+            because, done, finished_at, 0 AS held
+        FROM brake WHERE id = :id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    read_brake(&Cells::new(row, "brake")).map(Some)
+}
+
 fn read_brake(cells: &Cells<'_>) -> Result<Brake, Fault> {
     let count = |column| cells.plain::<u32>(column).map(u64::from);
     Ok(Brake {
@@ -284,7 +296,7 @@ fn hold(
         }
         let params = named_params! { ":id": id.as_bytes(), ":brake": brake.as_bytes() };
         if connection.prepare_cached(sql)?.execute(params)? == 1 {
-            audit::append(connection, &held(at, tenant, *id, Reason::Brake))?;
+            audit::append(connection, &held_by_brake(at, tenant, *id, brake))?;
             step.held += 1;
         }
     }
@@ -294,7 +306,7 @@ fn hold(
 // --- deciding ---
 
 fn decide(connection: &Writing<'_>, order: &BrakeOrder) -> Result<BrakeDecided, Fault> {
-    let found = brake(connection, order.id)?;
+    let found = brake_uncounted(connection, order.id)?;
     let ours = found.filter(|brake| order.tenant.as_ref().is_none_or(|tenant| *tenant == brake.stream.tenant));
     let Some(found) = ours else { return Ok(BrakeDecided::NoBrake) };
     match found.decision {
@@ -322,7 +334,7 @@ fn decide(connection: &Writing<'_>, order: &BrakeOrder) -> Result<BrakeDecided, 
     }
     let leaf = brake_decided(*at, &found.stream.tenant, *id, *decision, actor.clone(), because.as_ref());
     audit::append(connection, &leaf)?;
-    Ok(brake(connection, *id)?.map_or(BrakeDecided::NoBrake, BrakeDecided::Decided))
+    Ok(brake_uncounted(connection, *id)?.map_or(BrakeDecided::NoBrake, BrakeDecided::Decided))
 }
 
 fn decided_brake(connection: &Connection, id: BrakeId) -> Result<Option<DecidedBrake>, Fault> {
@@ -339,6 +351,8 @@ fn decided_brake(connection: &Connection, id: BrakeId) -> Result<Option<DecidedB
 struct Decided {
     tenant: TenantId,
     order: Order,
+    /// Why its messages stand where they stand then. What goes on does so on an operator's word.
+    reason: Reason,
 }
 
 fn decided(connection: &Connection, id: BrakeId, at: Timestamp) -> Result<Option<Decided>, Fault> {
@@ -348,14 +362,14 @@ fn decided(connection: &Connection, id: BrakeId, at: Timestamp) -> Result<Option
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "brake");
-    let verb = match cells.word("decision")? {
-        Decision::Release => Verb::Release,
-        Decision::Cancel => Verb::Cancel,
+    let (verb, reason) = match cells.word("decision")? {
+        Decision::Release => (Verb::Release, Reason::Operator),
+        Decision::Cancel => (Verb::Cancel, Reason::Brake),
     };
     let actor: String = cells.plain("decided_by")?;
     let actor = Actor::read(&actor).ok_or_else(|| cells.corrupt("decided_by"))?;
     let order = Order { verb, at, actor, because: cells.word_or_none("because")? };
-    Ok(Some(Decided { tenant: cells.word("tenant")?, order }))
+    Ok(Some(Decided { tenant: cells.word("tenant")?, order, reason }))
 }
 
 fn carry_out(
@@ -365,13 +379,16 @@ fn carry_out(
     at: Timestamp,
     limit: usize,
 ) -> Result<CarriedOut, Fault> {
-    let Some(Decided { tenant, order }) = decided(connection, id, at)? else { return Ok(CarriedOut::default()) };
+    let Some(Decided { tenant, order, reason }) = decided(connection, id, at)? else {
+        return Ok(CarriedOut::default());
+    };
     let ids = held_by(connection, id, after, limit)?;
     let mut done = 0_u32;
     for message in &ids {
         match steering::facts(connection, &tenant, *message, at) {
             Ok(Some(found)) => {
-                done += u32::from(steering::apply(connection, &tenant, *message, &order, &found.facts)?.is_ok());
+                let applied = steering::apply(connection, &tenant, *message, (&order, reason), &found.facts)?;
+                done += u32::from(applied.is_ok());
             }
             Ok(None) => {}
             Err(fault) => tell_unreadable(fault)?,

@@ -22,7 +22,7 @@ use crate::store::{Batch, MessageFilter, Order, OrderToMany, StandingCount, Stee
 
 fn steer(connection: &Writing<'_>, tenant: &TenantId, id: MessageId, order: &Order) -> Result<Steered, Fault> {
     let Some(Found { facts, .. }) = facts(connection, tenant, id, order.at)? else { return Ok(Steered::NoMessage) };
-    if let Err(why) = apply(connection, tenant, id, order, &facts)? {
+    if let Err(why) = apply(connection, tenant, id, (order, Reason::Operator), &facts)? {
         return Ok(Steered::Refused { why, status: facts.status });
     }
     let view = message(connection, tenant, id)?;
@@ -63,12 +63,12 @@ pub(super) fn facts(
     Ok(Some(Found { facts, reason: cells.word_or_none("reason")? }))
 }
 
-/// Writes what a message becomes, with its leaf; or says why it stays as it is.
+/// Writes what a message becomes and for what reason, with its leaf; or says why it stays as it is.
 pub(super) fn apply(
     connection: &Writing<'_>,
     tenant: &TenantId,
     id: MessageId,
-    order: &Order,
+    (order, reason): (&Order, Reason),
     facts: &Facts,
 ) -> Result<Result<(), Refused>, Fault> {
     let becomes = match becomes(order.verb, facts, order.at) {
@@ -86,7 +86,7 @@ pub(super) fn apply(
         ":tenant": tenant.as_str(),
         ":from": facts.status.as_str(),
         ":status": status.as_str(),
-        ":reason": Reason::Operator.as_str(),
+        ":reason": reason.as_str(),
         ":due_at": due_at.map(millis),
         ":deliver_by": millis(deliver_by),
         ":expires_at": expires_at.map(millis),
@@ -97,7 +97,8 @@ pub(super) fn apply(
         return Err(Fault::Corrupt { table: "message", column: "status", id: id.to_string() });
     }
     let Order { verb, at, actor, because } = order;
-    audit::append(connection, &steered(*at, tenant, id, actor.clone(), *verb, facts.status, because.as_ref()))?;
+    let leaf = steered(*at, tenant, id, actor.clone(), *verb, facts.status, because.as_ref());
+    audit::append(connection, &leaf.with("reason", reason.as_str()))?;
     Ok(Ok(()))
 }
 
@@ -167,7 +168,7 @@ fn steer_found(connection: &Writing<'_>, many: &OrderToMany, ids: &[MessageId]) 
                 continue;
             }
         };
-        match apply(connection, tenant, *id, order, &found.facts)? {
+        match apply(connection, tenant, *id, (order, Reason::Operator), &found.facts)? {
             Ok(()) => batch.done += 1,
             Err(Refused::InFlight) => batch.in_flight += 1,
             Err(Refused::DeadlineNeeded | Refused::FactTaken | Refused::WrongState) => batch.refused += 1,

@@ -13,7 +13,8 @@ use super::fault::{Cells, Fault};
 use super::messages::message;
 use super::writer::Writing;
 use crate::domain::audit::{Kind, config_changed};
-use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::brake::{BrakedBy, Excess};
+use crate::domain::ids::{BrakeId, MessageId, TenantId};
 use crate::domain::why::{Stored, UnderWay, Word};
 use crate::store::{Pace, StoreError};
 
@@ -40,6 +41,22 @@ pub(super) fn stored(connection: &Connection, tenant: &TenantId, id: MessageId) 
         resent: cells.plain("resent")?,
         under_way: under_way(&snapshot, id)?,
         word: last_word(&snapshot, id)?,
+        brake: braked_by(&snapshot, id)?,
+    }))
+}
+
+/// The brake that holds it, or has ended it.
+fn braked_by(connection: &Connection, id: MessageId) -> Result<Option<BrakedBy>, Fault> {
+    let sql = r"-- braked_by
+        SELECT brake.id, brake.cause, brake.seen, brake.allowed FROM message JOIN brake ON brake.id = message.brake
+        WHERE message.id = :id AND message.reason = 'brake'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let cells = Cells::new(row, "brake");
+    Ok(Some(BrakedBy {
+        id: BrakeId::from_slice(cells.blob("id")?).ok_or_else(|| cells.corrupt("id"))?,
+        excess: Excess { cause: cells.word("cause")?, seen: cells.plain("seen")?, allowed: cells.plain("allowed")? },
     }))
 }
 

@@ -137,6 +137,26 @@ fn a_release_of_refused_mails_teaches_their_share() {
 }
 
 #[test]
+fn a_release_of_near_identical_mails_lets_as_many_go_on_until_it_is_forgotten() {
+    let rules = rules();
+    for (decision, allowed) in [(Decision::Release, 30), (Decision::Cancel, 3)] {
+        let mut watch = new();
+        assert_eq!(watch.alike(3, 3, at(1), &rules), None);
+        let excess = watch.alike(4, 3, at(1), &rules).unwrap();
+        assert_eq!(excess, Excess { cause: Cause::SameRecipient, seen: 4, allowed: 3 });
+        watch.engage(id(), excess, Effect::Hold, at(1));
+        assert!(watch.alike(6, 3, at(2), &rules).is_some() && watch.alike(5, 3, at(2), &rules).is_some());
+        watch.disengage(decision, at(3), &rules);
+        assert_eq!(watch.alike(allowed, 3, at(4), &rules), None, "{decision}: six were seen");
+        assert_eq!(watch.alike(allowed + 1, 3, at(4), &rules).unwrap().allowed, allowed);
+        let forgotten = at(3 + i64::try_from(rules.forget.as_secs()).unwrap());
+        assert_eq!(watch.is_idle(at(2 * WINDOW), &rules), decision == Decision::Cancel);
+        assert_eq!(watch.alike(4, 3, forgotten, &rules), Some(excess));
+        assert!(watch.is_idle(forgotten, &rules));
+    }
+}
+
+#[test]
 fn nothing_is_learned_while_mails_are_held() {
     let (mut watch, rules) = (new(), rules());
     let before = watch.usual();
