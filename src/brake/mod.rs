@@ -60,6 +60,7 @@ use crate::domain::brake::{Effect, Excess, NewBrake, Stream};
 use crate::domain::ids::BrakeId;
 use crate::domain::lane::Lane;
 use crate::domain::message::{Entry, NewMessage};
+use crate::domain::quantity::Rate;
 use crate::domain::submission::Submission;
 use crate::store::Store;
 
@@ -109,7 +110,7 @@ impl Brakeman {
     /// brake is on disk.
     pub async fn judge(&self, message: &NewMessage, mail: &Submission) -> Judgement {
         let Some(stream) = stream_of(message) else { return Judgement { entry: message.entry, counted: None } };
-        let (judgement, new) = self.count(stream, mail);
+        let (judgement, new) = self.count(stream, mail, message.recipient_limit);
         if let Some(new) = new {
             self.keep(new).await;
         }
@@ -121,7 +122,7 @@ impl Brakeman {
         self.streams().take_back(&counted.stream, &counted.person);
     }
 
-    fn count(&self, stream: Stream, mail: &Submission) -> (Judgement, Option<NewBrake>) {
+    fn count(&self, stream: Stream, mail: &Submission, limit: Option<Rate>) -> (Judgement, Option<NewBrake>) {
         // Not under the lock: a text may be long.
         let shape = self.streams().met(&stream, mail).map(|shaper| shaper.shape(mail));
         let mut streams = self.streams();
@@ -132,7 +133,11 @@ impl Brakeman {
         };
         let excess = watch.mail(now, &self.rules);
         let (alike, person) = recipients.count((&stream, watch.round), mail, shape, (now, self.rules.window));
-        let excess = excess.or(watch.alike(alike, self.settings.same_recipient, now, &self.rules));
+        let alike = watch.alike(alike, self.settings.same_recipient, now, &self.rules);
+        // Where the recipient's own limit is no higher, the store refuses the mail that would be one too many.
+        let refused =
+            |seen: &Excess| limit.is_some_and(|limit| limit.count <= seen.allowed && limit.per >= self.rules.window);
+        let excess = excess.or(alike.filter(|alike| !refused(alike)));
         let new = self.note(watch, &stream, excess);
         let entry = watch.braked().map_or(Entry::Queued, |braked| self.entry(braked));
         if let Some(new) = &new {

@@ -2,8 +2,8 @@
 //!
 //! Two mails of a stream are near-identical when subject and text are the same but for their digits. Most recipients get
 //! one mail of a stream in a window, so the text is looked at from a recipient's second mail on: a mail of a campaign
-//! costs one look into a table. The hash is keyed by the process at random, kept in memory only, and forgotten with its
-//! window.
+//! costs two looks into a table, and what must be hashed is hashed between them. The hash is keyed by the process at
+//! random, kept in memory only, and forgotten with its window.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
