@@ -33,6 +33,7 @@ pub mod delivery;
 pub mod intake;
 pub mod keys;
 pub mod steering;
+pub mod wallet;
 
 // Tools.
 pub mod clock;

@@ -13,13 +13,19 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 5] = [
     ("hall", &["main", "lib", "cli", "config", "app", "lifecycle", "telemetry"]),
     ("doors", &["http", "hatch"]),
-    ("work", &["intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "journeys", "sweep"]),
-    ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "audit_log"]),
+    (
+        "work",
+        &[
+            "intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "contacts", "push", "journeys",
+            "sweep",
+        ],
+    ),
+    ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "outgoing", "audit_log"]),
     ("words", &["domain"]),
 ];
 
 /// Arrows within a floor that are allowed besides. In the hall everybody knows everybody.
-const SIDEWAYS: [(&str, &str); 8] = [
+const SIDEWAYS: [(&str, &str); 9] = [
     // Every mail passes both, and the brake knows nothing of intake.
     ("intake", "brake"),
     ("delivery", "courier"),
@@ -29,6 +35,7 @@ const SIDEWAYS: [(&str, &str); 8] = [
     ("store", "clock"),
     ("inbox", "clock"),
     ("limits", "clock"),
+    ("outgoing", "clock"),
     ("store", "audit_log"),
 ];
 

@@ -23,6 +23,7 @@ use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::settings::WalletSettings;
 
 /// No file of the configuration is larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -41,6 +42,7 @@ pub(super) struct PosternFile {
     lanes: LanesFile,
     limits: LimitsSettings,
     brake: BrakeSettings,
+    wallet: WalletSettings,
     log: LogSettings,
 }
 
@@ -78,6 +80,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         lanes: written.lanes.into_rules(),
         limits: written.limits,
         brake: written.brake,
+        wallet: written.wallet,
         relays: relays.usable,
         log: written.log,
         tenants,
@@ -139,7 +142,7 @@ fn resolve_password(relay: &mut RelaySettings) -> Result<(), (&'static str, Stri
 }
 
 /// A secret from its file, without the newline editors leave at the end.
-fn read_secret(path: &Path) -> Result<SecretString, String> {
+pub(super) fn read_secret(path: &Path) -> Result<SecretString, String> {
     let mut text = read_text(path, SECRET_BYTES_MAX)?;
     let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     let secret = SecretString::from(trimmed);

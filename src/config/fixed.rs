@@ -22,7 +22,11 @@ impl Config {
     pub fn fixed(&self) -> Fixed {
         let mut fixed = Fixed::new();
         // Unwrap safety: settings hold texts, numbers and lists of them; serialising these cannot fail.
-        let whole = [("server", serde_json::to_value(&self.server)), ("brake", serde_json::to_value(&self.brake))];
+        let whole = [
+            ("server", serde_json::to_value(&self.server)),
+            ("brake", serde_json::to_value(&self.brake)),
+            ("wallet", serde_json::to_value(&self.wallet)),
+        ];
         for (section, values) in whole {
             if let Ok(Value::Object(values)) = values {
                 fixed.extend(values.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));

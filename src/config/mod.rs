@@ -17,6 +17,7 @@ mod files;
 mod fixed;
 mod lanes;
 mod reading;
+mod secrets;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::settings::WalletSettings;
 
 /// Problems listed at most; after so many the rest is probably one mistake.
 const PROBLEMS_MAX: usize = 200;
@@ -62,6 +64,8 @@ pub struct Config {
     pub limits: LimitsSettings,
     /// `[brake]`.
     pub brake: BrakeSettings,
+    /// `[wallet]`.
+    pub wallet: WalletSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -82,6 +86,7 @@ impl Config {
             lanes: PerLane::from_fn(lanes::default_rules),
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
+            wallet: WalletSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

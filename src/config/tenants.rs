@@ -10,8 +10,10 @@ use super::check::per_recipient_problem;
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
+use crate::domain::pass_event::IDENTIFIER_NAME_CHARS_MAX;
 use crate::domain::quantity::Limit;
 use crate::domain::tenant::{RecipientRule, Tenant};
+use crate::domain::wallet::BY_PASS;
 use crate::limits::settings::LimitsSettings;
 
 /// A tenant as written.
@@ -32,6 +34,8 @@ pub(super) struct TenantFile {
     lanes: Patterns,
     #[serde(default)]
     data_kept: Vec<String>,
+    #[serde(default = "default_identifiers")]
+    identifiers: Vec<String>,
     #[serde(default)]
     limits: TenantLimitsFile,
 }
@@ -54,6 +58,10 @@ pub(super) struct Shared<'a> {
 
 fn default_culture() -> String {
     "en".to_owned()
+}
+
+fn default_identifiers() -> Vec<String> {
+    ["customerId", "accountId", "email"].map(str::to_owned).to_vec()
 }
 
 /// `[lanes]` in the order written: the first pattern that matches counts.
@@ -114,6 +122,10 @@ impl TenantFile {
         if name.is_empty() || name.chars().any(char::is_control) {
             say(problems, file, "name", "must be text without control characters");
         }
+        let identifiers = each(&self.identifiers, "identifiers", file, problems, identifier_name);
+        if self.identifiers.is_empty() {
+            say(problems, file, "identifiers", "at least one is needed");
+        }
         let per_recipient = self.limits.per_recipient.unwrap_or(shared.limits.per_recipient);
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
@@ -128,10 +140,17 @@ impl TenantFile {
             recipients_allowed,
             lanes: self.lanes.0,
             data_kept: self.data_kept,
+            identifiers,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
         })
     }
+}
+
+/// The name of an identifier on a pass; it may hold dots.
+fn identifier_name(text: &str) -> Result<String, String> {
+    let fits = (1..=IDENTIFIER_NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if fits && text != BY_PASS { Ok(text.to_owned()) } else { Err("not the name of an identifier".to_owned()) }
 }
 
 /// A domain, or an address.

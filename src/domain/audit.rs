@@ -31,6 +31,8 @@ pub enum Actor {
     Key(KeyId),
     /// An operator's command.
     Command(&'static str),
+    /// Whoever signs the platform's webhooks.
+    Webhook,
 }
 
 impl Actor {
@@ -51,6 +53,7 @@ impl fmt::Display for Actor {
             Self::Gateway => f.write_str("gateway"),
             Self::Key(id) => write!(f, "{id}"),
             Self::Command(name) => write!(f, "command:{name}"),
+            Self::Webhook => f.write_str("webhook"),
         }
     }
 }

@@ -89,6 +89,11 @@ uuid_id!(
     "brk_"
 );
 uuid_id!(
+    /// One pass event, as it came in.
+    EventId,
+    "evt_"
+);
+uuid_id!(
     /// One HTTP request, as shown in `instance` of an error and in the access log.
     RequestId,
     "req_"

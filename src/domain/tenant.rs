@@ -26,6 +26,8 @@ pub struct Tenant {
     pub lanes: Vec<(String, Lane)>,
     /// Keys of the platform's `data` that are kept as metadata.
     pub data_kept: Vec<String>,
+    /// Names of the pass identifiers that customers are known by, the best first. They may hold dots.
+    pub identifiers: Vec<String>,
     /// How many submissions all its keys together may make.
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.

@@ -21,6 +21,7 @@ mod brakes;
 pub mod settings;
 pub mod sqlite;
 mod steering;
+mod wallets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
+pub use self::wallets::{
+    ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
+};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -228,7 +232,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + WalletStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

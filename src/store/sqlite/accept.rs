@@ -165,7 +165,7 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
     let waits = stands.status.is_live();
     let api_key = match &message.actor {
         Actor::Key(key) => Some(key.as_bytes()),
-        Actor::Gateway | Actor::Command(_) => None,
+        Actor::Gateway | Actor::Command(_) | Actor::Webhook => None,
     };
     let address = &message.recipient.address;
     connection.prepare_cached(sql)?.execute(named_params! {

@@ -72,6 +72,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod wallets;
 mod why;
 mod writer;
 

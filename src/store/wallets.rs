@@ -1,0 +1,137 @@
+//! What the store keeps of pass events: the ledger, and what it adds up to for each pass and customer.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::StoreError;
+use crate::domain::audit::Actor;
+use crate::domain::ids::{EventId, TenantId};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, Wallet};
+use crate::domain::wallet::{CustomerKey, WalletStatus};
+
+/// What holds for the events of a tenant.
+#[derive(Debug, Clone)]
+pub struct RecordRules {
+    /// Names of the identifiers that customers are known by, the best first.
+    pub identifiers: Vec<String>,
+    /// A removal that is followed by an install within this time was none for anybody but the ledger.
+    pub reinstall_settle: Duration,
+    /// How many events of one pass are looked at, the latest first.
+    pub history_max: usize,
+    /// A time that lies further ahead of the receive time than this counts as the receive time.
+    pub time_ahead_max: Duration,
+    /// Whether changes of a customer's status are to be pushed.
+    pub pushed: Pushed,
+}
+
+/// Whether changes of a customer's status are to be pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The tenant has a receiver.
+    Yes,
+    /// Nobody would take them.
+    No,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its id; of a repeat, the id that the first was given.
+    pub id: EventId,
+    /// What it turned out to be.
+    pub change: Change,
+    /// The customer's status now.
+    pub status: WalletStatus,
+    /// Whether it undid a removal within the settling time: nothing is to follow from it.
+    pub flapped: bool,
+}
+
+/// One wallet of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassInWallet {
+    /// The last thing that changed it.
+    pub last: EventKind,
+    /// When that was.
+    pub since: Timestamp,
+    /// How many devices have it there, as far as the platform said.
+    pub active: Option<u32>,
+}
+
+/// A customer's wallets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerWallet {
+    /// Who it is.
+    pub customer: CustomerKey,
+    /// In which wallets they have a pass.
+    pub status: WalletStatus,
+    /// Since when in Apple Wallet; `None` when not there.
+    pub apple_installed_at: Option<Timestamp>,
+    /// Since when in Google Wallet; `None` when not there.
+    pub google_installed_at: Option<Timestamp>,
+    /// When anything of it changed last.
+    pub changed_at: Timestamp,
+    /// What that was.
+    pub last_event: EventKind,
+    /// Where this stands among all changes of the tenant.
+    pub place: ChangePlace,
+    /// Where it went on: the customer whose the pass turned out to be.
+    pub joined: Option<String>,
+}
+
+/// A place among the changes of a tenant's customers: what was changed later stands later.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangePlace {
+    /// The audit's leaf of the change.
+    pub seq: u64,
+    /// Of several customers changed by one event, which.
+    pub customer: CustomerKey,
+}
+
+/// One pass of a customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassView {
+    /// Its id; `None`: of events that named no pass.
+    pub pass: Option<String>,
+    /// Its type.
+    pub pass_type: Option<String>,
+    /// Its identifiers.
+    pub identifiers: std::collections::BTreeMap<String, String>,
+    /// What is known of it in each wallet; `None`: nothing.
+    pub in_wallet: Vec<(Wallet, PassInWallet)>,
+}
+
+/// The part of the store that keeps pass events and what they add up to.
+#[async_trait]
+pub trait WalletStore: Send + Sync + 'static {
+    /// Keeps events, what they change, and their leaves: all of them or none, in their order.
+    async fn record(
+        &self,
+        tenant: &TenantId,
+        actor: Actor,
+        events: Vec<NewPassEvent>,
+        rules: RecordRules,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// A customer's wallets and passes, by the value of an identifier; when several of a tenant's identifiers have it, by
+    /// the best; also by the id of one of their passes.
+    async fn customer_wallet(
+        &self,
+        tenant: &TenantId,
+        value: String,
+        identifiers: Vec<String>,
+    ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
+
+    /// Those of these passes that are known.
+    async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError>;
+
+    /// Customers whose wallets changed behind a place, in the order of their last changes, at most `limit`. Whoever asks
+    /// again behind the last one misses nothing.
+    async fn wallets_changed(
+        &self,
+        tenant: &TenantId,
+        after: Option<ChangePlace>,
+        limit: usize,
+    ) -> Result<Vec<CustomerWallet>, StoreError>;
+}

@@ -1,0 +1,32 @@
+//! `[wallet]`: how pass events are understood.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::quantity::HumanDuration;
+
+/// `[wallet]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, expecting = "a table")]
+pub struct WalletSettings {
+    /// A removal that is followed by an install within this time was none for anybody but the ledger: no journey begins,
+    /// and nothing is pushed.
+    pub reinstall_settle: HumanDuration,
+    /// Events of one pass that are looked at, the latest first.
+    pub history_max: usize,
+    /// A time in an event that lies further ahead of ours than this counts as the time it came in.
+    pub time_ahead_max: HumanDuration,
+    /// Events in one request.
+    pub events_max: usize,
+}
+
+impl Default for WalletSettings {
+    fn default() -> Self {
+        let minute = 60;
+        Self {
+            reinstall_settle: HumanDuration::from_secs(10 * minute),
+            history_max: 500,
+            time_ahead_max: HumanDuration::from_secs(5 * minute),
+            events_max: 1_000,
+        }
+    }
+}
