@@ -36,7 +36,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 
-use self::api::{brakes, emails, verbs};
+use self::api::{brakes, emails, verbs, wallets};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -49,6 +49,7 @@ use crate::intake::Intake;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
+use crate::wallet::Ledger;
 
 pub use self::door::Door;
 use self::settings::ServerSettings;
@@ -62,6 +63,8 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub struct AppState {
     /// Where mails go in.
     pub intake: Arc<Intake>,
+    /// Where pass events go in.
+    pub ledger: Arc<Ledger>,
     /// Where operators decide about brakes.
     pub lever: Arc<Lever>,
     /// Where operators steer.
@@ -95,6 +98,9 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
+        .service(Door::at("/v1/wallets").get(wallets::list))
+        .service(Door::at("/v1/wallets/trends").get(wallets::trends))
+        .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

@@ -44,7 +44,10 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
-pub use self::wallets::{ChangePlace, CustomerWallet, PassView, Pushed, RecordRules, Recorded, WalletStore};
+pub use self::wallets::{
+    ChangePlace, CustomerWallet, Dimension, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts, TrendQuery,
+    WalletStore,
+};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::StoreError;
 use crate::domain::audit::Actor;
@@ -87,6 +88,76 @@ pub struct PassView {
     pub standings: Standings,
 }
 
+/// What installs and removals are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dimension {
+    /// The day they happened on, in UTC.
+    Day,
+    /// The wallet.
+    Device,
+    /// The pass's type.
+    PassType,
+    /// The source's medium.
+    Medium,
+    /// The source's page.
+    Origin,
+    /// The source's tags: an event counts under each of them.
+    Tag,
+}
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Device, Self::PassType, Self::Medium, Self::Origin, Self::Tag];
+
+    /// The word in queries and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Device => "device",
+            Self::PassType => "passType",
+            Self::Medium => "medium",
+            Self::Origin => "origin",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+/// Which events are counted, and by what.
+#[derive(Debug, Clone)]
+pub struct TrendQuery {
+    /// The dimensions, in the order of the answer.
+    pub by: Vec<Dimension>,
+    /// Happened at or after.
+    pub since: Timestamp,
+    /// Happened before.
+    pub until: Timestamp,
+    /// Rows at most.
+    pub limit: usize,
+}
+
+/// How many there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrendCounts {
+    /// First installs of a pass.
+    pub first_installs: u32,
+    /// Installs beside another wallet or device.
+    pub additional_devices: u32,
+    /// Installs after a removal.
+    pub reinstalls: u32,
+    /// Removals.
+    pub removals: u32,
+}
+
+/// One row of counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trend {
+    /// What it is of; `None`: of events that do not say.
+    pub values: Vec<(Dimension, Option<String>)>,
+    /// How many.
+    pub counts: TrendCounts,
+}
+
 /// The part of the store that keeps pass events and what they add up to.
 #[async_trait]
 pub trait WalletStore: Send + Sync + 'static {
@@ -119,4 +190,7 @@ pub trait WalletStore: Send + Sync + 'static {
         after: Option<ChangePlace>,
         limit: usize,
     ) -> Result<Vec<CustomerWallet>, StoreError>;
+
+    /// Counts of events that changed something, in the order of the dimensions.
+    async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError>;
 }

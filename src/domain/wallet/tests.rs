@@ -128,7 +128,7 @@ fn since_is_the_first_install_of_a_row_and_the_pass_api_knows_better() {
 
 #[test]
 fn only_a_quick_reinstall_in_the_same_wallet_flaps() {
-    let settle = Duration::from_secs(600);
+    let settle = Duration::from_mins(10);
     let before = standings([entry(1, Installed, Apple), entry(1_000, Uninstalled, Apple)].iter().collect());
     for (event, flaps) in [
         (entry(1_599, Installed, Apple), true),

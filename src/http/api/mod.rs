@@ -5,3 +5,5 @@ pub mod emails;
 mod emails_query;
 pub mod submission;
 pub mod verbs;
+pub mod wallets;
+mod wallets_query;

@@ -6,6 +6,7 @@
 mod customers;
 mod reading;
 mod record;
+mod trends;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -16,7 +17,9 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
 use crate::domain::pass_event::NewPassEvent;
 use crate::domain::wallet::CustomerKey;
-use crate::store::{ChangePlace, CustomerWallet, PassView, RecordRules, Recorded, StoreError, WalletStore};
+use crate::store::{
+    ChangePlace, CustomerWallet, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery, WalletStore,
+};
 
 /// What begins the key of a pass that has no name; no pass's id holds it.
 const NAMELESS: char = '\u{1}';
@@ -60,6 +63,11 @@ impl WalletStore for SqliteStore {
         let tenant = tenant.clone();
         let work = move |connection: &Connection| reading::changed(connection, &tenant, after.as_ref(), limit);
         self.list("listing changed wallets", work).await
+    }
+
+    async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting pass events", move |connection| trends::trends(connection, &tenant, &query)).await
     }
 }
 
