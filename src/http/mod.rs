@@ -101,6 +101,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
+        .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

@@ -45,8 +45,8 @@ pub use self::brakes::{
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
-    ChangePlace, CustomerWallet, Dimension, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts, TrendQuery,
-    WalletStore,
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
+    TrendQuery, WalletStore,
 };
 
 /// What went wrong in the store. Messages never hold addresses or contents.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, NewPassEvent};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::domain::wallet::customer::Projection;
 use crate::domain::wallet::history::Standings;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
@@ -86,6 +86,33 @@ pub struct PassView {
     pub identifiers: BTreeMap<String, String>,
     /// How it stands in each wallet.
     pub standings: Standings,
+}
+
+/// One event of the ledger, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Our id of it.
+    pub id: EventId,
+    /// The pass; `None`: the event named none.
+    pub pass: Option<String>,
+    /// What happened.
+    pub kind: EventKind,
+    /// In which wallet.
+    pub wallet: Wallet,
+    /// When it happened: the sender's word, else when it came in.
+    pub at: Timestamp,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// What it turned out to be.
+    pub change: Change,
+    /// Whether it undid a removal within the settling time.
+    pub flapped: bool,
+    /// Which way it came in.
+    pub way: Way,
+    /// The sender's counts.
+    pub counts: RegistrationCounts,
+    /// Where the install came from.
+    pub source: Source,
 }
 
 /// What installs and removals are counted by.
@@ -178,6 +205,15 @@ pub trait WalletStore: Send + Sync + 'static {
         value: String,
         identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
+
+    /// The ledger of a customer: the events of all their passes, the latest first, at most `limit`. `customer` as
+    /// [`WalletStore::customer_wallet`] found it.
+    async fn wallet_events(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        limit: usize,
+    ) -> Result<Vec<LedgerEntry>, StoreError>;
 
     /// Those of these passes that are known.
     async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError>;

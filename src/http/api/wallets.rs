@@ -20,10 +20,12 @@ use crate::domain::wallet::history::Standing;
 use crate::http::AppState;
 use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
-use crate::store::{ChangePlace, CustomerWallet, PassView, Store, StoreError, Trend, TrendCounts};
+use crate::store::{ChangePlace, CustomerWallet, LedgerEntry, PassView, Store, StoreError, Trend, TrendCounts};
 
 /// Customers read at once for a list without end.
 const STREAMED_AT_ONCE: usize = 500;
+/// Events of one customer that are shown, the latest.
+const EVENTS_SHOWN_MAX: usize = 200;
 const CSV_HEAD: &str = "customerId,knownBy,walletStatus,appleWalletInstalledAt,googleWalletInstalledAt,\
                         walletLastChangedAt,walletLastEvent,joined,cursor\r\n";
 
@@ -131,10 +133,48 @@ pub async fn show(app: App, caller: Caller, customer: web::Path<String>) -> Resu
     caller.require(Scope::Read)?;
     let identifiers = app.ledger.identifiers(caller.tenant());
     let found = app.store.customer_wallet(caller.tenant(), customer.into_inner(), identifiers).await?;
-    let no_customer = || Problem::saying(Kind::NotFound, "no pass event ever named such a customer");
     let (wallet, passes) = found.ok_or_else(no_customer)?;
     let passes = passes.iter().map(ShownPass::of).collect();
     Ok(HttpResponse::Ok().json(Shown { passes: Some(passes), ..Shown::of(&wallet) }))
+}
+
+fn no_customer() -> Problem {
+    Problem::saying(Kind::NotFound, "no pass event ever named such a customer")
+}
+
+// --- GET /v1/wallets/{customerId}/events ---
+
+#[derive(Serialize)]
+struct Ledger {
+    items: Vec<Value>,
+}
+
+/// The ledger of one customer: what came in of all their passes, and what it turned out to be, the latest first.
+pub async fn events(app: App, caller: Caller, customer: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(Scope::Read)?;
+    let tenant = caller.tenant();
+    let identifiers = app.ledger.identifiers(tenant);
+    let found = app.store.customer_wallet(tenant, customer.into_inner(), identifiers).await?;
+    let (wallet, _) = found.ok_or_else(no_customer)?;
+    let entries = app.store.wallet_events(tenant, wallet.customer, EVENTS_SHOWN_MAX).await?;
+    Ok(HttpResponse::Ok().json(Ledger { items: entries.iter().map(event).collect() }))
+}
+
+fn event(entry: &LedgerEntry) -> Value {
+    serde_json::json!({
+        "eventId": entry.id,
+        "passId": entry.pass,
+        "event": entry.kind,
+        "device": entry.wallet,
+        "occurredAt": time::text(entry.at),
+        "receivedAt": time::text(entry.received_at),
+        "change": entry.change,
+        "flapped": entry.flapped,
+        "way": entry.way.as_str(),
+        "activeRegistrationCount": entry.counts.active,
+        "totalRegistrationCount": entry.counts.total,
+        "source": entry.source,
+    })
 }
 
 // --- GET /v1/wallets ---

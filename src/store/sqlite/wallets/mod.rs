@@ -18,7 +18,8 @@ use crate::domain::ids::TenantId;
 use crate::domain::pass_event::NewPassEvent;
 use crate::domain::wallet::CustomerKey;
 use crate::store::{
-    ChangePlace, CustomerWallet, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery, WalletStore,
+    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery,
+    WalletStore,
 };
 
 /// What begins the key of a pass that has no name; no pass's id holds it.
@@ -47,6 +48,17 @@ impl WalletStore for SqliteStore {
         let tenant = tenant.clone();
         let work = move |connection: &Connection| reading::customer_wallet(connection, &tenant, &value, &identifiers);
         self.list("reading a customer's wallets", work).await
+    }
+
+    async fn wallet_events(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        limit: usize,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| reading::events(connection, &tenant, &customer, limit);
+        self.list("reading a customer's ledger", work).await
     }
 
     async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError> {

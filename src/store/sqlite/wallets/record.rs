@@ -301,7 +301,7 @@ fn merge(known: &mut Identifiers, said: &BTreeMap<String, String>, at: i64) {
     }
 }
 
-fn event_id(row: &Row<'_>) -> Result<EventId, Fault> {
+pub(super) fn event_id(row: &Row<'_>) -> Result<EventId, Fault> {
     let cells = Cells::new(row, "pass_event");
     EventId::from_slice(cells.blob("id")?).ok_or_else(|| cells.corrupt("id"))
 }
