@@ -188,7 +188,10 @@ fn twenty_thousand_events_through_kills_end_where_an_uninterrupted_run_ends() {
         gateway.process.wait();
     }
     let gateway = house.serve_with(key);
-    send(&gateway, &events, &next, || {});
+    send(&gateway, &events, &next, || {
+        let all = EVENTS / EVENTS_OF_A_REQUEST;
+        wait_within(2 * PATIENCE, "all events", || (next.load(Ordering::Relaxed) >= all).then_some(()));
+    });
     let found = projections(&gateway);
     assert_eq!(found.len(), wanted.len());
     for (customer, wallet) in &wanted {

@@ -8,6 +8,7 @@ use super::record::event_id;
 use crate::domain::ids::TenantId;
 use crate::domain::pass_event::{RegistrationCounts, Source};
 use crate::domain::wallet::CustomerKey;
+use crate::domain::wallet::identity::Identifiers;
 use crate::store::sqlite::fault::{Cells, Fault};
 use crate::store::sqlite::sweep::limit_of;
 use crate::store::{ChangePlace, CustomerWallet, LedgerEntry, PassView};
@@ -181,11 +182,11 @@ pub(super) fn passes(connection: &Connection, tenant: &TenantId, passes: &[Strin
 
 fn read_pass(row: &Row<'_>) -> Result<PassView, Fault> {
     let cells = Cells::new(row, "wallet_pass");
-    let identifiers: std::collections::BTreeMap<String, (String, i64)> = cells.json("identifiers")?;
+    let identifiers: Identifiers = cells.json("identifiers")?;
     Ok(PassView {
         pass: pass_of_key(cells.plain("pass_key")?),
         pass_type: cells.plain("pass_type")?,
-        identifiers: identifiers.into_iter().map(|(name, (value, _))| (name, value)).collect(),
+        identifiers: identifiers.into_values(),
         standings: cells.json("standings")?,
     })
 }
