@@ -22,6 +22,7 @@ pub mod settings;
 pub mod sqlite;
 mod steering;
 mod wallets;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered
 pub use self::wallets::{
     ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
 };
+pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -232,7 +234,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + WalletStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

@@ -25,6 +25,7 @@ use crate::domain::submission::FieldError;
 use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 
 pub mod settings;
+mod unknown;
 
 use self::settings::WalletSettings;
 

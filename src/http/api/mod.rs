@@ -3,5 +3,8 @@
 pub mod brakes;
 pub mod emails;
 mod emails_query;
+pub mod lenient;
+pub mod pass_events;
 pub mod submission;
 pub mod verbs;
+pub mod webhooks;
