@@ -1,12 +1,14 @@
 //! `tenants/<id>.toml`: one brand as written, and the tenant it describes.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
 use super::check::per_recipient_problem;
+use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -36,6 +38,10 @@ pub(super) struct TenantFile {
     data_kept: Vec<String>,
     #[serde(default = "default_identifiers")]
     identifiers: Vec<String>,
+    #[serde(default)]
+    webhook_secret: Option<OneOrMany<String>>,
+    #[serde(default)]
+    webhook_secret_file: Option<OneOrMany<PathBuf>>,
     #[serde(default)]
     limits: TenantLimitsFile,
 }
@@ -126,6 +132,7 @@ impl TenantFile {
         if self.identifiers.is_empty() {
             say(problems, file, "identifiers", "at least one is needed");
         }
+        let webhook_secrets = secrets("webhook_secret", self.webhook_secret, self.webhook_secret_file, file, problems);
         let per_recipient = self.limits.per_recipient.unwrap_or(shared.limits.per_recipient);
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
@@ -141,6 +148,7 @@ impl TenantFile {
             lanes: self.lanes.0,
             data_kept: self.data_kept,
             identifiers,
+            webhook_secrets,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
         })

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod sqlite;
 mod steering;
 mod wallets;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub use self::wallets::{
     ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
     TrendQuery, WalletStore,
 };
+pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -233,7 +235,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + WalletStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

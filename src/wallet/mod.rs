@@ -27,6 +27,7 @@ use crate::domain::wallet::CustomerKey;
 use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 
 pub mod settings;
+mod unknown;
 
 use self::settings::WalletSettings;
 

@@ -25,10 +25,10 @@ impl Identifiers {
     pub fn learn(&mut self, said: &BTreeMap<String, String>, at: Timestamp) {
         for (name, value) in said.iter().filter(|(_, value)| !value.is_empty()) {
             let word = Word { at: at.as_millisecond(), value: value.clone() };
-            match self.0.get_mut(name) {
-                Some(known) => *known = word.max(known.clone()),
-                None if self.0.len() < IDENTIFIERS_MAX => drop(self.0.insert(name.clone(), word)),
-                None => {}
+            if let Some(known) = self.0.get_mut(name) {
+                *known = word.max(known.clone());
+            } else if self.0.len() < IDENTIFIERS_MAX {
+                self.0.insert(name.clone(), word);
             }
         }
     }
