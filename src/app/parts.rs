@@ -32,7 +32,6 @@ use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
-use crate::wallet::Ledger;
 
 /// Files open besides the callers' connections: the store's, the relays' sessions, the threads' own.
 const FILES_OF_OUR_OWN: u64 = 200;
@@ -142,10 +141,6 @@ fn reasons(app: &App, control: &Control) -> Reasons {
     Reasons::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.rules.subscribe(), control.clone())
 }
 
-fn ledger(app: &App) -> Ledger {
-    Ledger::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.rules.subscribe(), app.config.wallet.clone())
-}
-
 /// Opens the HTTP doors and returns their address.
 pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
@@ -154,8 +149,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
-        ledger: Arc::new(ledger(app)),
-        wallet: app.config.wallet.clone(),
+        ledger: Arc::clone(&app.ledger),
         rules: app.rules.subscribe(),
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),

@@ -37,7 +37,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{brakes, emails, pass_events, verbs, webhooks};
+use self::api::{brakes, emails, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -52,7 +52,6 @@ use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
 use crate::wallet::Ledger;
-use crate::wallet::settings::WalletSettings;
 
 pub use self::door::Door;
 use self::settings::ServerSettings;
@@ -68,8 +67,6 @@ pub struct AppState {
     pub intake: Arc<Intake>,
     /// Where pass events go in.
     pub ledger: Arc<Ledger>,
-    /// How they are understood.
-    pub wallet: WalletSettings,
     /// What the configuration says now.
     pub rules: watch::Receiver<Arc<Rules>>,
     /// Where operators decide about brakes.
@@ -108,6 +105,10 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/pass-events").post(pass_events::submit))
         .service(Door::at("/wallet/installation").post(pass_events::installation))
         .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
+        .service(Door::at("/v1/wallets").get(wallets::list))
+        .service(Door::at("/v1/wallets/trends").get(wallets::trends))
+        .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
+        .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

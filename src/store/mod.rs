@@ -46,7 +46,8 @@ pub use self::brakes::{
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
-    ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
+    TrendQuery, WalletStore,
 };
 pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 

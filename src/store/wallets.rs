@@ -1,5 +1,6 @@
 //! What the store keeps of pass events: the ledger, and what it adds up to for each pass and customer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,9 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, EventKind, NewPassEvent, Wallet};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Source, Wallet, Way};
+use crate::domain::wallet::customer::Projection;
+use crate::domain::wallet::history::Standings;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 
 /// What holds for the events of a tenant.
@@ -20,6 +23,8 @@ pub struct RecordRules {
     pub reinstall_settle: Duration,
     /// How many events of one pass are looked at, the latest first.
     pub history_max: usize,
+    /// How many passes of one customer are added up, those first that changed last.
+    pub passes_max: usize,
     /// A time that lies further ahead of the receive time than this counts as the receive time.
     pub time_ahead_max: Duration,
     /// Whether changes of a customer's status are to be pushed.
@@ -48,32 +53,13 @@ pub struct Recorded {
     pub flapped: bool,
 }
 
-/// One wallet of a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassInWallet {
-    /// The last thing that changed it.
-    pub last: EventKind,
-    /// When that was.
-    pub since: Timestamp,
-    /// How many devices have it there, as far as the platform said.
-    pub active: Option<u32>,
-}
-
 /// A customer's wallets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerWallet {
     /// Who it is.
     pub customer: CustomerKey,
-    /// In which wallets they have a pass.
-    pub status: WalletStatus,
-    /// Since when in Apple Wallet; `None` when not there.
-    pub apple_installed_at: Option<Timestamp>,
-    /// Since when in Google Wallet; `None` when not there.
-    pub google_installed_at: Option<Timestamp>,
-    /// When anything of it changed last.
-    pub changed_at: Timestamp,
-    /// What that was.
-    pub last_event: EventKind,
+    /// What their passes add up to.
+    pub projection: Projection,
     /// Where this stands among all changes of the tenant.
     pub place: ChangePlace,
     /// Where it went on: the customer whose the pass turned out to be.
@@ -85,7 +71,7 @@ pub struct CustomerWallet {
 pub struct ChangePlace {
     /// The audit's leaf of the change.
     pub seq: u64,
-    /// Of several customers changed by one event, which.
+    /// Of several customers that changed with it, which.
     pub customer: CustomerKey,
 }
 
@@ -97,9 +83,106 @@ pub struct PassView {
     /// Its type.
     pub pass_type: Option<String>,
     /// Its identifiers.
-    pub identifiers: std::collections::BTreeMap<String, String>,
-    /// What is known of it in each wallet; `None`: nothing.
-    pub in_wallet: Vec<(Wallet, PassInWallet)>,
+    pub identifiers: BTreeMap<String, String>,
+    /// How it stands in each wallet.
+    pub standings: Standings,
+}
+
+/// One event of the ledger, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Our id of it.
+    pub id: EventId,
+    /// The pass; `None`: the event named none.
+    pub pass: Option<String>,
+    /// What happened.
+    pub kind: EventKind,
+    /// In which wallet.
+    pub wallet: Wallet,
+    /// When it happened: the sender's word, else when it came in.
+    pub at: Timestamp,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// What it turned out to be.
+    pub change: Change,
+    /// Whether it undid a removal within the settling time.
+    pub flapped: bool,
+    /// Which way it came in.
+    pub way: Way,
+    /// The sender's counts.
+    pub counts: RegistrationCounts,
+    /// Where the install came from.
+    pub source: Source,
+}
+
+/// What installs and removals are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dimension {
+    /// The day they happened on, in UTC.
+    Day,
+    /// The wallet.
+    Device,
+    /// The pass's type.
+    PassType,
+    /// The source's medium.
+    Medium,
+    /// The source's page.
+    Origin,
+    /// The source's tags: an event counts under each of them.
+    Tag,
+}
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Device, Self::PassType, Self::Medium, Self::Origin, Self::Tag];
+
+    /// The word in queries and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Device => "device",
+            Self::PassType => "passType",
+            Self::Medium => "medium",
+            Self::Origin => "origin",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+/// Which events are counted, and by what.
+#[derive(Debug, Clone)]
+pub struct TrendQuery {
+    /// The dimensions, in the order of the answer.
+    pub by: Vec<Dimension>,
+    /// Happened at or after.
+    pub since: Timestamp,
+    /// Happened before.
+    pub until: Timestamp,
+    /// Rows at most.
+    pub limit: usize,
+}
+
+/// How many there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrendCounts {
+    /// First installs of a pass.
+    pub first_installs: u32,
+    /// Installs beside another wallet or device.
+    pub additional_devices: u32,
+    /// Installs after a removal.
+    pub reinstalls: u32,
+    /// Removals.
+    pub removals: u32,
+}
+
+/// One row of counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trend {
+    /// What it is of; `None`: of events that do not say.
+    pub values: Vec<(Dimension, Option<String>)>,
+    /// How many.
+    pub counts: TrendCounts,
 }
 
 /// The part of the store that keeps pass events and what they add up to.
@@ -123,6 +206,15 @@ pub trait WalletStore: Send + Sync + 'static {
         identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
 
+    /// The ledger of a customer: the events of all their passes, the latest first, at most `limit`. `customer` as
+    /// [`WalletStore::customer_wallet`] found it.
+    async fn wallet_events(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        limit: usize,
+    ) -> Result<Vec<LedgerEntry>, StoreError>;
+
     /// Those of these passes that are known.
     async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError>;
 
@@ -134,4 +226,7 @@ pub trait WalletStore: Send + Sync + 'static {
         after: Option<ChangePlace>,
         limit: usize,
     ) -> Result<Vec<CustomerWallet>, StoreError>;
+
+    /// Counts of events that changed something, in the order of the dimensions.
+    async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError>;
 }

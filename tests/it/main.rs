@@ -24,4 +24,5 @@ mod reload;
 mod shaping;
 mod slow_clients;
 mod verbs;
+mod wallets;
 mod why;

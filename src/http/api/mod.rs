@@ -7,4 +7,6 @@ pub mod lenient;
 pub mod pass_events;
 pub mod submission;
 pub mod verbs;
+pub mod wallets;
+mod wallets_query;
 pub mod webhooks;

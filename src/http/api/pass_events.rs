@@ -101,7 +101,7 @@ async fn take(
     let no_tenant = || Problem::saying(Kind::Forbidden, "the key's tenant is not configured");
     let tenant = rules.tenants.get(caller.tenant()).ok_or_else(no_tenant)?;
     let root = lenient::read(media, &body)?;
-    let events = read(&root, tenant, way, app.wallet.events_max)?;
+    let events = read(&root, tenant, way, app.ledger.settings().events_max)?;
     let answers = record(app, &tenant.id, caller.actor(), events).await?;
     Ok(answer(&root, answers))
 }

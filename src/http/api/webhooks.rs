@@ -51,13 +51,13 @@ pub async fn receive(
     let refuse = |detail| limit::failure(&app, &request).err().unwrap_or(Problem::saying(Kind::Unauthorized, detail));
     let signature = signature(request.headers()).ok_or_else(|| refuse("sign the body: X-NEOSTORE-SIGNATURE"))?;
     limit::room_for_events(&app)?;
-    let limits = app.body_limits.at_most(app.wallet.webhook_body_max.as_usize());
+    let limits = app.body_limits.at_most(app.ledger.settings().webhook_body_max.as_usize());
     let raw = body::raw(&request, payload, limits).await?;
     if !signature.signs(raw.as_sent(), &tenant.webhook_secrets) {
         return Err(refuse("the signature is not that of this body"));
     }
     let root = lenient::read(body::form_or_json(&request), &raw.decoded(limits).await?)?;
-    let nodes = each(&root, app.wallet.events_max)?.into_iter().map(|(_, node)| node).collect();
+    let nodes = each(&root, app.ledger.settings().events_max)?.into_iter().map(|(_, node)| node).collect();
     let answers = keep(&app, tenant, nodes).await?;
     Ok(answer(&root, answers))
 }
