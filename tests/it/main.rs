@@ -18,6 +18,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod logs;
+mod pass_events;
 mod postfix;
 mod process;
 mod reload;
