@@ -22,6 +22,7 @@ mod pass_events;
 mod postfix;
 mod process;
 mod reload;
+mod reminder;
 mod shaping;
 mod slow_clients;
 mod verbs;

@@ -5,6 +5,7 @@ use std::collections::btree_map::{self, BTreeMap};
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 
+use super::addresses;
 use super::customers::{self, Settling};
 use super::nameless_key;
 use crate::domain::audit::{Actor, Happening, Kind};
@@ -126,11 +127,14 @@ impl Recording<'_, '_> {
             Some(Known { customer, identifiers, pass_type }) => (Some(customer), identifiers, pass_type),
             None => (None, Identifiers::new(), None),
         };
+        let addresses_before = addresses::among(identifiers.values().map(|(value, _)| value));
         merge(&mut identifiers, &event.identifiers, millis(entry.at));
         let names = identifiers.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
         let customer = CustomerKey::of(&names, &self.rules.identifiers).unwrap_or_else(|| CustomerKey::by_pass(key));
         let pass_type = event.pass_type.as_ref().or(known_type.as_ref());
         self.upsert_pass(key, &customer, pass_type, &identifiers, after)?;
+        let addresses = addresses::among(identifiers.values().map(|(value, _)| value));
+        addresses::keep(self.connection, self.tenant, key, &addresses_before, &addresses)?;
         let settling = Settling { tenant: self.tenant, rules: self.rules, seq, at: entry.at, now: new.received_at };
         if let Some(before) = before.filter(|before| *before != customer) {
             customers::settle(self.connection, &before, &settling, Some(&customer))?;
