@@ -30,5 +30,6 @@ mod reading;
 mod sqlite;
 mod sqlite_disk;
 mod steering;
+mod unless;
 mod waiting;
 mod wallets;

@@ -75,6 +75,7 @@ fn stored(status: Status, reason: Option<Reason>) -> Stored {
         under_way: None,
         word: None,
         brake: None,
+        condition: None,
     }
 }
 
@@ -108,6 +109,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::NotConfigured)) => "not-configured",
         (_, Some(Reason::Fault)) => "fault",
         (_, Some(Reason::Brake)) => "brake",
+        (_, Some(Reason::WalletStatus)) => "wallet-status",
     }
 }
 
