@@ -138,9 +138,6 @@ fn only_a_quick_reinstall_in_the_same_wallet_flaps() {
     ] {
         assert_eq!(flapped(&before, &event, settle), flaps, "{event:?}");
     }
-    // A removal of what was never there is none.
-    let before = standings([entry(1_000, Uninstalled, Apple)].iter().collect());
-    assert!(!flapped(&before, &entry(1_001, Installed, Apple), settle));
 }
 
 #[test]
