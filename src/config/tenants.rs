@@ -7,6 +7,7 @@ use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
 use super::check::per_recipient_problem;
+use super::outbound::{OutboundFile, outbounds};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -36,6 +37,8 @@ pub(super) struct TenantFile {
     data_kept: Vec<String>,
     #[serde(default = "default_identifiers")]
     identifiers: Vec<String>,
+    #[serde(default)]
+    outbound: Vec<OutboundFile>,
     #[serde(default)]
     limits: TenantLimitsFile,
 }
@@ -141,6 +144,7 @@ impl TenantFile {
             lanes: self.lanes.0,
             data_kept: self.data_kept,
             identifiers,
+            outbound: outbounds(self.outbound, file, problems),
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
         })

@@ -42,7 +42,8 @@ fn shipped() -> PathBuf {
 fn with_examples(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
-        let example = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        let example =
+            line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['));
         let Some(example) = example else {
             lines.push(line.to_owned());
             continue;
@@ -66,6 +67,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.lanes == defaults.lanes);
     assert!(config.limits == defaults.limits);
     assert!(config.brake == defaults.brake);
+    assert!(config.push == defaults.push);
     assert!(config.outgoing == defaults.outgoing);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
@@ -100,7 +102,12 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found, ["postern.toml: relays[0].password_file: give password or password_file, not both"]);
+    let expected = [
+        "postern.toml: relays[0].password_file: give password or password_file, not both",
+        "tenants/demo.toml: outbound[0].secret_file: give outbound[0].secret or outbound[0].secret_file, not both",
+        "tenants/demo.toml: outbound[0].secret_file: cannot be read: there is no such file",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -121,12 +128,14 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
     assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
+    assert_eq!(sorted(keys(&postern["push"])), fields::of::<PushSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
         assert_eq!(sorted(keys(&postern["lanes"][lane.as_str()])), fields::of::<lanes::LaneFile>());
     }
+    assert_eq!(sorted(keys(&tenant["outbound"][0])), fields::of::<outbound::OutboundFile>());
     assert_eq!(sorted(keys(&tenant["limits"])), fields::of::<tenants::TenantLimitsFile>());
     assert_eq!(sorted(tenant.keys().cloned().collect()), fields::of::<tenants::TenantFile>());
 }

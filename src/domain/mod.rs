@@ -12,6 +12,7 @@ pub mod message;
 pub mod network;
 pub mod outgoing_url;
 pub mod pass_event;
+pub mod push;
 pub mod quantity;
 pub mod rates;
 pub mod relay;

@@ -240,6 +240,7 @@ impl Built {
             lanes: Vec::new(),
             data_kept: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
+            outbound: Vec::new(),
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,
         };

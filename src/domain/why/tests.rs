@@ -26,6 +26,7 @@ fn rules() -> Rules {
         lanes: Vec::new(),
         data_kept: Vec::new(),
         identifiers: vec!["customerId".to_owned()],
+        outbound: Vec::new(),
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
     };

@@ -7,6 +7,8 @@ mod customers;
 mod reading;
 mod record;
 
+pub(super) use self::customers::read_projection;
+
 use async_trait::async_trait;
 use rusqlite::Connection;
 

@@ -1,0 +1,1 @@
+//! Pushing on a hand-wound clock; the store and the receiver are real.
