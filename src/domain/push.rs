@@ -244,3 +244,64 @@ pub fn wallet_changed(customer: &str, projection: &Projection, previous: WalletS
     });
     Event::new(WALLET_CHANGED, format!("customer {customer}"), projection.changed_at, &data)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn key(secret: &str) -> Result<SigningKey, &'static str> {
+        SigningKey::new(SecretString::from(secret).into())
+    }
+
+    #[test]
+    fn a_signature_is_the_one_that_the_standard_shows() {
+        let body = r#"{"test": 2432232314}"#;
+        let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_secret_is_base64_behind_its_prefix_or_any_text_and_never_shown() {
+        for (secret, fits) in [
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", true),
+            ("whsec_AQI", true),
+            ("whsec_AQI=", true),
+            ("plain text", true),
+            ("whsec_", false),
+            ("whsec_not base64", false),
+            ("", false),
+        ] {
+            assert_eq!(key(secret).is_ok(), fits, "{secret}");
+        }
+        assert_eq!(format!("{:?}", key("plain text").unwrap()), "SigningKey(…)");
+    }
+
+    #[test]
+    fn a_receiver_gets_the_events_that_its_patterns_name() {
+        let outbound = |events: &[&str]| Outbound {
+            name: "crm".parse().unwrap(),
+            url: "https://h.example".parse().unwrap(),
+            keys: Vec::new(),
+            events: events.iter().map(|event| (*event).to_owned()).collect(),
+        };
+        for (events, event, wants) in [
+            (&["*"][..], "message.relayed", true),
+            (&["*"], WALLET_CHANGED, true),
+            (&["message.*"], "message.held", true),
+            (&["message.*"], WALLET_CHANGED, false),
+            (&["message.bounced", "wallet.*"], "message.relayed", false),
+            (&["message.bounced", "wallet.*"], WALLET_CHANGED, true),
+            (&[], "message.relayed", false),
+        ] {
+            assert_eq!(outbound(events).wants(event), wants, "{events:?} {event}");
+        }
+        assert!(outbound(&["*.held"]).wants_messages() && !outbound(&["wallet.*"]).wants_messages());
+        for (pattern, known) in [("*", true), ("message.held", true), ("mesage.*", false), ("", false)] {
+            assert_eq!(is_event_pattern(pattern), known, "{pattern}");
+        }
+    }
+}

@@ -107,13 +107,14 @@ impl Feeder {
         let pushes: Vec<_> = changes.iter().flat_map(|(leaf, change)| pushes_of(rules, *leaf, change)).collect();
         if !pushes.is_empty() || next - self.kept > PASSED_OVER_MAX {
             let is_fed = !pushes.is_empty();
-            self.parts.store.keep_pushes((self.kept, next), pushes, self.parts.clock.now()).await?;
-            self.kept = next;
+            self.kept = self.parts.store.keep_pushes((self.kept, next), pushes, self.parts.clock.now()).await?;
+            self.next = self.kept;
             if is_fed {
                 self.fed.notify_one();
             }
+        } else {
+            self.next = next;
         }
-        self.next = next;
         Ok(More::AtOnce)
     }
 

@@ -185,10 +185,13 @@ impl Sender {
 
     /// When something may be done that nobody tells us of.
     fn wake_at(&self) -> Timestamp {
-        let paused = self.standings.values().filter(|standing| !standing.held.is_empty());
         let now = self.parts.clock.now();
-        let paused = paused.map(|standing| standing.paused_until).filter(|until| *until > now);
-        if self.standings.is_empty() { Timestamp::MAX } else { paused.fold(self.look_at, Timestamp::min) }
+        let ends = |standing: &Standing| {
+            let pause = Some(standing.paused_until).filter(|_| !standing.held.is_empty());
+            [pause, standing.look.due_at].into_iter().flatten().filter(|at| *at > now).min()
+        };
+        let ends = self.standings.values().filter_map(ends);
+        if self.standings.is_empty() { Timestamp::MAX } else { ends.fold(self.look_at, Timestamp::min) }
     }
 
     /// Begins attempts in turns, as long as there are pushes and places.

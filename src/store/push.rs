@@ -188,13 +188,13 @@ pub trait PushStore: Send + Sync + 'static {
     ) -> Result<MessageChanges, StoreError>;
 
     /// Keeps the pushes made of a part of the audit, each with the number of its leaf, and moves on to `next`. An endpoint
-    /// that is told of later leaves only gets none. Nothing happens when somebody was there before.
+    /// that is told of later leaves only gets none. Nothing is kept when the place is another than `from`. Returns the place.
     async fn keep_pushes(
         &self,
         (from, next): (u64, u64),
         pushes: Vec<(u64, NewPush)>,
         at: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<u64, StoreError>;
 
     /// Makes pushes of customers whose status is due to be told, at most `limit` customers of these tenants, for the
     /// endpoints of each, and marks it told. Returns how many customers.

@@ -20,6 +20,8 @@ mod limits;
 mod logs;
 mod postfix;
 mod process;
+mod push;
+mod receiver;
 mod reload;
 mod shaping;
 mod slow_clients;

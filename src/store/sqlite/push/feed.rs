@@ -137,22 +137,23 @@ fn change(connection: &Connection, leaf: Leaf, tenants: &[TenantId]) -> Result<O
     Ok(Some(MessageChange { at: leaf.at, kind: leaf.kind, leaf: facts, message }))
 }
 
-/// Keeps pushes and moves the cursor, if it still stands at `from`.
+/// Keeps pushes and moves the cursor, if it still stands at `from`; where it stands then.
 pub(super) fn keep(
     connection: &Writing<'_>,
     (from, next): (u64, u64),
     pushes: &[(u64, NewPush)],
     at: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     let number = |leaf: u64| i64::try_from(leaf).unwrap_or(i64::MAX);
-    if cursor(connection)? != Some(number(from)) {
-        return Ok(());
+    let place = cursor(connection)?.unwrap_or_default();
+    if place != number(from) {
+        return Ok(u64::try_from(place).unwrap_or_default());
     }
     set_cursor(connection, number(next))?;
     for (leaf, NewPush { endpoint, event }) in pushes {
         insert(connection, (&endpoint.tenant, &endpoint.endpoint), event, number(*leaf), at)?;
     }
-    Ok(())
+    Ok(next)
 }
 
 /// Keeps a push for an endpoint that is configured and told of this leaf.

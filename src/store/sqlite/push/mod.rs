@@ -41,7 +41,7 @@ impl PushStore for SqliteStore {
         (from, next): (u64, u64),
         pushes: Vec<(u64, NewPush)>,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let work = move |connection: &Writing<'_>| feed::keep(connection, (from, next), &pushes, at);
         self.write("keeping pushes", work).await
     }
