@@ -74,3 +74,51 @@ pub(super) fn outbounds(written: Vec<OutboundFile>, file: &str, problems: &mut P
     }
     outbounds
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    fn read(texts: &[&str]) -> (Vec<Outbound>, Vec<String>) {
+        let mut problems = Problems::default();
+        let written = texts.iter().map(|text| toml::from_str(text).unwrap()).collect();
+        let outbounds = outbounds(written, "demo.toml", &mut problems);
+        (outbounds, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_receiver_needs_a_url_and_a_secret_and_wants_everything() {
+        let (outbounds, problems) = read(&["url = \"https://crm.example/s3cret\"\nsecret = [\"one\", \"whsec_AQI=\"]"]);
+        assert_eq!(problems, Vec::<String>::new());
+        let [outbound] = outbounds.as_slice() else { unreachable!("one was written") };
+        assert_eq!((outbound.name.as_str(), outbound.keys.len()), ("default", 2));
+        assert!(outbound.wants("wallet.changed") && outbound.wants("message.relayed"));
+        assert!(!format!("{outbound:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_receiver_is_named_without_its_url_or_secret() {
+        let good = "url = \"https://crm.example/s3cret\"\nsecret = \"s3cret\"\n";
+        for (texts, problem) in [
+            (
+                vec!["url = \"https://crm.example/s3cret\""],
+                "outbound[0].secret: is missing: give secret or secret_file",
+            ),
+            (vec!["url = \"ftp://s3cret\"\nsecret = \"x\""], "outbound[0].url: must begin with http:// or https://"),
+            (vec![good, good], "outbound[1].name: there is another outbound of this name"),
+            (
+                vec!["url = \"http://h/\"\nsecret = \"whsec_s3cret!\""],
+                "outbound[0].secret: what follows whsec_ must be base64",
+            ),
+            (
+                vec!["url = \"http://h/\"\nsecret = \"x\"\nevents = [\"message.*\", \"mail.sent\"]"],
+                "outbound[0].events[1]: no event has such a name",
+            ),
+        ] {
+            assert_eq!(read(&texts).1, [format!("demo.toml: {problem}")]);
+        }
+        let secrets = "url = \"http://h/\"\nsecret = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\"]";
+        assert_eq!(read(&[secrets]).1, ["demo.toml: outbound[0].secret: must be at most 5"]);
+    }
+}

@@ -67,6 +67,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.lanes == defaults.lanes);
     assert!(config.limits == defaults.limits);
     assert!(config.brake == defaults.brake);
+    assert!(config.wallet == defaults.wallet);
     assert!(config.push == defaults.push);
     assert!(config.outgoing == defaults.outgoing);
     assert!(config.log == defaults.log);
@@ -102,12 +103,15 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
-    let expected = [
-        "postern.toml: relays[0].password_file: give password or password_file, not both",
-        "tenants/demo.toml: outbound[0].secret_file: give outbound[0].secret or outbound[0].secret_file, not both",
-        "tenants/demo.toml: outbound[0].secret_file: cannot be read: there is no such file",
-    ];
-    assert_eq!(found, expected);
+    let both = |file: &str, key: &str| {
+        format!("{file}: {key}_file: give {} or {0}_file, not both", key.rsplit('.').next().unwrap())
+    };
+    let unreadable = |problem: &String| problem.contains("secret_file: cannot be read");
+    let (found, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.contains("not both"));
+    let [password, secret] =
+        [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "outbound[0].secret")];
+    assert_eq!(found, [password, both("tenants/demo.toml", "webhook_secret"), secret]);
+    assert!(files.iter().all(unreadable), "{files:?}");
 }
 
 #[test]
@@ -128,6 +132,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
     assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
+    assert_eq!(sorted(keys(&postern["wallet"])), fields::of::<WalletSettings>());
     assert_eq!(sorted(keys(&postern["push"])), fields::of::<PushSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
@@ -228,10 +233,41 @@ fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_ke
 
 #[test]
 fn keys_of_later_versions_are_refused_as_unknown() {
-    let tenant = format!("{TENANT}return_path_domain = \"\"\nidentifiers = []\nwebhook_secret_file = []\n");
+    let tenant = format!("{TENANT}return_path_domain = \"\"\n");
     let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found.iter().all(|problem| problem.ends_with("unknown key")));
+    assert_eq!(found, ["tenants/demo.toml: return_path_domain: unknown key"]);
+}
+
+#[test]
+fn a_webhook_secret_is_one_or_several_in_the_file_or_beside_it() {
+    let secrets = |keys: &str| {
+        let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}{keys}"))]);
+        fs::write(folder.path().join("a"), "first\n").unwrap();
+        fs::write(folder.path().join("b"), "second").unwrap();
+        let keys = fs::read_to_string(folder.path().join("tenants/demo.toml")).unwrap();
+        let keys = keys.replace("HERE", folder.path().to_str().unwrap());
+        fs::write(folder.path().join("tenants/demo.toml"), keys).unwrap();
+        let config = Config::load(folder.path(), &Environment::default());
+        let config =
+            config.map_err(|problems| problems.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>())?;
+        let tenant = &config.tenants[&"demo".parse().unwrap()];
+        Ok::<_, Vec<String>>(tenant.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(secrets(""), Ok(vec![]));
+    assert_eq!(secrets("webhook_secret = \"one\"\n"), Ok(vec!["one".to_owned()]));
+    assert_eq!(secrets("webhook_secret = [\"one\", \"two\"]\n"), Ok(vec!["one".to_owned(), "two".to_owned()]));
+    assert_eq!(secrets("webhook_secret_file = \"HERE/a\"\n"), Ok(vec!["first".to_owned()]));
+    let files = "webhook_secret_file = [\"HERE/a\", \"HERE/b\"]\n";
+    assert_eq!(secrets(files), Ok(vec!["first".to_owned(), "second".to_owned()]));
+    for (wrong, key) in [
+        ("webhook_secret = \"\"\n", "webhook_secret"),
+        ("webhook_secret = 7\n", "webhook_secret"),
+        ("webhook_secret = { hunter2 = 1 }\n", "webhook_secret"),
+        ("webhook_secret_file = \"HERE/none\"\n", "webhook_secret_file"),
+        ("webhook_secret = \"one\"\nwebhook_secret_file = \"HERE/a\"\n", "webhook_secret_file"),
+    ] {
+        assert_eq!(secrets(wrong), Err(vec![key.to_owned()]), "{wrong}");
+    }
 }
 
 #[test]

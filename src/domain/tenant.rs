@@ -5,6 +5,7 @@ use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
 use super::push::Outbound;
 use super::quantity::Limit;
+use super::secret::Secret;
 
 /// A tenant's rules, as its file in `config/tenants` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Tenant {
     pub identifiers: Vec<String>,
     /// Who is told of what happens, by our own calls.
     pub outbound: Vec<Outbound>,
+    /// With which the platform signs its webhooks, several while they change; without one it may send none.
+    pub webhook_secrets: Vec<Secret>,
     /// How many submissions all its keys together may make.
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.

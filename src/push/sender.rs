@@ -229,6 +229,8 @@ impl Sender {
         let settings = &self.parts.settings;
         let Some(standing) = self.standings.get_mut(&endpoint) else { return };
         standing.under_way.remove(&id);
+        // What waited behind it, about the same, may be due now.
+        standing.look.due_at = standing.look.due_at.or(Some(now));
         let (tenant, name) = (&endpoint.tenant, &endpoint.endpoint);
         match outcome {
             Outcome::Taken => {
@@ -237,10 +239,6 @@ impl Sender {
                 }
                 standing.failures = 0;
                 standing.paused_until = Timestamp::MIN;
-                // What waited behind it, about the same, is due now.
-                if standing.held.is_empty() && standing.look.due_at.is_none() {
-                    standing.look.due_at = Some(now);
-                }
             }
             Outcome::Gone => {
                 if standing.look.state == EndpointState::On {

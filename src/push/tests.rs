@@ -65,6 +65,7 @@ fn rules(at: SocketAddr) -> Rules {
         lanes: Vec::new(),
         data_kept: Vec::new(),
         identifiers: Vec::new(),
+        webhook_secrets: Vec::new(),
         outbound: vec![outbound],
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, House, Inbox, send_many, wait_for};
+use crate::harness::{Gateway, House, Inbox, request, send_many, wait_for};
 use crate::receiver::{Does, Got, Receiver, TAKES};
 
 const TAKEN_OVER: &str = "the configuration was read again and holds from now on";
@@ -97,6 +97,44 @@ fn what_becomes_of_a_mail_is_told_in_order_and_signed_with_each_secret() {
     assert_eq!(got[0].json()["data"]["status"], "queued", "what it was then, whatever it is now");
     assert_eq!(house.json(&["push", "list"])[0]["dropped"], 0);
     assert_discreet(&gateway);
+    gateway.stop();
+}
+
+#[test]
+fn a_pass_that_is_installed_removed_and_installed_again_is_told_once() {
+    let (inbox, receiver) = (Inbox::start(), Receiver::start(|_, _| TAKES));
+    let house = house(&inbox, &receiver, "[\"20ms\"]");
+    let gateway = house.serve();
+    let tell = |event: &str, device: &str| {
+        let body = json!({"event": event, "passId": "P-1", "identifiers": {"customerId": "C-1"}, "device": device});
+        let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/json")];
+        let answer = request("POST", &gateway.url("/v1/pass-events"), &headers, Some(body.to_string().as_bytes()));
+        assert_eq!(answer.status, 202, "{}", answer.json());
+    };
+    tell("installed", "apple");
+    assert_eq!(receiver.wait_for(1)[0].json()["data"]["previousWalletStatus"], "none");
+    tell("uninstalled", "apple");
+    tell("installed", "apple");
+    tell("installed", "google");
+    let got = receiver.wait_for(2);
+    let (last, read) = (got[1].json(), gateway.get("/v1/wallets/C-1").json());
+    assert_eq!(events(&got), ["wallet.changed"; 2]);
+    assert_eq!(
+        (&last["data"]["walletStatus"], &last["data"]["previousWalletStatus"]),
+        (&json!("both"), &json!("apple"))
+    );
+    for shown in [
+        "customerId",
+        "walletStatus",
+        "appleWalletInstalledAt",
+        "googleWalletInstalledAt",
+        "walletLastChangedAt",
+        "walletLastEvent",
+    ] {
+        assert_eq!(last["data"][shown], read[shown], "{shown}");
+    }
+    wait_for_endpoint(&house, "crm", |row| row["pending"] == 0);
+    assert_eq!(receiver.got().len(), 2);
     gateway.stop();
 }
 

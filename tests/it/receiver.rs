@@ -80,7 +80,7 @@ impl Receiver {
                     return;
                 }
                 let (all, how) = (Arc::clone(&all), Arc::clone(&how));
-                std::thread::spawn(move || serve(stream.ok()?, &all, &*how));
+                std::thread::spawn(move || serve(&stream.ok()?, &all, &*how));
             }
         });
         Self { at, got, stopped }
@@ -104,7 +104,7 @@ impl Drop for Receiver {
     }
 }
 
-fn serve(stream: TcpStream, all: &Mutex<Vec<Got>>, how: &dyn Fn(usize, &Got) -> Does) -> Option<()> {
+fn serve(mut stream: &TcpStream, all: &Mutex<Vec<Got>>, how: &dyn Fn(usize, &Got) -> Does) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut lines = Vec::new();
     loop {
@@ -129,7 +129,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Got>>, how: &dyn Fn(usize, &Got) -> 
     match how(number, &got) {
         Does::Answer(status, lines) => {
             let answer = format!("HTTP/1.1 {status} X\r\n{lines}Content-Length: 0\r\nConnection: close\r\n\r\n");
-            (&stream).write_all(answer.as_bytes()).ok()
+            stream.write_all(answer.as_bytes()).ok()
         }
         Does::Hang => reader.read_to_end(&mut Vec::new()).ok().map(drop),
     }

@@ -20,10 +20,10 @@ use crate::harness::*;
 pub(crate) fn rules() -> RecordRules {
     RecordRules {
         identifiers: ["customerId", "email"].map(str::to_owned).to_vec(),
-        reinstall_settle: Duration::from_secs(600),
+        reinstall_settle: Duration::from_mins(10),
         history_max: 500,
         passes_max: 1_000,
-        time_ahead_max: Duration::from_secs(300),
+        time_ahead_max: Duration::from_mins(5),
         pushed: Pushed::Yes,
     }
 }

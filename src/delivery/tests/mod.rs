@@ -239,6 +239,7 @@ impl Built {
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),
+            webhook_secrets: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
             outbound: Vec::new(),
             per_tenant: Limit::Unlimited,

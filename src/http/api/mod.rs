@@ -3,5 +3,10 @@
 pub mod brakes;
 pub mod emails;
 mod emails_query;
+pub mod lenient;
+pub mod pass_events;
 pub mod submission;
 pub mod verbs;
+pub mod wallets;
+mod wallets_query;
+pub mod webhooks;
