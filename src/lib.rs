@@ -32,6 +32,7 @@ pub mod courier;
 pub mod delivery;
 pub mod intake;
 pub mod keys;
+pub mod push;
 pub mod steering;
 pub mod wallet;
 
@@ -40,6 +41,7 @@ pub mod clock;
 pub mod compose;
 pub mod inbox;
 pub mod limits;
+pub mod outgoing;
 pub mod store;
 
 // Words.

@@ -21,6 +21,8 @@ use crate::domain::ids::TenantId;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
+use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -43,6 +45,8 @@ pub(super) struct PosternFile {
     limits: LimitsSettings,
     brake: BrakeSettings,
     wallet: WalletSettings,
+    push: PushSettings,
+    outgoing: OutgoingSettings,
     log: LogSettings,
 }
 
@@ -81,6 +85,8 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         limits: written.limits,
         brake: written.brake,
         wallet: written.wallet,
+        push: written.push,
+        outgoing: written.outgoing,
         relays: relays.usable,
         log: written.log,
         tenants,

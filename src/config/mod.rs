@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod fixed;
 mod lanes;
+mod outbound;
 mod reading;
 mod secrets;
 mod tenants;
@@ -40,6 +41,8 @@ use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
+use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -66,6 +69,10 @@ pub struct Config {
     pub brake: BrakeSettings,
     /// `[wallet]`.
     pub wallet: WalletSettings,
+    /// `[push]`.
+    pub push: PushSettings,
+    /// `[outgoing]`.
+    pub outgoing: OutgoingSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -87,6 +94,8 @@ impl Config {
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
+            push: PushSettings::default(),
+            outgoing: OutgoingSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

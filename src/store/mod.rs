@@ -18,6 +18,7 @@
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
 mod brakes;
+mod push;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -43,6 +44,10 @@ use crate::domain::why::Stored;
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
+};
+pub use self::push::{
+    DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
+    PushView, PushesToReplay, Settling,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
@@ -235,7 +240,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

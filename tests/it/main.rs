@@ -21,6 +21,8 @@ mod logs;
 mod pass_events;
 mod postfix;
 mod process;
+mod push;
+mod receiver;
 mod reload;
 mod reminder;
 mod shaping;

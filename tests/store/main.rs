@@ -26,6 +26,7 @@ mod delivering;
 mod harness;
 mod keys;
 mod limiting;
+mod pushing;
 mod reading;
 mod sqlite;
 mod sqlite_disk;

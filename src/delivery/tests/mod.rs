@@ -241,6 +241,7 @@ impl Built {
             data_kept: Vec::new(),
             webhook_secrets: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
+            outbound: Vec::new(),
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,
         };

@@ -64,6 +64,7 @@ mod keys;
 mod messages;
 mod metadata;
 mod open;
+mod push;
 mod readers;
 mod shelf;
 mod steering;

@@ -9,6 +9,8 @@ mod reading;
 mod record;
 mod trends;
 
+pub(super) use self::customers::read_projection;
+
 use async_trait::async_trait;
 use rusqlite::Connection;
 
