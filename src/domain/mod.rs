@@ -3,6 +3,7 @@
 pub mod address;
 pub mod audit;
 pub mod brake;
+pub mod contact;
 pub mod fact;
 pub mod ids;
 pub mod key;

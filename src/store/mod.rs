@@ -18,6 +18,7 @@
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
 mod brakes;
+mod contacts;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -43,6 +44,7 @@ pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
 };
+pub use self::contacts::{ContactFilter, ContactStore, Erasure};
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
     ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
@@ -232,7 +234,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + WalletStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + ContactStore + WalletStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
