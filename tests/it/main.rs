@@ -7,6 +7,7 @@ mod brake;
 mod browser;
 mod commands;
 mod connector;
+mod connector_pass;
 mod crash;
 mod dedupe;
 mod delivery;
