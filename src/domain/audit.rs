@@ -6,8 +6,6 @@
 //! same bytes.
 
 pub mod contacts;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 
@@ -103,6 +101,8 @@ pub enum Kind {
     BrakeCancelled,
     /// The gateway works with another configuration from now on.
     ConfigChanged,
+    /// A pass event came in that said something new.
+    PassEvent,
     /// What is known of a customer is another from now on.
     ContactSet,
     /// What was known of a customer is erased.
@@ -133,6 +133,7 @@ impl Kind {
             Self::BrakeReleased => "brake-released",
             Self::BrakeCancelled => "brake-cancelled",
             Self::ConfigChanged => "config-changed",
+            Self::PassEvent => "pass-event",
             Self::ContactSet => "contact-set",
             Self::ContactRemoved => "contact-removed",
         }
@@ -418,3 +419,6 @@ pub fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
+
+#[cfg(test)]
+mod tests;

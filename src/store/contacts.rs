@@ -13,8 +13,6 @@ use crate::domain::ids::TenantId;
 pub struct Erasure {
     /// Whom.
     pub customer: CustomerId,
-    /// Names of the identifiers that the tenant's customers are known by.
-    pub identifiers: Vec<String>,
     /// How much of them.
     pub extent: Extent,
     /// The present moment.
@@ -56,7 +54,7 @@ pub trait ContactStore: Send + Sync + 'static {
 
     /// Erases what is kept of a customer, with one leaf, in one transaction; `None`: nothing was.
     ///
-    /// [`Extent::Person`]: the contact, the passes, what they add up to and their events. [`Extent::Copy`]: the contact
-    /// alone, if a look-up found it.
+    /// [`Extent::Person`]: the contact, and of the customer and of whoever is known by its address the passes, what they add
+    /// up to and their events. [`Extent::Copy`]: the contact alone, if a look-up found it.
     async fn erase_contact(&self, tenant: &TenantId, erasure: Erasure) -> Result<Option<Erased>, StoreError>;
 }

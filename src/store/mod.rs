@@ -46,9 +46,7 @@ pub use self::brakes::{
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
-pub use self::wallets::{
-    ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
-};
+pub use self::wallets::{ChangePlace, CustomerWallet, PassView, Pushed, RecordRules, Recorded, WalletStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]

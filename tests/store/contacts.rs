@@ -3,10 +3,15 @@
 use postern::domain::address::EmailAddress;
 use postern::domain::audit::Actor;
 use postern::domain::contact::{Contact, CustomerId, Erased, Extent, GivenConsent, NewContact, Origin, Set};
+use postern::domain::ids::EventId;
+use postern::domain::pass_event::{
+    Change, EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way,
+};
 use postern::store::sqlite::Role;
-use postern::store::{ContactFilter, Erasure, Store};
+use postern::store::{ContactFilter, CustomerWallet, Erasure, Pushed, RecordRules, Store};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::harness::*;
 use crate::sqlite::open;
@@ -40,8 +45,7 @@ async fn known(store: &dyn Store, id: &str) -> Option<Contact> {
 }
 
 async fn erase(store: &dyn Store, id: &str, extent: Extent) -> Option<Erased> {
-    let identifiers = vec!["customerId".to_owned()];
-    let erasure = Erasure { customer: customer(id), identifiers, extent, at: at(50), actor: Actor::Gateway };
+    let erasure = Erasure { customer: customer(id), extent, at: at(50), actor: Actor::Gateway };
     store.erase_contact(&tenant("demo"), erasure).await.unwrap()
 }
 
@@ -128,6 +132,60 @@ on_every_database! {
         assert!(known(store, "C2").await.is_some());
         assert_eq!(erase(store, "C1", Extent::Person).await, None);
     }
+
+    async fn with_a_person_go_their_passes_and_what_was_told_of_them(home) {
+        let store = &*home.store;
+        set(store, said("C1", "Ann@customer.example", 1)).await;
+        // Known by the pass first, then by the identifier; another pass by the address alone; and somebody else's.
+        installed(store, 1, "P1", &[]).await;
+        installed(store, 2, "P1", &[("customerId", "C1")]).await;
+        installed(store, 3, "P2", &[("email", "ann@customer.example")]).await;
+        installed(store, 4, "P3", &[("customerId", "C2")]).await;
+        assert_eq!(erase(store, "C1", Extent::Person).await, Some(Erased { passes: 2, pass_events: 3 }));
+        for gone in ["C1", "P1", "P2", "ann@customer.example"] {
+            assert!(wallet(store, gone).await.is_none(), "{gone}");
+        }
+        assert!(wallet(store, "C2").await.is_some());
+        let changed = store.wallets_changed(&tenant("demo"), None, 9).await.unwrap();
+        assert_eq!(changed.len(), 1, "{changed:?}");
+
+        assert_eq!(erase(store, "C2", Extent::Person).await, Some(Erased { passes: 1, pass_events: 1 }), "without a contact");
+        // What is told later is told of somebody new.
+        assert_eq!(installed(store, 5, "P1", &[("customerId", "C1")]).await, Change::FirstInstall);
+    }
+}
+
+/// A pass's install in Apple Wallet.
+async fn installed(store: &dyn Store, number: u8, pass: &str, identifiers: &[(&str, &str)]) -> Change {
+    let event = PassEvent {
+        kind: EventKind::Installed,
+        wallet: Wallet::Apple,
+        pass: Some(pass.to_owned()),
+        pass_type: None,
+        identifiers: identifiers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        counts: RegistrationCounts::default(),
+        source: Source::default(),
+        occurred_at: Some(at(i64::from(number))),
+        since: None,
+        key: None,
+        way: Way::Hook,
+    };
+    let new = NewPassEvent { id: EventId::from_uuid(Uuid::now_v7()), received_at: at(i64::from(number)), event };
+    let rules = RecordRules {
+        identifiers: ["customerId", "email"].map(str::to_owned).into(),
+        reinstall_settle: MINUTE,
+        history_max: 100,
+        passes_max: 100,
+        time_ahead_max: MINUTE,
+        pushed: Pushed::No,
+    };
+    store.record(&tenant("demo"), Actor::Gateway, vec![new], rules).await.unwrap()[0].change
+}
+
+async fn wallet(store: &dyn Store, value: &str) -> Option<CustomerWallet> {
+    let identifiers = ["customerId", "email"].map(str::to_owned).into();
+    let found = store.customer_wallet(&tenant("demo"), value.to_owned(), identifiers).await.unwrap();
+    found.map(|(wallet, _)| wallet)
 }
 
 fn leaves_of(connection: &Connection) -> Vec<Value> {

@@ -16,6 +16,7 @@ use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
+use super::wallets;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::Actor;
@@ -214,9 +215,15 @@ fn erase(
     tenant: &TenantId,
     erasure: &Erasure,
 ) -> Result<Option<Erased>, Fault> {
-    let Erasure { customer, identifiers: _, extent, at, actor } = erasure;
+    let Erasure { customer, extent, at, actor } = erasure;
     let email = address_of(connection, tenant, customer, *extent)?;
-    let erased = Erased::default();
+    let erased = match extent {
+        Extent::Copy => Erased::default(),
+        Extent::Person => {
+            let address = email.as_ref().map(EmailAddress::normalized);
+            wallets::erase(connection, tenant, [Some(customer.as_str()), address.as_deref()])?
+        }
+    };
     if email.is_none() && erased == Erased::default() {
         return Ok(None);
     }

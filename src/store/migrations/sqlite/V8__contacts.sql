@@ -19,3 +19,6 @@ CREATE TABLE contact (
 
 -- Who has an address.
 CREATE INDEX contact_by_address ON contact (tenant, address, customer);
+
+-- Who was known otherwise before: found when they are erased.
+CREATE INDEX wallet_customer_joined ON wallet_customer (tenant, joined) WHERE joined IS NOT NULL;
