@@ -11,6 +11,7 @@ pub mod lane;
 pub mod media_type;
 pub mod message;
 pub mod network;
+pub mod outgoing_url;
 pub mod pass_event;
 pub mod quantity;
 pub mod rates;
