@@ -93,6 +93,9 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     assert_eq!(short.recipients_allowed, long.recipients_allowed);
     assert_eq!(short.data_kept, long.data_kept);
     assert_eq!((short.per_tenant, short.per_recipient), (long.per_tenant, long.per_recipient));
+    let tenant: toml::Table = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap().parse().unwrap();
+    let lookup: contact_lookup::ContactLookupFile = tenant["contact_lookup"].clone().try_into().unwrap();
+    assert_eq!(lookup, contact_lookup::ContactLookupFile::default());
 }
 
 #[test]
@@ -100,7 +103,13 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found, ["postern.toml: relays[0].password_file: give password or password_file, not both"]);
+    assert_eq!(
+        found,
+        [
+            "postern.toml: relays[0].password_file: give password or password_file, not both",
+            "tenants/demo.toml: contact_lookup.header_value_file: give header_value or header_value_file, not both",
+        ]
+    );
 }
 
 #[test]
@@ -128,6 +137,7 @@ fn every_key_is_documented() {
         assert_eq!(sorted(keys(&postern["lanes"][lane.as_str()])), fields::of::<lanes::LaneFile>());
     }
     assert_eq!(sorted(keys(&tenant["limits"])), fields::of::<tenants::TenantLimitsFile>());
+    assert_eq!(sorted(keys(&tenant["contact_lookup"])), fields::of::<contact_lookup::ContactLookupFile>());
     assert_eq!(sorted(tenant.keys().cloned().collect()), fields::of::<tenants::TenantFile>());
 }
 

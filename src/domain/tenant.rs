@@ -1,6 +1,7 @@
 //! A tenant: one brand, its senders, lanes and relays.
 
 use super::address::{EmailAddress, Mailbox};
+use super::contact_lookup::ContactLookup;
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
 use super::quantity::Limit;
@@ -32,6 +33,8 @@ pub struct Tenant {
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.
     pub per_recipient: Limit,
+    /// How its CRM is asked for customers whose address is not known; `None`: it is not.
+    pub contact_lookup: Option<ContactLookup>,
 }
 
 /// An entry of `recipients_allowed`.

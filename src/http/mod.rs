@@ -36,7 +36,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 
-use self::api::{brakes, emails, verbs};
+use self::api::{brakes, contacts, emails, verbs};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -44,6 +44,7 @@ use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
 use crate::brake::Lever;
 use crate::clock::Clock;
+use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
 use crate::intake::Intake;
 use crate::keys::Keyring;
@@ -68,6 +69,8 @@ pub struct AppState {
     pub steering: Arc<Steering>,
     /// Why a mail waits.
     pub reasons: Arc<Reasons>,
+    /// Who customers are.
+    pub contacts: Arc<Contacts>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -95,6 +98,8 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
+        .service(Door::at("/v1/contacts").get(contacts::list))
+        .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }
