@@ -6,6 +6,7 @@
 mod bench;
 mod brake;
 mod check;
+mod contacts;
 mod demo;
 mod inbox;
 mod keys;
@@ -79,6 +80,8 @@ enum Command {
     Queue(queue::Arguments),
     /// See which streams of mails are out of line, and decide about them
     Brake(brake::Arguments),
+    /// Import, show, list and erase what is known of customers
+    Contacts(contacts::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -184,6 +187,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Send(_)
         | Command::Queue(_)
         | Command::Brake(_)
+        | Command::Contacts(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -194,6 +198,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
+        Command::Contacts(contacts) => contacts::run(context, contacts).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -28,6 +28,7 @@
 mod desk;
 pub mod given;
 mod lookup;
+pub mod rows;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,7 @@ mod browser;
 mod commands;
 mod connector;
 mod connector_pass;
+mod contacts;
 mod crash;
 mod dedupe;
 mod delivery;
