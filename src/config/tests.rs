@@ -1,6 +1,8 @@
 //! The configuration as an operator meets it: shipped files, mistakes, secrets, the environment.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod fields;
+
 use std::fs;
 
 use secrecy::ExposeSecret as _;
@@ -67,6 +69,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.limits == defaults.limits);
     assert!(config.brake == defaults.brake);
     assert!(config.outgoing == defaults.outgoing);
+    assert!(config.wallet == defaults.wallet);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -103,13 +106,21 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
+    let both = |file: &str, key: &str| {
+        format!("{file}: {key}_file: give {} or {0}_file, not both", key.rsplit('.').next().unwrap())
+    };
+    let unreadable = "tenants/demo.toml: webhook_secret_file";
+    let (found, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.contains("not both"));
+    let of_tenant = |key| both("tenants/demo.toml", key);
     assert_eq!(
         found,
         [
-            "postern.toml: relays[0].password_file: give password or password_file, not both",
-            "tenants/demo.toml: contact_lookup.header_value_file: give header_value or header_value_file, not both",
+            both("postern.toml", "relays[0].password"),
+            of_tenant("webhook_secret"),
+            of_tenant("contact_lookup.header_value")
         ]
     );
+    assert!(files.iter().all(|problem| problem.starts_with(unreadable)), "{files:?}");
 }
 
 #[test]
@@ -131,6 +142,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
     assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
+    assert_eq!(sorted(keys(&postern["wallet"])), fields::of::<WalletSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
@@ -229,10 +241,41 @@ fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_ke
 
 #[test]
 fn keys_of_later_versions_are_refused_as_unknown() {
-    let tenant = format!("{TENANT}return_path_domain = \"\"\nidentifiers = []\nwebhook_secret_file = []\n");
+    let tenant = format!("{TENANT}return_path_domain = \"\"\n");
     let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found.iter().all(|problem| problem.ends_with("unknown key")));
+    assert_eq!(found, ["tenants/demo.toml: return_path_domain: unknown key"]);
+}
+
+#[test]
+fn a_webhook_secret_is_one_or_several_in_the_file_or_beside_it() {
+    let secrets = |keys: &str| {
+        let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}{keys}"))]);
+        fs::write(folder.path().join("a"), "first\n").unwrap();
+        fs::write(folder.path().join("b"), "second").unwrap();
+        let keys = fs::read_to_string(folder.path().join("tenants/demo.toml")).unwrap();
+        let keys = keys.replace("HERE", folder.path().to_str().unwrap());
+        fs::write(folder.path().join("tenants/demo.toml"), keys).unwrap();
+        let config = Config::load(folder.path(), &Environment::default());
+        let config =
+            config.map_err(|problems| problems.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>())?;
+        let tenant = &config.tenants[&"demo".parse().unwrap()];
+        Ok::<_, Vec<String>>(tenant.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(secrets(""), Ok(vec![]));
+    assert_eq!(secrets("webhook_secret = \"one\"\n"), Ok(vec!["one".to_owned()]));
+    assert_eq!(secrets("webhook_secret = [\"one\", \"two\"]\n"), Ok(vec!["one".to_owned(), "two".to_owned()]));
+    assert_eq!(secrets("webhook_secret_file = \"HERE/a\"\n"), Ok(vec!["first".to_owned()]));
+    let files = "webhook_secret_file = [\"HERE/a\", \"HERE/b\"]\n";
+    assert_eq!(secrets(files), Ok(vec!["first".to_owned(), "second".to_owned()]));
+    for (wrong, key) in [
+        ("webhook_secret = \"\"\n", "webhook_secret"),
+        ("webhook_secret = 7\n", "webhook_secret"),
+        ("webhook_secret = { hunter2 = 1 }\n", "webhook_secret"),
+        ("webhook_secret_file = \"HERE/none\"\n", "webhook_secret_file"),
+        ("webhook_secret = \"one\"\nwebhook_secret_file = \"HERE/a\"\n", "webhook_secret_file"),
+    ] {
+        assert_eq!(secrets(wrong), Err(vec![key.to_owned()]), "{wrong}");
+    }
 }
 
 #[test]
@@ -394,43 +437,5 @@ fn impossible_values_are_refused() {
     ] {
         let found = problems_of(text);
         assert!(found.len() == 1 && found[0].starts_with(&format!("postern.toml: {key}")), "{text}: {found:?}");
-    }
-}
-
-/// The field names a type asks its deserializer for.
-mod fields {
-    use serde::de::{self, Deserialize, Visitor};
-    use serde::forward_to_deserialize_any;
-
-    pub(super) fn of<'de, T: Deserialize<'de>>() -> Vec<String> {
-        let mut fields = Vec::new();
-        drop(T::deserialize(Asked(&mut fields)));
-        fields.sort();
-        fields
-    }
-
-    struct Asked<'a>(&'a mut Vec<String>);
-
-    impl<'de> serde::Deserializer<'de> for Asked<'_> {
-        type Error = de::value::Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(de::Error::custom("not a struct"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Self::Error> {
-            self.0.extend(fields.iter().map(ToString::to_string));
-            Err(de::Error::custom("enough"))
-        }
-
-        forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
     }
 }

@@ -189,6 +189,7 @@ fn rules(lookup: ContactLookup) -> Rules {
         lanes: Vec::new(),
         data_kept: Vec::new(),
         identifiers: Vec::new(),
+        webhook_secrets: Vec::new(),
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
         contact_lookup: Some(lookup),

@@ -35,8 +35,9 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
+use tokio::sync::watch;
 
-use self::api::{brakes, contacts, emails, verbs};
+use self::api::{brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -46,10 +47,12 @@ use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
+use crate::domain::rules::Rules;
 use crate::intake::Intake;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
+use crate::wallet::Ledger;
 
 pub use self::door::Door;
 use self::settings::ServerSettings;
@@ -63,6 +66,10 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub struct AppState {
     /// Where mails go in.
     pub intake: Arc<Intake>,
+    /// Where pass events go in.
+    pub ledger: Arc<Ledger>,
+    /// What the configuration says now.
+    pub rules: watch::Receiver<Arc<Rules>>,
     /// Where operators decide about brakes.
     pub lever: Arc<Lever>,
     /// Where operators steer.
@@ -100,6 +107,13 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
         .service(Door::at("/v1/contacts").get(contacts::list))
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
+        .service(Door::at("/v1/wallets").get(wallets::list))
+        .service(Door::at("/v1/wallets/trends").get(wallets::trends))
+        .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
+        .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
+        .service(Door::at("/v1/pass-events").post(pass_events::submit))
+        .service(Door::at("/wallet/installation").post(pass_events::installation))
+        .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod sqlite;
 mod steering;
 mod wallets;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,7 +47,11 @@ pub use self::brakes::{
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
-pub use self::wallets::{ChangePlace, CustomerWallet, PassView, Pushed, RecordRules, Recorded, WalletStore};
+pub use self::wallets::{
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
+    TrendQuery, WalletStore,
+};
+pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -232,7 +237,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + ContactStore + WalletStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + ContactStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
