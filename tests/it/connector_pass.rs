@@ -12,14 +12,14 @@ const UNINSTALLED: &str = "OnPassUninstalled";
 /// All that the engine makes of an answer in which the script can find the status.
 const ENGINES: [&str; 5] = ["browser", "pascal", "functions", "throws", "throws-dotnet"];
 
-/// A call of a hook, as the platform makes it for a pass of `customer`.
-fn call(script: &str, gateway: &Gateway, hook: &str, customer: &str, device: &str) -> Value {
+/// A call of a hook, as the platform makes it for a pass of `customer` that is on `active` devices from then on.
+fn call(script: &str, gateway: &Gateway, hook: &str, customer: &str, device: &str, active: u32) -> Value {
     let case = json!({
         "script": in_repository(script), "secret": gateway.key, "hook": hook,
         "given": [
             format!("zqpass-{customer}"), "loyalty", {"customerId": customer, "y2.customerId": "zq-y2"}, device,
             {
-                "registrationInformation": {"activeRegistrationCount": 1, "totalRegistrationCount": 1},
+                "registrationInformation": {"activeRegistrationCount": active, "totalRegistrationCount": 2},
                 "registrationSource": {
                     "tags": ["zqsummer"], "medium": "email", "origin": "https://zq.example/?a=1&b=2", "userAgent": "zq/1",
                 },
@@ -65,15 +65,15 @@ fn gateway() -> Gateway {
 fn the_documented_sample_and_our_scripts_keep_the_wallet_status_right_in_all_four_states() {
     let gateway = gateway();
     for (script, customer) in [(SAMPLE, "zqC-1"), (PASS_SCRIPT, "zqC-2"), (BOTH_SCRIPT, "zqC-3")] {
-        for (hook, device, wanted) in [
-            (INSTALLED, "apple", "apple"),
-            (INSTALLED, "google", "both"),
-            (UNINSTALLED, "apple", "google"),
-            (UNINSTALLED, "google", "none"),
-            (INSTALLED, "google", "google"),
-            (INSTALLED, "apple", "both"),
+        for (hook, device, active, wanted) in [
+            (INSTALLED, "apple", 1, "apple"),
+            (INSTALLED, "google", 2, "both"),
+            (UNINSTALLED, "apple", 1, "google"),
+            (UNINSTALLED, "google", 0, "none"),
+            (INSTALLED, "google", 1, "google"),
+            (INSTALLED, "apple", 2, "both"),
         ] {
-            made(call(script, &gateway, hook, customer, device));
+            made(call(script, &gateway, hook, customer, device, active));
             assert_eq!(status(&gateway, customer), wanted, "{script}: {hook} {device}");
         }
     }
@@ -84,7 +84,9 @@ fn the_documented_sample_and_our_scripts_keep_the_wallet_status_right_in_all_fou
 fn what_comes_twice_or_late_changes_nothing_and_a_reinstall_is_one() {
     let gateway = gateway();
     let customer = "zqC-1";
-    let hook = |hook: &str, time: &str| at(call(PASS_SCRIPT, &gateway, hook, customer, "apple"), time);
+    let hook = |hook: &str, time: &str| {
+        at(call(PASS_SCRIPT, &gateway, hook, customer, "apple", u32::from(hook == INSTALLED)), time)
+    };
     let first = made(hook(INSTALLED, "2026-01-10T10:00:00.000Z"));
     assert_eq!((&first["change"], &first["walletStatus"]), (&json!("first-install"), &json!("apple")));
     let again = made(hook(INSTALLED, "2026-01-10T10:00:00.000Z"));
@@ -108,7 +110,7 @@ fn what_comes_twice_or_late_changes_nothing_and_a_reinstall_is_one() {
 fn an_answer_that_is_lost_is_asked_for_again_and_the_event_counts_once() {
     let gateway = gateway();
     let lost = |answers: usize, customer: &str| {
-        with(call(BOTH_SCRIPT, &gateway, INSTALLED, customer, "apple"), &[("/lost", json!(answers))])
+        with(call(BOTH_SCRIPT, &gateway, INSTALLED, customer, "apple", 1), &[("/lost", json!(answers))])
     };
     let outcomes = run(&[lost(2, "zqC-1"), lost(3, "zqC-2")]);
     let said = "Postern did not answer (installed, apple): the connection was reset. Try again later: an event that \
@@ -131,7 +133,7 @@ fn an_answer_that_is_lost_is_asked_for_again_and_the_event_counts_once() {
 #[test]
 fn whatever_the_engine_makes_of_an_answer_an_event_is_kept_once_and_a_refusal_is_told() {
     let gateway = gateway();
-    let plain = call(PASS_SCRIPT, &gateway, INSTALLED, "zqC-1", "apple");
+    let plain = call(PASS_SCRIPT, &gateway, INSTALLED, "zqC-1", "apple", 1);
     let shaped = |case: &Value, engine: &str| with(case.clone(), &[("/engine", json!(engine))]);
     let outcomes = run(&ENGINES.map(|engine| shaped(&plain, engine)));
     assert!(outcomes.iter().all(|outcome| outcome["error"].is_null()), "{outcomes:?}");
