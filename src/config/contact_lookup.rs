@@ -110,7 +110,8 @@ impl ContactLookupFile {
         for (key, pointer) in
             [("email", &self.email), ("name", &self.name), ("culture", &self.culture), ("timezone", &self.timezone)]
         {
-            if !pointer.starts_with('/') && !(pointer.is_empty() && key != "email") {
+            let is_unread = pointer.is_empty() && key != "email";
+            if !is_unread && !pointer.starts_with('/') {
                 say(problems, file, key, "must be a JSON pointer, as in /contact/email");
             }
         }

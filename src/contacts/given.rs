@@ -120,12 +120,11 @@ impl<'s> Reading<'s> {
         for (key, value) in self.entries("fields", FIELDS_MAX) {
             let wrong = match value {
                 Value::Null => continue,
-                Value::Bool(_) | Value::Number(_) => None,
                 Value::String(text) if text.contains('\0') => Some("NUL is not allowed".to_owned()),
                 Value::String(text) if text.chars().count() > FIELD_CHARS_MAX => {
                     Some(format!("longer than {FIELD_CHARS_MAX} characters"))
                 }
-                Value::String(_) => None,
+                Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
                 Value::Array(_) | Value::Object(_) => Some("must be text, a number, true or false".to_owned()),
             };
             match wrong {

@@ -4,6 +4,7 @@
 //! the others from being read. No value is ever repeated in a problem.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
@@ -210,13 +211,10 @@ fn column(name: &str) -> Option<Column> {
         return Some(Column::Own(name["fields.".len()..].to_owned())).filter(|_| lower.len() > "fields.".len());
     }
     let consent = lower.starts_with("consent.").then(|| &name["consent.".len()..]).filter(|name| !name.is_empty())?;
-    let lower = consent.to_ascii_lowercase();
-    Some(match () {
-        () if lower.ends_with(".at") => Column::ConsentAt(consent[..consent.len() - ".at".len()].to_owned()),
-        () if lower.ends_with(".source") => {
-            Column::ConsentSource(consent[..consent.len() - ".source".len()].to_owned())
-        }
-        () => Column::Granted(consent.to_owned()),
+    Some(match consent.rsplit_once('.') {
+        Some((name, part)) if part.eq_ignore_ascii_case("at") => Column::ConsentAt(name.to_owned()),
+        Some((name, part)) if part.eq_ignore_ascii_case("source") => Column::ConsentSource(name.to_owned()),
+        Some(_) | None => Column::Granted(consent.to_owned()),
     })
 }
 
@@ -321,7 +319,7 @@ impl<R: Read> Read for Bounded<R> {
 
 fn unreadable(error: csv::Error, line: u64) -> Unreadable {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NoEnd>()) => {
+        csv::ErrorKind::Io(error) if error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<NoEnd>) => {
             Unreadable::Endless { line }
         }
         csv::ErrorKind::Io(error) => Unreadable::Broken { line, error },

@@ -113,10 +113,7 @@ fn a_file_of_contacts_is_imported_beside_the_gateway_and_refused_rows_keep_no_ot
     let gateway = house.serve();
     let csv = house.path("customers.csv");
     let mut text = "\u{feff}CustomerID,Email,name,consent.news,fields.tier\r\n".to_owned();
-    for number in 0..1_200 {
-        text += &format!("C{number:04},c{number}@customer.example,\"Zq, {number}\r\nof the house\",yes,gold\r\n");
-    }
-    text = text.replace("\r\nof the house", " of the house");
+    text.extend((0..1_200).map(|n| format!("C{n:04},c{n}@customer.example,\"Zq, {n} of the house\",yes,gold\r\n")));
     text += "zqC-x,zq-no-address,Zq,yes,gold\r\n,c@customer.example,,perhaps,\r\nzqC-y,y@customer.example,,,,zq\r\n";
     std::fs::write(&csv, &text).unwrap();
     let file = csv.to_str().unwrap();

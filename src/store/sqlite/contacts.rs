@@ -21,7 +21,9 @@ use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::Actor;
 use crate::domain::audit::contacts::{Subject, contact_removed, contact_set};
-use crate::domain::contact::{Consent, Contact, CustomerId, Erased, Extent, NewContact, Origin, Set};
+use crate::domain::contact::{
+    Consent, Contact, Culture, CustomerId, Erased, Extent, NewContact, Origin, Set, ZoneName,
+};
 use crate::domain::ids::TenantId;
 use crate::store::{ContactFilter, ContactStore, Erasure, StoreError};
 
@@ -127,8 +129,8 @@ fn upsert(connection: &Connection, tenant: &TenantId, contact: &Contact) -> Resu
         ":email": contact.email.as_str(),
         ":address": contact.email.normalized(),
         ":name": contact.name,
-        ":culture": contact.culture.as_ref().map(|culture| culture.as_str()),
-        ":timezone": contact.timezone.as_ref().map(|zone| zone.as_str()),
+        ":culture": contact.culture.as_ref().map(Culture::as_str),
+        ":timezone": contact.timezone.as_ref().map(ZoneName::as_str),
         ":consent": json!(contact.consent).to_string(),
         ":fields": json!(contact.fields).to_string(),
         ":origin": contact.origin.as_str(),
