@@ -20,10 +20,13 @@ const POSTERN_URL = 'https://postern.example.com';
 
 // The name of the secret that holds a Postern key with the scope "send".
 const POSTERN_KEY_SECRET = 'POSTERN-API-KEY';
+const POSTERN_KEY_SCOPES = 'scope "send"';
 
 // Which keys of `data` are sent along: those in data_kept of your tenant's file, for example ['passId']. Postern keeps
 // no others, and the mail is rendered already: personal data stays where it is.
 const DATA_KEPT = [];
+
+// The mails.
 
 async function sendEmail(recipient, emailTemplate, data, cultures, buildEmail) {
   const key = await readKey();
@@ -37,7 +40,17 @@ async function sendEmail(recipient, emailTemplate, data, cultures, buildEmail) {
   DATA_KEPT.forEach((name) => {
     kept[name] = data ? data[name] : null;
   });
-  await submit(key, {
+  const bare = String(recipient).split('<').pop().split('>')[0];
+  const what = {
+    path: '/v1/emails',
+    name: 'the mail',
+    about: `template "${emailTemplate}"`,
+    mark: 'msg_',
+    again: 'Try again later, but look first whether Postern has the mail: only its answer may be lost.',
+    tries: 1, // Nothing here tells a repeat from a new mail.
+    hidden: [bare, recipient, email.Subject, email.Body]
+  };
+  await submit(key, what, {
     recipient,
     emailTemplate,
     Subject: email.Subject,
@@ -51,7 +64,7 @@ export default function (context) {
   context.register('runtime.scriptable.emailEngine', { SendEmail: sendEmail });
 }
 
-// From here on, both of Postern's mail scripts are the same.
+// From here on, all of Postern's scripts are the same.
 
 async function readKey() {
   let key = null;
@@ -63,20 +76,38 @@ async function readKey() {
   key = String(key ?? '').trim();
   if (key === '') {
     throw new Error(`Nothing was sent to Postern: the secret "${POSTERN_KEY_SECRET}" is missing or empty. `
-      + 'Make a key with the scope "send" ("postern keys create") and store it under that name.');
+      + `Make a key with the ${POSTERN_KEY_SCOPES} ("postern keys create") and store it under that name.`);
   }
   return key;
 }
 
-// Values that are not text must be JSON text already: the engine writes nested ones as "[object Object]" into a form.
-async function submit(key, fields) {
+// Posts `fields` as `what` says: {path, name, about, mark, again, tries, hidden}. Values that are not text must be JSON
+// text already: the engine writes nested ones as "[object Object]" into a form.
+async function submit(key, what, fields) {
   const options = {
     Method: 'POST',
     Headers: { 'Content-Type': 'application/x-www-form-urlencoded', 'X-API-KEY': key },
     Body: fields,
     ThrowOnError: false
   };
-  const address = `${baseUrl()}/v1/emails`;
+  const address = `${baseUrl()}${what.path}`;
+  const answer = await ask(address, options, what, what.tries);
+  if (isTaken(answer, what)) {
+    return;
+  }
+  let text = explain(answer, what);
+  // Postern repeats nothing of what it was sent, but something else may have answered.
+  const repeats = (value) => String(value ?? '').length > 5 && text.indexOf(String(value).slice(0, 40)) >= 0;
+  if (repeats(key) || what.hidden.some(repeats)) {
+    text = explain({ status: answer.status, body: {} }, what);
+  }
+  const failure = new Error(text);
+  failure.status = answer.status > 0 ? answer.status : null;
+  throw failure;
+}
+
+// Asks, and asks again at once while that may help: the engine has no timer to wait with.
+async function ask(address, options, what, tries) {
   let response = null;
   let thrown = null;
   try {
@@ -92,21 +123,19 @@ async function submit(key, fields) {
     answer.thrown = String(thrown.message ?? thrown.Message ?? thrown);
     answer.status = answer.status || statusIn(answer.thrown);
   }
-  // Only Postern's own 202 will do: a web server that says 200 to everything, or a firewall that says 202 with a page to
-  // challenge a browser, has not kept the mail.
-  if ((answer.status === 202 && !answer.isPage) || String(answer.body.id).indexOf('msg_') === 0) {
-    return;
+  const isPassing = answer.status > 0 ? answer.status === 408 || answer.status >= 500 : thrown !== null;
+  if (tries < 2 || !isPassing || isTaken(answer, what)) {
+    return answer;
   }
-  let text = explain(answer, fields.emailTemplate);
-  // Postern repeats nothing of a mail, but something else may have answered.
-  const bare = String(fields.recipient).split('<').pop().split('>')[0];
-  const repeats = (value) => String(value ?? '').length > 5 && text.indexOf(String(value).slice(0, 40)) >= 0;
-  if ([key, bare, fields.recipient, fields.Subject, fields.Body].some(repeats)) {
-    text = explain({ status: answer.status, body: {} }, fields.emailTemplate);
-  }
-  const failure = new Error(text);
-  failure.status = answer.status > 0 ? answer.status : null;
-  throw failure;
+  const later = await ask(address, options, what, tries - 1);
+  return later;
+}
+
+// Only Postern's own 202 will do: a web server that says 200 to everything, or a firewall that says 202 with a page to
+// challenge a browser, has kept nothing.
+function isTaken(answer, what) {
+  const id = String(answer.body.id ?? answer.body.eventId);
+  return (answer.status === 202 && !answer.isPage) || id.indexOf(what.mark) === 0;
 }
 
 function baseUrl() {
@@ -186,22 +215,21 @@ function statusIn(words) {
 }
 
 // What happened, for good or not, and where to look.
-function explain(answer, emailTemplate) {
+function explain(answer, what) {
   const status = answer.status;
-  const about = status > 0 ? `(HTTP ${status}, template "${emailTemplate}")` : `(template "${emailTemplate}")`;
+  const about = status > 0 ? `(HTTP ${status}, ${what.about})` : `(${what.about})`;
   if (!(status > 0) && answer.thrown) {
-    return `Postern did not answer ${about}: ${harmless(answer.thrown)}. Try again later, but look first whether `
-      + 'Postern has the mail: only its answer may be lost. Check that the platform reaches POSTERN_URL: it answers at '
-      + '/livez.';
+    return `Postern did not answer ${about}: ${harmless(answer.thrown)}. ${what.again} Check that the platform reaches `
+      + 'POSTERN_URL: it answers at /livez.';
   }
   if (!(status > 0)) {
     return `Postern's answer cannot be read ${about}: the response has no status under the names this script knows. `
-      + 'Postern may have the mail: look there, then add the right name to readAnswer.';
+      + `Postern may have ${what.name}: look there, then add the right name to readAnswer.`;
   }
   const isProblem = String(answer.body.type).indexOf('/problems/') === 0;
   if (!isProblem && (status < 400 || status === 404)) {
-    return `Something else than Postern answered at POSTERN_URL ${about}. Postern does not have the mail; trying again `
-      + 'does not help. Check POSTERN_URL: scheme and host, no path, nothing that redirects.';
+    return `Something else than Postern answered at POSTERN_URL ${about}. Postern does not have ${what.name}; trying `
+      + 'again does not help. Check POSTERN_URL: scheme and host, no path, nothing that redirects.';
   }
   const problem = isProblem ? answer.body : {};
   const errors = problem.errors ?? [];
@@ -211,12 +239,11 @@ function explain(answer, emailTemplate) {
   const said = parts.join(': ') || 'it gave no reason';
   const lookup = problem.instance ? ` Postern's log has it as ${problem.instance}.` : '';
   if (status === 408 || status === 429 || status === 503) {
-    const when = answer.wait === null ? 'later' : `in ${answer.wait} s`;
-    return `Postern did not take the mail ${about}: ${said}. Nothing was accepted: try again ${when}.${lookup}`;
+    const when = answer.wait === null || answer.wait === undefined ? 'later' : `in ${answer.wait} s`;
+    return `Postern did not take ${what.name} ${about}: ${said}. Nothing was accepted: try again ${when}.${lookup}`;
   }
   if (status >= 500) {
-    return `Postern, or what stands before it, failed ${about}: ${said}. Look whether Postern has the mail before `
-      + `trying again.${lookup}`;
+    return `Postern, or what stands before it, failed ${about}: ${said}. ${what.again}${lookup}`;
   }
   let remedy = '';
   if (status === 401 || status === 403) {
@@ -224,7 +251,7 @@ function explain(answer, emailTemplate) {
   } else if (status === 404) {
     remedy = 'POSTERN_URL holds a path: take it away. ';
   }
-  return `Postern refused the mail for good ${about}: ${said}. ${remedy}Trying again does not help.${lookup}`;
+  return `Postern refused ${what.name} for good ${about}: ${said}. ${remedy}Trying again does not help.${lookup}`;
 }
 
 // What the engine reports, unless it may hold a part of the request.

@@ -28,6 +28,7 @@ pub mod http;
 
 // Work.
 pub mod brake;
+pub mod contacts;
 pub mod courier;
 pub mod delivery;
 pub mod intake;

@@ -9,16 +9,20 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
 use tokio::net::TcpSocket;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
 use crate::brake::{BRAKES_MAX, Lever};
 use crate::clock::Clock;
+use crate::config::Config;
+use crate::contacts::Contacts;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
 use crate::delivery::reasons::Reasons;
 use crate::delivery::{Control, Delivery, Parts, RelayPlan};
 use crate::domain::ids::RelayName;
+use crate::domain::rules::Rules;
 use crate::hatch::{Hatch, Known};
 use crate::http::body::BodyLimits;
 use crate::http::health::Health;
@@ -158,6 +162,17 @@ fn reasons(app: &App, control: &Control) -> Reasons {
     Reasons::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.rules.subscribe(), control.clone())
 }
 
+/// Finds contacts, here and in the tenants' CRMs: for the gateway and for commands.
+pub fn contacts(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    rules: watch::Receiver<Arc<Rules>>,
+) -> anyhow::Result<Contacts> {
+    let client = Client::new(&config.outgoing).context("preparing calls to the tenants' systems")?;
+    Ok(Contacts::new(Arc::clone(store), Arc::clone(clock), rules, client))
+}
+
 /// Opens the HTTP doors and returns their address.
 pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
@@ -171,6 +186,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
+        contacts: Arc::new(contacts(&app.config, &app.store, &app.clock, app.rules.subscribe())?),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),

@@ -174,7 +174,7 @@ impl Bench {
         };
         Ok(Report {
             messages: arguments.messages,
-            size_bytes: arguments.size.0,
+            size_bytes: (!arguments.pass_events).then_some(arguments.size.0),
             connections: arguments.connections,
             sessions: arguments.sessions,
             relay,

@@ -12,6 +12,7 @@
 //! What a room's values mean is not known here; each room owns its `Settings` and their defaults.
 
 mod check;
+mod contact_lookup;
 mod environment;
 mod files;
 mod fixed;

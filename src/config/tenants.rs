@@ -8,6 +8,7 @@ use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
 use super::check::per_recipient_problem;
+use super::contact_lookup::ContactLookupFile;
 use super::outbound::{OutboundFile, outbounds};
 use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
@@ -47,6 +48,8 @@ pub(super) struct TenantFile {
     outbound: Vec<OutboundFile>,
     #[serde(default)]
     limits: TenantLimitsFile,
+    #[serde(default)]
+    contact_lookup: ContactLookupFile,
 }
 
 /// `[limits]` of a tenant: what is not the same for all.
@@ -140,6 +143,7 @@ impl TenantFile {
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
         }
+        let contact_lookup = self.contact_lookup.into_lookup(file, problems);
         Some(Tenant {
             id,
             name,
@@ -155,6 +159,7 @@ impl TenantFile {
             webhook_secrets,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
+            contact_lookup,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The configuration as an operator meets it: shipped files, mistakes, secrets, the environment.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod fields;
+
 use std::fs;
 
 use secrecy::ExposeSecret as _;
@@ -96,6 +98,9 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     assert_eq!(short.recipients_allowed, long.recipients_allowed);
     assert_eq!(short.data_kept, long.data_kept);
     assert_eq!((short.per_tenant, short.per_recipient), (long.per_tenant, long.per_recipient));
+    let tenant: toml::Table = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap().parse().unwrap();
+    let lookup: contact_lookup::ContactLookupFile = tenant["contact_lookup"].clone().try_into().unwrap();
+    assert_eq!(lookup, contact_lookup::ContactLookupFile::default());
 }
 
 #[test]
@@ -108,9 +113,16 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     };
     let unreadable = |problem: &String| problem.contains("secret_file: cannot be read");
     let (found, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.contains("not both"));
-    let [password, secret] =
-        [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "outbound[0].secret")];
-    assert_eq!(found, [password, both("tenants/demo.toml", "webhook_secret"), secret]);
+    let of_tenant = |key| both("tenants/demo.toml", key);
+    assert_eq!(
+        found,
+        [
+            both("postern.toml", "relays[0].password"),
+            of_tenant("webhook_secret"),
+            of_tenant("outbound[0].secret"),
+            of_tenant("contact_lookup.header_value"),
+        ]
+    );
     assert!(files.iter().all(unreadable), "{files:?}");
 }
 
@@ -142,6 +154,7 @@ fn every_key_is_documented() {
     }
     assert_eq!(sorted(keys(&tenant["outbound"][0])), fields::of::<outbound::OutboundFile>());
     assert_eq!(sorted(keys(&tenant["limits"])), fields::of::<tenants::TenantLimitsFile>());
+    assert_eq!(sorted(keys(&tenant["contact_lookup"])), fields::of::<contact_lookup::ContactLookupFile>());
     assert_eq!(sorted(tenant.keys().cloned().collect()), fields::of::<tenants::TenantFile>());
 }
 
@@ -429,43 +442,5 @@ fn impossible_values_are_refused() {
     ] {
         let found = problems_of(text);
         assert!(found.len() == 1 && found[0].starts_with(&format!("postern.toml: {key}")), "{text}: {found:?}");
-    }
-}
-
-/// The field names a type asks its deserializer for.
-mod fields {
-    use serde::de::{self, Deserialize, Visitor};
-    use serde::forward_to_deserialize_any;
-
-    pub(super) fn of<'de, T: Deserialize<'de>>() -> Vec<String> {
-        let mut fields = Vec::new();
-        drop(T::deserialize(Asked(&mut fields)));
-        fields.sort();
-        fields
-    }
-
-    struct Asked<'a>(&'a mut Vec<String>);
-
-    impl<'de> serde::Deserializer<'de> for Asked<'_> {
-        type Error = de::value::Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(de::Error::custom("not a struct"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Self::Error> {
-            self.0.extend(fields.iter().map(ToString::to_string));
-            Err(de::Error::custom("enough"))
-        }
-
-        forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
     }
 }

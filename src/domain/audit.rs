@@ -5,6 +5,8 @@
 //! keys and no white space (RFC 8785 for the values we use: text, whole numbers, true and false), so two writers of the same facts write the
 //! same bytes.
 
+pub mod contacts;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -102,6 +104,10 @@ pub enum Kind {
     ConfigChanged,
     /// A pass event came in that said something new.
     PassEvent,
+    /// What is known of a customer is another from now on.
+    ContactSet,
+    /// What was known of a customer is erased.
+    ContactRemoved,
 }
 
 impl Kind {
@@ -129,6 +135,8 @@ impl Kind {
             Self::BrakeCancelled => "brake-cancelled",
             Self::ConfigChanged => "config-changed",
             Self::PassEvent => "pass-event",
+            Self::ContactSet => "contact-set",
+            Self::ContactRemoved => "contact-removed",
         }
     }
 }

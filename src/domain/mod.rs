@@ -3,6 +3,8 @@
 pub mod address;
 pub mod audit;
 pub mod brake;
+pub mod contact;
+pub mod contact_lookup;
 pub mod fact;
 pub mod ids;
 pub mod key;

@@ -1,6 +1,7 @@
 //! A tenant: one brand, its senders, lanes and relays.
 
 use super::address::{EmailAddress, Mailbox};
+use super::contact_lookup::ContactLookup;
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
 use super::push::Outbound;
@@ -38,6 +39,8 @@ pub struct Tenant {
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.
     pub per_recipient: Limit,
+    /// How its CRM is asked for customers whose address is not known; `None`: it is not.
+    pub contact_lookup: Option<ContactLookup>,
 }
 
 /// An entry of `recipients_allowed`.
@@ -47,6 +50,32 @@ pub enum RecipientRule {
     Domain(String),
     /// This address, normalised.
     Address(String),
+}
+
+#[cfg(test)]
+impl Tenant {
+    /// A tenant for tests, without rules of its own: no relays, no limits, nobody to call.
+    pub(crate) fn plain(id: &str) -> Self {
+        #[expect(clippy::unwrap_used, reason = "a test may stop at once")]
+        let (id, from) = (id.parse().unwrap(), "wallet@demo.example".parse().unwrap());
+        Self {
+            id,
+            name: "Demo".to_owned(),
+            from,
+            from_allowed: Vec::new(),
+            relays: Vec::new(),
+            default_culture: "en".to_owned(),
+            recipients_allowed: Vec::new(),
+            lanes: Vec::new(),
+            data_kept: Vec::new(),
+            identifiers: vec!["customerId".to_owned()],
+            outbound: Vec::new(),
+            webhook_secrets: Vec::new(),
+            per_tenant: Limit::Unlimited,
+            per_recipient: Limit::Unlimited,
+            contact_lookup: None,
+        }
+    }
 }
 
 impl Tenant {

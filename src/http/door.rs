@@ -46,6 +46,32 @@ impl Door {
         self.methods.push("POST");
         self
     }
+
+    /// Answers PUT.
+    #[must_use]
+    pub fn put<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.resource = self.resource.route(web::put().to(handler));
+        self.methods.push("PUT");
+        self
+    }
+
+    /// Answers DELETE.
+    #[must_use]
+    pub fn delete<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.resource = self.resource.route(web::delete().to(handler));
+        self.methods.push("DELETE");
+        self
+    }
 }
 
 impl HttpServiceFactory for Door {

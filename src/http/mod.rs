@@ -37,7 +37,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{brakes, emails, pass_events, verbs, wallets, webhooks};
+use self::api::{brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -45,6 +45,7 @@ use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
 use crate::brake::Lever;
 use crate::clock::Clock;
+use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
 use crate::domain::rules::Rules;
 use crate::intake::Intake;
@@ -75,6 +76,8 @@ pub struct AppState {
     pub steering: Arc<Steering>,
     /// Why a mail waits.
     pub reasons: Arc<Reasons>,
+    /// Who customers are.
+    pub contacts: Arc<Contacts>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -105,6 +108,8 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/pass-events").post(pass_events::submit))
         .service(Door::at("/wallet/installation").post(pass_events::installation))
         .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
+        .service(Door::at("/v1/contacts").get(contacts::list))
+        .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))

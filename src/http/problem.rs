@@ -63,6 +63,8 @@ pub enum Kind {
     RateLimited,
     /// A defect of ours.
     Internal,
+    /// The tenant's CRM was asked and gave no answer.
+    LookupFailed,
     /// As many requests under way as `server.requests_in_flight_max`.
     Busy,
     /// The store is away; nothing was accepted.
@@ -95,6 +97,9 @@ impl Kind {
             Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests at once; try again"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
+            Self::LookupFailed => {
+                (StatusCode::BAD_GATEWAY, "lookup-failed", "The tenant's CRM does not answer; try again")
+            }
             Self::NotPersisted => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not-persisted", "Nothing could be kept; try again")
             }

@@ -18,7 +18,7 @@ use crate::clock::ManualClock;
 use crate::domain::ids::PushId;
 use crate::domain::lane::{LaneRules, PerLane, UnknownPolicy};
 use crate::domain::push::{Endpoint, Event, Outbound, SigningKey};
-use crate::domain::quantity::{HumanDuration, Limit, Share};
+use crate::domain::quantity::{HumanDuration, Share};
 use crate::domain::tenant::Tenant;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
@@ -54,22 +54,7 @@ fn rules(at: SocketAddr) -> Rules {
         keys: vec![SigningKey::new(SecretString::from("a secret").into()).unwrap()],
         events: vec!["*".to_owned()],
     };
-    let tenant = Tenant {
-        id: endpoint().tenant,
-        name: "Demo".into(),
-        from: "wallet@demo.example".parse().unwrap(),
-        from_allowed: Vec::new(),
-        relays: Vec::new(),
-        default_culture: "en".into(),
-        recipients_allowed: Vec::new(),
-        lanes: Vec::new(),
-        data_kept: Vec::new(),
-        identifiers: Vec::new(),
-        webhook_secrets: Vec::new(),
-        outbound: vec![outbound],
-        per_tenant: Limit::Unlimited,
-        per_recipient: Limit::Unlimited,
-    };
+    let tenant = Tenant { outbound: vec![outbound], ..Tenant::plain(endpoint().tenant.as_str()) };
     let lane = |_| LaneRules {
         deliver_within: HumanDuration::from_secs(600),
         retry: None,

@@ -18,6 +18,7 @@
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
 mod brakes;
+mod contacts;
 mod push;
 pub mod settings;
 pub mod sqlite;
@@ -45,6 +46,7 @@ pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
 };
+pub use self::contacts::{ContactFilter, ContactStore, Erasure};
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,
@@ -240,7 +242,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + ContactStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

@@ -13,6 +13,8 @@ use crate::harness::{Gateway, House, Inbox, free_port, postern, request, succeed
 
 const SCRIPT: &str = "connector/postern-email.js";
 const TEMPLATE_SCRIPT: &str = "connector/postern-email-template.js";
+pub const PASS_SCRIPT: &str = "connector/postern-pass-events.js";
+pub const BOTH_SCRIPT: &str = "connector/postern.js";
 /// What the platform renders; nothing of it may be in an error.
 const SUBJECT: &str = "Zoë, your code & more: 100 % ✓";
 const BODY: &str = "<p>Grüße &amp; Küsse, 50 % + more; your code is <b>zq-314159</b></p>";
@@ -30,7 +32,7 @@ const TELLING: [&str; 10] = [
     "throws-dotnet",
 ];
 
-fn in_repository(path: &str) -> String {
+pub fn in_repository(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -45,7 +47,7 @@ fn case(url: &str, key: &str) -> Value {
     })
 }
 
-fn with(mut case: Value, changes: &[(&str, Value)]) -> Value {
+pub fn with(mut case: Value, changes: &[(&str, Value)]) -> Value {
     for (pointer, value) in changes {
         match case.pointer_mut(pointer) {
             Some(place) => *place = value.clone(),
@@ -56,7 +58,7 @@ fn with(mut case: Value, changes: &[(&str, Value)]) -> Value {
 }
 
 /// Runs the calls one after the other in one Node. Whatever goes wrong, no error tells what is nobody's business.
-fn run(cases: &[Value]) -> Vec<Value> {
+pub fn run(cases: &[Value]) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cases.json");
     std::fs::write(&file, json!(cases).to_string()).unwrap();
@@ -75,7 +77,7 @@ fn run(cases: &[Value]) -> Vec<Value> {
 }
 
 /// The errors, request ids blanked.
-fn errors(outcomes: &[Value]) -> Vec<String> {
+pub fn errors(outcomes: &[Value]) -> Vec<String> {
     let blank = |text: &str| match text.split_once("req_") {
         Some((before, after)) => format!("{before}req_…{}", after.trim_start_matches(|c: char| c.is_alphanumeric())),
         None => text.to_owned(),
@@ -309,7 +311,7 @@ fn answer(mut stream: TcpStream) {
 }
 
 /// A server for as many requests as there are.
-fn stand_in(requests: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
+pub fn stand_in(requests: usize) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answer_all = move || listener.incoming().take(requests).for_each(|stream| answer(stream.unwrap()));
@@ -350,10 +352,10 @@ fn over_quota_and_what_stands_before_postern_are_told_from_a_refusal() {
         [
             "Postern did not take the mail (HTTP 429, template \"registration\"): it gave no reason. Nothing was \
              accepted: try again later.",
-            "Postern, or what stands before it, failed (HTTP 500, template \"registration\"): Oops. Look whether \
-             Postern has the mail before trying again.",
-            "Postern, or what stands before it, failed (HTTP 502, template \"registration\"): it gave no reason. Look \
-             whether Postern has the mail before trying again.",
+            "Postern, or what stands before it, failed (HTTP 500, template \"registration\"): Oops. Try again later, \
+             but look first whether Postern has the mail: only its answer may be lost.",
+            "Postern, or what stands before it, failed (HTTP 502, template \"registration\"): it gave no reason. Try \
+             again later, but look first whether Postern has the mail: only its answer may be lost.",
             &elsewhere(200),
             &elsewhere(202),
             &elsewhere(301),
@@ -404,10 +406,10 @@ fn readable_by_the_engine(script: &str) {
 }
 
 #[test]
-fn the_scripts_name_nothing_that_the_engine_lacks_and_the_stand_in_lacks_it_too() {
-    let [script, template_script] =
-        [SCRIPT, TEMPLATE_SCRIPT].map(|path| std::fs::read_to_string(in_repository(path)).unwrap());
-    for script in [&script, &template_script] {
+fn the_scripts_name_nothing_that_the_engine_lacks_and_what_they_share_is_the_same() {
+    let scripts = [SCRIPT, TEMPLATE_SCRIPT, PASS_SCRIPT, BOTH_SCRIPT];
+    let scripts = scripts.map(|path| std::fs::read_to_string(in_repository(path)).unwrap());
+    for script in &scripts {
         // Without comments and what is between quotes.
         let code = script.split_once("*/").unwrap().1;
         let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
@@ -418,8 +420,18 @@ fn the_scripts_name_nothing_that_the_engine_lacks_and_the_stand_in_lacks_it_too(
         let imports = script.matches("import ").count();
         assert_eq!((imports, script.matches("from 'neo/secrets';").count()), (1, 1));
     }
-    let shared = |script: &str| script.split_once("// From here on").unwrap().1.to_owned();
-    assert_eq!(shared(&script), shared(&template_script), "what is the same in both is changed in both");
+    // What is the same in several is changed in all: scripts are pasted as one file, so nothing can be imported.
+    let part = |script: &str, from: &str, to: &str| {
+        let from = script.split_once(from).unwrap_or_else(|| panic!("no {from:?}")).1;
+        from.split_once(to).map_or(from, |(part, _)| part).to_owned()
+    };
+    let [mails, template, passes, both] = &scripts;
+    for other in [template, passes, both] {
+        assert_eq!(part(other, "// From here on", "\0"), part(mails, "// From here on", "\0"));
+    }
+    let [mail_part, pass_part] = ["// The mails.\n", "// The pass events.\n"];
+    assert_eq!(part(both, mail_part, pass_part), part(mails, mail_part, "export default"));
+    assert_eq!(part(both, pass_part, "export default"), part(passes, pass_part, "export default"));
 
     let dir = tempfile::tempdir().unwrap();
     let probe = dir.path().join("probe.js");

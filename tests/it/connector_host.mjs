@@ -1,9 +1,12 @@
-// Stands in for The Wallet Crew's script engine: runs SendEmail as the platform would, as its documentation has it.
+// Stands in for The Wallet Crew's script engine: runs SendEmail and the pass hooks as the platform would, as its
+// documentation has it.
 //
 // node --experimental-vm-modules connector_host.mjs CASES: CASES is a JSON file with a list of
-// {script, url, constants, secret, mail: {recipient, emailTemplate, data, cultures}, email, engine}; the answer on
-// stdout is a list of {error, status, requests}. The script's POSTERN_URL and further constants are set as a brand
-// would. It is linked in a context of its own without what the engine lacks: such a name is a ReferenceError.
+// {script, url, constants, secret, mail: {recipient, emailTemplate, data, cultures}, email, engine} or, instead of mail
+// and email, {hook, given, now, lost}: a pass hook's name, its arguments, the engine's time and how many answers get
+// lost. The answer on stdout is a list of {error, status, requests}, each request with its answer. The script's
+// POSTERN_URL and further constants are set as a brand would. It is linked in a context of its own without what the
+// engine lacks: such a name is a ReferenceError.
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import vm from 'node:vm';
@@ -82,15 +85,25 @@ const SHAPES = {
   }
 };
 
-async function run({ script, url, constants, secret, mail, email, engine }) {
+// An engine whose clock stands still.
+const STANDING = (now) => `{
+  const Real = Date;
+  globalThis.Date = class extends Real { constructor(...given) { super(...(given.length ? given : ['${now}'])); } };
+}`;
+
+async function run({ script, url, constants, secret, mail, email, engine, hook, given, now, lost }) {
   const requests = [];
   const fetch = async (address, options) => {
     const body = typeof options.Body === 'object' ? form(options.Body) : options.Body;
-    requests.push({ address, options, body });
-    return SHAPES[engine ?? 'browser'](await request(address, options, body), { options, body });
+    const asked = { address, options, body };
+    requests.push(asked);
+    asked.answer = await request(address, options, body);
+    if (requests.length <= (lost ?? 0)) throw new Error('the connection was reset');
+    return SHAPES[engine ?? 'browser'](asked.answer, { options, body });
   };
   const context = vm.createContext({ fetch, console: { log() {} } });
   vm.runInContext(ABSENT.map((name) => `delete globalThis.${name};`).join(''), context);
+  if (now) vm.runInContext(STANDING(now), context);
   let source = readFileSync(script, 'utf8');
   const edited = { ...(url === null ? {} : { POSTERN_URL: `'${url}'` }), ...constants };
   for (const [name, value] of Object.entries(edited)) {
@@ -104,7 +117,8 @@ async function run({ script, url, constants, secret, mail, email, engine }) {
     const secrets = new vm.SyntheticModule(['getSecret'], () => {
       secrets.setExport('getSecret', async (wanted) => {
         if (secret === 'throws') throw new Error(`no such secret: ${wanted}`);
-        return wanted === 'POSTERN-API-KEY' ? secret : '';
+        // What our scripts ask for, and what the documentation's sample does.
+        return ['POSTERN-API-KEY', 'PARTNER-API-SECRET'].includes(wanted) ? secret : '';
       });
     }, { context });
     return secrets;
@@ -112,10 +126,14 @@ async function run({ script, url, constants, secret, mail, email, engine }) {
   await module.evaluate();
   let endpoints = {};
   module.namespace.default({ register: (name, hooks) => { endpoints[name] = hooks; } });
-  const { SendEmail } = endpoints['runtime.scriptable.emailEngine'];
   const buildEmail = async (template) => (template === mail.emailTemplate ? email : undefined);
+  const call = () => {
+    if (hook) return endpoints['runtime.wallet.passUpdater'][hook](...given);
+    const { SendEmail } = endpoints['runtime.scriptable.emailEngine'];
+    return SendEmail(mail.recipient, mail.emailTemplate, mail.data, mail.cultures, buildEmail);
+  };
   try {
-    const returned = await SendEmail(mail.recipient, mail.emailTemplate, mail.data, mail.cultures, buildEmail);
+    const returned = await call();
     return { error: null, returned: returned ?? null, requests };
   } catch (error) {
     // The whole error, as a log of the platform may write it.

@@ -7,6 +7,8 @@ mod brake;
 mod browser;
 mod commands;
 mod connector;
+mod connector_pass;
+mod contacts;
 mod crash;
 mod dedupe;
 mod delivery;

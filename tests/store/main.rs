@@ -21,6 +21,7 @@ macro_rules! on_every_database {
 
 mod accepting;
 mod braking;
+mod contacts;
 mod deduping;
 mod delivering;
 mod harness;

@@ -16,7 +16,8 @@ pub(super) fn percentile(sorted: &[u32], per_mille: usize) -> u32 {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     pub(super) messages: u32,
-    pub(super) size_bytes: u64,
+    /// How long each mail's HTML is; `None`: pass events were sent.
+    pub(super) size_bytes: Option<u64>,
     pub(super) connections: u16,
     pub(super) sessions: u16,
     pub(super) relay: String,
@@ -179,10 +180,13 @@ impl Report {
         }
         let file_system = self.file_system.as_deref().unwrap_or("an unknown file system");
         format!(
-            "{messages} mails of {} bytes from {connections} connections; relay: {relay}, {sessions} sessions\n\
+            "{messages} {} from {connections} connections; relay: {relay}, {sessions} sessions\n\
              store on {file_system}, where a sync takes {:.1} ms; {} cores; {} build\n\n{}\n\n\
              CPU and memory are the gateway's alone; it shares the machine with the load{}.",
-            self.size_bytes,
+            match self.size_bytes {
+                Some(bytes) => format!("mails of {bytes} bytes"),
+                None => "pass events".to_owned(),
+            },
             self.disk_sync_millis,
             self.cores.map_or_else(|| "?".to_owned(), |cores| cores.to_string()),
             self.build,

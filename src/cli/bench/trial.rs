@@ -150,9 +150,10 @@ sessions = {}
     async fn send(&self, to: SocketAddr, key: &str, until: Instant) -> anyhow::Result<Sent> {
         let load = Load {
             to,
-            mail: match self.arguments.pass_events {
-                true => Mail::pass_event(to, key),
-                false => Mail::new(to, key, self.arguments.size.as_usize()),
+            mail: if self.arguments.pass_events {
+                Mail::pass_event(to, key)
+            } else {
+                Mail::new(to, key, self.arguments.size.as_usize())
             },
             mails: self.arguments.messages,
             connections: self.arguments.connections.into(),

@@ -27,7 +27,7 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::lane::{Lane, UnknownPolicy};
 use crate::domain::message::{Entry, MessageView, NewMessage, Reason, Status};
-use crate::domain::quantity::{HumanDuration, Limit, Share};
+use crate::domain::quantity::{HumanDuration, Share};
 use crate::domain::reply::Reply;
 use crate::domain::shaping::Binding;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
@@ -229,22 +229,8 @@ impl Built {
     }
 
     fn tenants(&self) -> BTreeMap<TenantId, Tenant> {
-        let tenant = |id: &str| Tenant {
-            id: id.parse().unwrap(),
-            name: "Demo".into(),
-            from: "wallet@demo.example".parse().unwrap(),
-            from_allowed: Vec::new(),
-            relays: self.relays.iter().map(|(name, _)| name.parse().unwrap()).collect(),
-            default_culture: "en".into(),
-            recipients_allowed: Vec::new(),
-            lanes: Vec::new(),
-            data_kept: Vec::new(),
-            webhook_secrets: Vec::new(),
-            identifiers: vec!["customerId".to_owned()],
-            outbound: Vec::new(),
-            per_tenant: Limit::Unlimited,
-            per_recipient: Limit::Unlimited,
-        };
+        let relays = || self.relays.iter().map(|(name, _)| name.parse().unwrap()).collect();
+        let tenant = |id: &str| Tenant { relays: relays(), ..Tenant::plain(id) };
         ["demo", "other"].map(tenant).into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect()
     }
 }

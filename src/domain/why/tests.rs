@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::brake::Excess;
 use crate::domain::ids::BrakeId;
 use crate::domain::lane::{LaneRules, PerLane};
-use crate::domain::quantity::{HumanDuration, Limit, Share};
+use crate::domain::quantity::{HumanDuration, Share};
 use crate::domain::shaping::Binding;
 use crate::domain::tenant::{RecipientRule, Tenant};
 
@@ -15,22 +15,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn rules() -> Rules {
-    let tenant = Tenant {
-        id: "demo".parse().unwrap(),
-        name: "Demo".to_owned(),
-        from: "wallet@demo.example".parse().unwrap(),
-        from_allowed: Vec::new(),
-        relays: vec!["primary".parse().unwrap()],
-        default_culture: "en".to_owned(),
-        recipients_allowed: Vec::new(),
-        lanes: Vec::new(),
-        data_kept: Vec::new(),
-        webhook_secrets: Vec::new(),
-        identifiers: vec!["customerId".to_owned()],
-        outbound: Vec::new(),
-        per_tenant: Limit::Unlimited,
-        per_recipient: Limit::Unlimited,
-    };
+    let tenant = Tenant { relays: vec!["primary".parse().unwrap()], ..Tenant::plain("demo") };
     let lanes = PerLane::from_fn(|lane| LaneRules {
         deliver_within: HumanDuration::from_secs(1_000),
         retry: None,

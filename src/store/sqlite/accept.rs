@@ -60,7 +60,7 @@ pub(super) fn accept(
         insert_idempotency(connection, &message.tenant, idempotency, &receipt)?;
     }
     facts::take(connection, secret, message, &receipt)?;
-    let key = subject_key(connection, secret, message)?;
+    let key = subject_key(connection, secret, &message.tenant, &message.recipient.address)?;
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
     audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
@@ -244,9 +244,14 @@ pub(super) fn subject_lookup(secret: &[u8; 32], tenant: &TenantId, address: &Ema
     hmac(secret, &[tenant.as_str().as_bytes(), b"|", address.normalized().as_bytes()])
 }
 
-/// The key under which the recipient appears in leaves; made at the first mail to them.
-fn subject_key(connection: &Connection, secret: &[u8; 32], message: &NewMessage) -> Result<[u8; 32], Fault> {
-    let lookup = subject_lookup(secret, &message.tenant, &message.recipient.address);
+/// The key under which a person appears in leaves; made when they first do.
+pub(super) fn subject_key(
+    connection: &Connection,
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    address: &EmailAddress,
+) -> Result<[u8; 32], Fault> {
+    let lookup = subject_lookup(secret, tenant, address);
     let sql = r"-- subject_key
         SELECT key FROM subject WHERE lookup = :lookup";
     let mut statement = connection.prepare_cached(sql)?;
@@ -262,7 +267,8 @@ fn subject_key(connection: &Connection, secret: &[u8; 32], message: &NewMessage)
     Ok(key)
 }
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+/// The HMAC-SHA-256 of these parts, one after the other.
+pub(super) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     // Unwrap safety: HMAC takes keys of every length; 32 bytes are one.
     #[expect(clippy::expect_used, reason = "proven in the line above")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of 32 bytes");

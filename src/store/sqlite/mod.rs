@@ -57,6 +57,7 @@ mod attempts;
 mod audit;
 mod brakes;
 mod checkpoint;
+mod contacts;
 mod content;
 mod facts;
 mod fault;

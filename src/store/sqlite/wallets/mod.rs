@@ -5,6 +5,7 @@
 
 mod addresses;
 mod customers;
+mod erase;
 mod reading;
 mod record;
 mod trends;
@@ -14,6 +15,7 @@ pub(super) use self::customers::read_projection;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
+pub(super) use self::erase::erase;
 use super::SqliteStore;
 use super::writer::Writing;
 use crate::domain::audit::Actor;

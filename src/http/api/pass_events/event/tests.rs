@@ -10,26 +10,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::quantity::Limit;
 use crate::http::api::lenient::{self, Media, ParseError};
 
 fn tenant(identifiers: &[&str]) -> Tenant {
-    Tenant {
-        id: "demo".parse().unwrap(),
-        name: "Demo".into(),
-        from: "demo@demo.example".parse().unwrap(),
-        from_allowed: Vec::new(),
-        relays: Vec::new(),
-        default_culture: "en".into(),
-        recipients_allowed: Vec::new(),
-        lanes: Vec::new(),
-        data_kept: Vec::new(),
-        identifiers: identifiers.iter().map(|name| (*name).to_owned()).collect(),
-        webhook_secrets: Vec::new(),
-        outbound: Vec::new(),
-        per_tenant: Limit::Unlimited,
-        per_recipient: Limit::Unlimited,
-    }
+    let identifiers = identifiers.iter().map(|name| (*name).to_owned()).collect();
+    Tenant { identifiers, ..Tenant::plain("demo") }
 }
 
 fn demo() -> Tenant {

@@ -1,0 +1,225 @@
+//! `postern contacts`: import, show, list and erase what is known of customers, beside a running gateway or without one.
+
+mod import;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::Subcommand;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::keys::unknown_tenant;
+use super::output::{complain, printable, table};
+use super::queue::confirm;
+use super::{Context, Done};
+use crate::app::parts;
+use crate::config::Config;
+use crate::contacts::Found;
+use crate::domain::address::EmailAddress;
+use crate::domain::audit::Actor;
+use crate::domain::contact::{Contact, Culture, CustomerId, Extent, ZoneName};
+use crate::domain::ids::TenantId;
+use crate::store::sqlite::Role;
+use crate::store::{ContactFilter, Erasure, Store};
+
+/// Contacts in a list when nobody says how many, and at most.
+const LIMIT_DEFAULT: u16 = 50;
+const LIMIT_MAX: i64 = 10_000;
+
+#[derive(clap::Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  postern contacts import customers.csv --tenant demo --dry-run
+  postern contacts show C-17 --tenant demo
+  postern contacts list --tenant demo --email ann@customer.example
+  postern contacts remove C-17 --tenant demo"
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Keep the contacts of a file; rows that cannot be used are told and keep no other back
+    #[command(after_help = "\
+Examples:
+  postern contacts import customers.csv --tenant demo --dry-run
+  postern contacts import customers.csv --tenant demo --delimiter ';'
+  postern contacts import customers.ndjson --tenant demo --format json
+
+CSV has a header line (any case, any order): customerId, email, name, culture, timezone, consent.NAME,
+consent.NAME.at, consent.NAME.source, fields.NAME. NDJSON has an object a line, as PUT /v1/contacts takes it, and
+customerId. Each row says all there is: what it does not say is not known any more.
+Exit code 1 if any row was refused; the others are kept.")]
+    Import(import::Import),
+    /// One contact
+    #[command(after_help = "\
+Examples:
+  postern contacts show C-17 --tenant demo
+  postern contacts show C-17 --tenant demo --lookup --format json")]
+    Show {
+        #[command(flatten)]
+        whom: Whom,
+        /// Ask the tenant's CRM if the customer is not known here
+        #[arg(long)]
+        lookup: bool,
+    },
+    /// Contacts, in the order of customers' identifiers
+    #[command(after_help = "\
+Examples:
+  postern contacts list --tenant demo
+  postern contacts list --tenant demo --email ann@customer.example --format json")]
+    List {
+        /// Whose
+        #[arg(long, value_name = "T")]
+        tenant: TenantId,
+        /// Only those with this address
+        #[arg(long, value_name = "A")]
+        email: Option<EmailAddress>,
+        /// How many at most, 1 to 10000
+        #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=LIMIT_MAX))]
+        limit: u16,
+    },
+    /// Erase a person: the contact, and their passes with all that was told of them
+    #[command(after_help = "\
+Examples:
+  postern contacts remove C-17 --tenant demo
+  postern contacts remove C-17 --tenant demo --yes")]
+    Remove {
+        #[command(flatten)]
+        whom: Whom,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Whom {
+    /// What the brand calls them
+    #[arg(value_name = "CUSTOMER_ID")]
+    customer: CustomerId,
+    /// Whose customer
+    #[arg(long, value_name = "T")]
+    tenant: TenantId,
+}
+
+pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
+    let config = context.config()?;
+    let tenant = match &arguments.verb {
+        Verb::Import(import) => &import.tenant,
+        Verb::Show { whom, .. } | Verb::Remove { whom, .. } => &whom.tenant,
+        Verb::List { tenant, .. } => tenant,
+    };
+    if !config.tenants.contains_key(tenant) {
+        return Err(unknown_tenant(tenant, &config));
+    }
+    let store = parts::open_store(&config.store, Role::Command)?;
+    let done = match arguments.verb {
+        Verb::Import(import) => import.run(&context, &*store).await,
+        Verb::Show { whom, lookup: false } => show_known(&context, &*store, &whom).await,
+        Verb::Show { whom, lookup: true } => show_found(&context, &config, &store, &whom).await,
+        Verb::List { tenant, email, limit } => {
+            let address = email.map(|email| email.normalized());
+            let filter = ContactFilter { address, after: None, limit: usize::from(limit) };
+            list(&context, &*store, &tenant, filter).await
+        }
+        Verb::Remove { whom, yes } => {
+            if !yes {
+                complain("The contact, the passes and all that was told of them are erased. This cannot be undone.");
+                confirm()?;
+            }
+            remove(&context, &*store, whom).await
+        }
+    };
+    store.close().await;
+    done
+}
+
+async fn show_known(context: &Context, store: &dyn Store, whom: &Whom) -> Done {
+    let known = store.contact(&whom.tenant, &whom.customer).await.context("reading the contact")?;
+    show(context, &known.ok_or_else(no_contact)?)
+}
+
+async fn show_found(context: &Context, config: &Config, store: &Arc<dyn Store>, whom: &Whom) -> Done {
+    let rules = watch::Sender::new(Arc::new(config.rules()));
+    let contacts = parts::contacts(config, store, &context.clock, rules.subscribe())?;
+    match contacts.find(&whom.tenant, &whom.customer).await.context("looking for the contact")? {
+        Found::Contact(contact) => show(context, &contact),
+        Found::Nobody => Err(no_contact().into()),
+        Found::Unavailable => Err(anyhow!("the tenant's CRM does not answer").into()),
+    }
+}
+
+fn no_contact() -> anyhow::Error {
+    anyhow!("there is no such contact")
+}
+
+fn show(context: &Context, contact: &Contact) -> Done {
+    context.output.answer(contact, |contact| {
+        let text = |text: Option<&str>| printable(text.unwrap_or("-"));
+        let mut lines = vec![
+            format!("Customer   {}", printable(contact.customer.as_str())),
+            format!("Email      {}", contact.email),
+            format!("Name       {}", text(contact.name.as_deref())),
+            format!("Culture    {}", text(contact.culture.as_ref().map(Culture::as_str))),
+            format!("Time zone  {}", text(contact.timezone.as_ref().map(ZoneName::as_str))),
+            format!("Origin     {}", contact.origin),
+            format!("Changed    {:.0}", contact.changed_at),
+            format!("Confirmed  {:.0}", contact.confirmed_at),
+        ];
+        for (name, consent) in &contact.consent {
+            let granted = if consent.granted { "granted" } else { "refused" };
+            let source = consent.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+            lines.push(printable(&format!("Consent    {name}: {granted}, {:.0}{source}", consent.at)));
+        }
+        for (name, value) in &contact.fields {
+            lines.push(printable(&format!("Field      {name}: {value}")));
+        }
+        lines.join("\n")
+    })?;
+    Ok(())
+}
+
+async fn list(context: &Context, store: &dyn Store, tenant: &TenantId, filter: ContactFilter) -> Done {
+    let limit = filter.limit;
+    let contacts = store.contacts(tenant, filter).await.context("reading the contacts")?;
+    context.output.answer(&contacts, |contacts| {
+        let rows: Vec<_> = contacts.iter().map(row).collect();
+        let listed = table(["CUSTOMER", "EMAIL", "NAME", "CULTURE", "TIME ZONE", "ORIGIN", "CHANGED"], &rows);
+        let more = if contacts.len() == limit { "\nThere may be more: --limit N shows them." } else { "" };
+        format!("{listed}{more}")
+    })?;
+    Ok(())
+}
+
+fn row(contact: &Contact) -> [String; 7] {
+    let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    [
+        contact.customer.as_str().to_owned(),
+        contact.email.to_string(),
+        text(contact.name.as_deref()),
+        text(contact.culture.as_ref().map(Culture::as_str)),
+        text(contact.timezone.as_ref().map(ZoneName::as_str)),
+        contact.origin.to_string(),
+        format!("{:.0}", contact.changed_at),
+    ]
+}
+
+async fn remove(context: &Context, store: &dyn Store, whom: Whom) -> Done {
+    let Whom { customer, tenant } = whom;
+    let (at, actor) = (context.clock.now(), Actor::Command("contacts"));
+    let erasure = Erasure { customer, extent: Extent::Person, at, actor };
+    let erased = store.erase_contact(&tenant, erasure).await.context("erasing the person")?;
+    let erased = erased.ok_or_else(|| anyhow!("nothing is known of this customer"))?;
+    let answer = json!({ "passes": erased.passes, "passEvents": erased.pass_events });
+    context.output.answer(&answer, |_| {
+        format!("Erased, with {} passes and {} events of theirs.", erased.passes, erased.pass_events)
+    })?;
+    Ok(())
+}
