@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::harness::{House, free_port, request};
+use crate::harness::{Answer, House, free_port, request};
 use crate::pass_events::{
-    JSON, SECRET, hex, hook, house, listening, mac, platform, post, said, tenant, wallet_status, webhook, webhook_as,
+    JSON, SECRET, hex, listening, mac, platform, post, said, tenant, wallet_status, webhook, webhook_as,
 };
 
 #[test]
