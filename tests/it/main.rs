@@ -31,4 +31,5 @@ mod shaping;
 mod slow_clients;
 mod verbs;
 mod wallets;
+mod webhooks;
 mod why;

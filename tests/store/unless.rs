@@ -12,12 +12,10 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-fn unless(words: &str, customer: Option<&str>) -> Option<Unless> {
-    Some(Unless::read(words, customer.map(str::to_owned)).unwrap())
-}
-
 fn reminder(recipient: &str, words: &str, customer: Option<&str>) -> NewMessage {
-    NewMessage { unless: unless(words, customer), ..mail(recipient) }
+    let unless = Unless::read(words, customer.map(str::to_owned));
+    assert!(unless.is_some(), "{words}");
+    NewMessage { unless, ..mail(recipient) }
 }
 
 /// Records one event of a pass with these identifiers.

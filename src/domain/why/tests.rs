@@ -284,3 +284,24 @@ fn a_command_that_is_advised_is_not_refused_brings_no_deadline_forward_and_sends
     assert!(must(&held, 0).contains("retry ID."));
     assert!(must(&held, 2_000).contains("retry ID --deliver-within 2h."), "{}", must(&held, 2_000));
 }
+
+#[test]
+fn a_condition_comes_next_and_says_how_it_stands() {
+    use crate::domain::unless::{Condition, Unless};
+    use crate::domain::wallet::WalletStatus;
+    let unless = Unless::read("apple both", Some("C-1".to_owned())).unwrap();
+    let with = |status| Stored {
+        condition: Some(Condition { unless: unless.clone(), status }),
+        ..stored(Status::Held, Some(Reason::Operator))
+    };
+    for (status, now, must) in [
+        (WalletStatus::None, "as it is not now (none)", "looked at again"),
+        (WalletStatus::Both, "as it would be now (both)", "without unless"),
+    ] {
+        let decisions = decisions(&with(status), &rules(), Gateway::Running(&[]), at(0));
+        let said = decisions.iter().find(|decision| decision.rule == "wallet-status").unwrap();
+        assert_eq!((said.status, &said.numbers["unless"]), (Force::Next, &"apple, both".into()));
+        assert!(said.text.contains(now) && said.must_change.contains(must), "{said:?}");
+        assert!(!format!("{said:?}").contains("C-1"), "a customer is named");
+    }
+}

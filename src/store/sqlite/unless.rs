@@ -41,7 +41,7 @@ fn status_of(connection: &Connection, tenant: &TenantId, value: &str) -> Result<
     let sql = r"-- status_of_value
         SELECT status FROM wallet_customer
         WHERE tenant = :tenant AND customer = :value AND known_by <> :by_pass AND joined IS NULL
-        UNION
+        UNION ALL
         SELECT wallet_customer.status FROM pass_address JOIN wallet_pass USING (tenant, pass_key)
         JOIN wallet_customer USING (tenant, customer, known_by)
         WHERE pass_address.tenant = :tenant AND pass_address.address = :value";

@@ -41,7 +41,7 @@ fn states(inner: &Fields<'_>, problems: &mut Problems) -> BTreeSet<WalletStatus>
         for node in nodes {
             let item = Field { pointer: field.pointer.clone(), node: std::borrow::Cow::Borrowed(node) };
             match text(&item, problems).map(|word| word.trim().to_lowercase().parse()) {
-                Some(Ok(listed)) => _ = states.insert(listed),
+                Some(Ok(state)) => _ = states.insert(state),
                 Some(Err(detail)) => problems.add(item.pointer, detail),
                 None => {}
             }
