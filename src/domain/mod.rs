@@ -24,6 +24,7 @@ pub mod shaping;
 pub mod submission;
 pub mod tenant;
 pub mod time;
+pub mod unless;
 pub mod verb;
 pub mod wallet;
 pub mod why;

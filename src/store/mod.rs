@@ -299,7 +299,8 @@ pub trait Store: BrakeStore + PushStore + WalletStore + WebhookStore + Send + Sy
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
     ///
     /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
-    /// attempt row. Its leaf (`attempt-committed`) is appended with it.
+    /// attempt row. Its leaf (`attempt-committed`) is appended with it. One whose `unless` holds now ends `cancelled`
+    /// (`wallet-status`) instead, with its leaf.
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
 
     /// Writes how an attempt ended.

@@ -31,5 +31,6 @@ mod reading;
 mod sqlite;
 mod sqlite_disk;
 mod steering;
+mod unless;
 mod waiting;
 mod wallets;

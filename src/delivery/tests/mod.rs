@@ -325,6 +325,7 @@ impl House {
             entry: Entry::Queued,
             idempotency: None,
             fact: None,
+            unless: None,
             recipient_limit: None,
         };
         self.store.accept(message).await.unwrap();

@@ -76,6 +76,7 @@ fn stored(status: Status, reason: Option<Reason>) -> Stored {
         under_way: None,
         word: None,
         brake: None,
+        condition: None,
     }
 }
 
@@ -109,6 +110,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::NotConfigured)) => "not-configured",
         (_, Some(Reason::Fault)) => "fault",
         (_, Some(Reason::Brake)) => "brake",
+        (_, Some(Reason::WalletStatus)) => "wallet-status",
     }
 }
 

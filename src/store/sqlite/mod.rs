@@ -72,6 +72,7 @@ mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unless;
 mod waiting;
 mod wallets;
 mod webhooks;
