@@ -61,6 +61,8 @@ struct Done {
     endpoint: Endpoint,
     id: PushId,
     outcome: Outcome,
+    /// When the answer came, or was given up.
+    at: Timestamp,
 }
 
 impl Standing {
@@ -224,13 +226,12 @@ impl Sender {
 
     /// What an attempt's end means for its endpoint.
     fn end(&mut self, done: Done) {
-        let Done { endpoint, id, outcome } = done;
-        let now = self.parts.clock.now();
+        let Done { endpoint, id, outcome, at } = done;
         let settings = &self.parts.settings;
         let Some(standing) = self.standings.get_mut(&endpoint) else { return };
         standing.under_way.remove(&id);
         // What waited behind it, about the same, may be due now.
-        standing.look.due_at = standing.look.due_at.or(Some(now));
+        standing.look.due_at = standing.look.due_at.or(Some(at));
         let (tenant, name) = (&endpoint.tenant, &endpoint.endpoint);
         match outcome {
             Outcome::Taken => {
@@ -263,7 +264,7 @@ impl Sender {
                     .checked_sub(FAILURES_MAX)
                     .map(|further| PAUSE.saturating_mul(2_u32.saturating_pow(further)).min(settings.pause_max.0));
                 if let Some(pause) = asked.max(further) {
-                    standing.paused_until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+                    standing.paused_until = at.checked_add(pause).unwrap_or(Timestamp::MAX);
                 }
             }
         }
@@ -287,16 +288,18 @@ impl Attempt {
             outcome = attempt(client, &self.outbound, push, clock.now(), settings.timeout.0) => outcome,
             () = hard.cancelled() => {
                 let failure = Failure::Call(crate::outgoing::CallError::TimedOut);
-                return Done { endpoint: self.endpoint, id, outcome: Outcome::Failed { failure, retry_after: None } };
+                let outcome = Outcome::Failed { failure, retry_after: None };
+                return Done { endpoint: self.endpoint, id, outcome, at: clock.now() };
             }
         };
-        let settling = self.settling(&outcome, attempts);
+        let at = clock.now();
+        let settling = self.settling(&outcome, attempts, at);
         if let Settling::Dead { failure } = &settling {
             let Endpoint { tenant, endpoint } = &self.endpoint;
             tracing::error!(push.id = %id, %tenant, %endpoint, failure, "a push was given up: it is a dead letter");
         }
         loop {
-            match self.parts.store.settle_push(id, settling.clone(), clock.now()).await {
+            match self.parts.store.settle_push(id, settling.clone(), at).await {
                 // Closed: the process ends, and the push is sent again after the next start.
                 Ok(_) | Err(StoreError::Closed) => break,
                 Err(_) => {
@@ -308,11 +311,11 @@ impl Attempt {
                 }
             }
         }
-        Done { endpoint: self.endpoint, id, outcome }
+        Done { endpoint: self.endpoint, id, outcome, at }
     }
 
     /// What becomes of the push. `attempts` have failed before.
-    fn settling(&self, outcome: &Outcome, attempts: u32) -> Settling {
+    fn settling(&self, outcome: &Outcome, attempts: u32, at: Timestamp) -> Settling {
         let (failure, retry_after) = match outcome {
             Outcome::Taken => return Settling::Delivered,
             Outcome::Gone => return Settling::EndpointGone,
@@ -323,7 +326,7 @@ impl Attempt {
         }
         let table = delay_after(&self.retry, attempts.saturating_add(1), fastrand::f64());
         let asked = retry_after.unwrap_or_default().min(self.parts.settings.retry_after_max.0);
-        let due_at = self.parts.clock.now().checked_add(table.max(asked)).unwrap_or(Timestamp::MAX);
+        let due_at = at.checked_add(table.max(asked)).unwrap_or(Timestamp::MAX);
         Settling::Again { due_at, failure }
     }
 }

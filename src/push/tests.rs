@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -65,38 +65,43 @@ fn rules(at: SocketAddr) -> Rules {
     Rules { tenants, lanes: PerLane::from_fn(lane), retry: Vec::new() }
 }
 
-/// A receiver that answers the nth request, counted from 0, with what `how` says.
+/// What a receiver answers to the nth request, counted from 0, with this body.
+type How = dyn Fn(usize, &str) -> &'static str + Send + Sync;
+
+/// A receiver that answers what `how` says.
 #[expect(clippy::disallowed_methods, reason = "a listener of the test's own")]
-fn receive(
-    listener: TcpListener,
-    bodies: Arc<Mutex<Vec<String>>>,
-    how: impl Fn(usize, &str) -> &'static str + Send + 'static,
-) -> JoinHandle<()> {
+fn receive(listener: TcpListener, bodies: Arc<Mutex<Vec<String>>>, how: Arc<How>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = Vec::new();
-            // Bodies of these tests end with a semicolon, and no header field has one.
-            while !asked.ends_with(b";") {
-                asked.push(stream.read_u8().await.unwrap());
-            }
-            let body = String::from_utf8(asked).unwrap().split("\r\n\r\n").nth(1).unwrap().to_owned();
-            let number = {
-                let mut bodies = bodies.lock().unwrap_or_else(PoisonError::into_inner);
-                bodies.push(body.clone());
-                bodies.len() - 1
-            };
-            let answer = how(number, &body);
-            let answer = format!("HTTP/1.1 {answer}Content-Length: 0\r\nConnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            // A connection that says nothing keeps no other waiting.
+            tokio::spawn(answer(stream, Arc::clone(&bodies), Arc::clone(&how)));
         }
     })
+}
+
+async fn answer(mut stream: TcpStream, bodies: Arc<Mutex<Vec<String>>>, how: Arc<How>) {
+    let mut asked = Vec::new();
+    // Bodies of these tests end with a semicolon, and no header field has one.
+    while !asked.ends_with(b";") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        asked.push(byte);
+    }
+    let body = String::from_utf8(asked).unwrap().split("\r\n\r\n").nth(1).unwrap().to_owned();
+    let number = {
+        let mut bodies = bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        bodies.push(body.clone());
+        bodies.len() - 1
+    };
+    let answer = how(number, &body);
+    let answer = format!("HTTP/1.1 {answer}Content-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
 impl House {
     /// A receiver that answers the nth request with this, and these pushes in the outbox: subjects and bodies.
     #[expect(clippy::disallowed_methods, reason = "the test's own task, awaited at its end")]
-    async fn with(pushes: &[(&str, &str)], how: impl Fn(usize, &str) -> &'static str + Send + 'static) -> Self {
+    async fn with(pushes: &[(&str, &str)], how: impl Fn(usize, &str) -> &'static str + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("postern.db");
         let store = Arc::new(SqliteStore::open(OpenOptions { path, role: Role::Gateway }).unwrap());
@@ -116,7 +121,7 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (_rules, watched) = watch::channel(Arc::new(rules(listener.local_addr().unwrap())));
         let bodies = Arc::default();
-        let receiving = receive(listener, Arc::clone(&bodies), how);
+        let receiving = receive(listener, Arc::clone(&bodies), Arc::new(how));
         let push = Push::new(Parts {
             store: store.clone(),
             clock: Arc::new(clock.clone()),
