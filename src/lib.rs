@@ -33,6 +33,7 @@ pub mod courier;
 pub mod delivery;
 pub mod intake;
 pub mod keys;
+pub mod push;
 pub mod steering;
 pub mod wallet;
 

@@ -22,6 +22,7 @@ use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -44,6 +45,7 @@ pub(super) struct PosternFile {
     limits: LimitsSettings,
     brake: BrakeSettings,
     wallet: WalletSettings,
+    push: PushSettings,
     outgoing: OutgoingSettings,
     log: LogSettings,
 }
@@ -83,6 +85,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         limits: written.limits,
         brake: written.brake,
         wallet: written.wallet,
+        push: written.push,
         outgoing: written.outgoing,
         relays: relays.usable,
         log: written.log,

@@ -17,6 +17,7 @@ mod environment;
 mod files;
 mod fixed;
 mod lanes;
+mod outbound;
 mod reading;
 mod secrets;
 mod tenants;
@@ -42,6 +43,7 @@ use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -68,6 +70,8 @@ pub struct Config {
     pub brake: BrakeSettings,
     /// `[wallet]`.
     pub wallet: WalletSettings,
+    /// `[push]`.
+    pub push: PushSettings,
     /// `[outgoing]`.
     pub outgoing: OutgoingSettings,
     /// `[[relays]]`, secrets read from their files.
@@ -91,6 +95,7 @@ impl Config {
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
+            push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),

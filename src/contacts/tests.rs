@@ -190,6 +190,7 @@ fn rules(lookup: ContactLookup) -> Rules {
         data_kept: Vec::new(),
         identifiers: Vec::new(),
         webhook_secrets: Vec::new(),
+        outbound: Vec::new(),
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
         contact_lookup: Some(lookup),
@@ -347,4 +348,26 @@ async fn no_more_questions_are_under_way_at_once_than_there_are_places() {
         }
     };
     tokio::join!(home.find("C1"), home.find("C2"), home.find("C3"), let_through);
+}
+
+#[tokio::test]
+async fn while_one_tries_a_crm_that_did_not_answer_all_others_wait() {
+    let crm = Crm::with(State { gate: Some(Notify::new()), ..State::default() }).await;
+    let home = Home::new(ContactLookup { breaker_failures: 1, ..crm.lookup() });
+    let gate = crm.state.gate.as_ref().unwrap();
+    crm.answers(&[BROKEN, NOT_THERE]);
+    gate.notify_one();
+    assert_eq!(home.find("C0").await, Found::Unavailable);
+    crm.state.came.notified().await;
+    home.pass(30);
+    let let_through = async {
+        crm.state.came.notified().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        gate.notify_one();
+    };
+    let (first, second, ()) = tokio::join!(home.find("C1"), home.find("C2"), let_through);
+    assert_eq!([first, second].iter().filter(|found| **found == Found::Nobody).count(), 1);
+    assert_eq!(crm.asked().len(), 2, "before and after the breaker opened");
 }

@@ -19,6 +19,7 @@
 
 mod brakes;
 mod contacts;
+mod push;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -46,6 +47,10 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
+pub use self::push::{
+    DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
+    PushView, PushesToReplay, Settling,
+};
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
     ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
@@ -237,7 +242,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + ContactStore + WalletStore + WebhookStore + Send + Sync + 'static {
+pub trait Store: BrakeStore + ContactStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
@@ -296,7 +301,8 @@ pub trait Store: BrakeStore + ContactStore + WalletStore + WebhookStore + Send +
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
     ///
     /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
-    /// attempt row. Its leaf (`attempt-committed`) is appended with it.
+    /// attempt row. Its leaf (`attempt-committed`) is appended with it. One whose `unless` holds now ends `cancelled`
+    /// (`wallet-status`) instead, with its leaf.
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
 
     /// Writes how an attempt ended.

@@ -18,7 +18,6 @@
 //! stays bounded: it is moved into the database every few thousand pages, no reader keeps a snapshot between two
 //! questions, and closing empties it. Whoever writes from another process (a command) takes the same short transactions
 //! and reads the audit's size inside them.
-//!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
 use std::collections::BTreeMap;
@@ -65,6 +64,7 @@ mod keys;
 mod messages;
 mod metadata;
 mod open;
+mod push;
 mod readers;
 mod shelf;
 mod steering;
@@ -72,6 +72,7 @@ mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unless;
 mod waiting;
 mod wallets;
 mod webhooks;
