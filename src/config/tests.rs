@@ -119,8 +119,8 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
         [
             both("postern.toml", "relays[0].password"),
             of_tenant("webhook_secret"),
-            of_tenant("outbound[0].secret"),
             of_tenant("contact_lookup.header_value"),
+            of_tenant("outbound[0].secret"),
         ]
     );
     assert!(files.iter().all(unreadable), "{files:?}");
