@@ -333,3 +333,24 @@ async fn no_more_questions_are_under_way_at_once_than_there_are_places() {
     };
     tokio::join!(home.find("C1"), home.find("C2"), home.find("C3"), let_through);
 }
+
+#[tokio::test]
+async fn while_one_tries_a_crm_that_did_not_answer_all_others_wait() {
+    let crm = Crm::with(State { gate: Some(Notify::new()), ..State::default() }).await;
+    let home = Home::new(ContactLookup { breaker_failures: 1, ..crm.lookup() });
+    let gate = crm.state.gate.as_ref().unwrap();
+    crm.answers(&[BROKEN, NOT_THERE]);
+    gate.notify_one();
+    assert_eq!(home.find("C0").await, Found::Unavailable);
+    crm.state.came.notified().await;
+    home.pass(30);
+    let meanwhile = async {
+        crm.state.came.notified().await;
+        let other = home.find("C2").await;
+        gate.notify_one();
+        other
+    };
+    let (first, other) = tokio::join!(home.find("C1"), meanwhile);
+    assert_eq!((first, other), (Found::Nobody, Found::Unavailable));
+    assert_eq!(crm.asked().len(), 2, "before and after the breaker opened");
+}

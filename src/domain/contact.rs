@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZoneDatabase;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::address::EmailAddress;
@@ -283,8 +283,7 @@ pub struct Erased {
 }
 
 /// What is erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// A copy of what a look-up found, and nothing else.
     Copy,
@@ -302,18 +301,6 @@ pub fn line(text: &str, chars_max: usize) -> Result<String, String> {
         return Err(format!("longer than {chars_max} characters"));
     }
     Ok(text.to_owned())
-}
-
-/// For serde: a word as text.
-impl Serialize for Set {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Created => "created",
-            Self::Changed => "changed",
-            Self::Unchanged => "unchanged",
-            Self::Kept => "kept",
-        })
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@
 //! stays bounded: it is moved into the database every few thousand pages, no reader keeps a snapshot between two
 //! questions, and closing empties it. Whoever writes from another process (a command) takes the same short transactions
 //! and reads the audit's size inside them.
-//!
 //! Times are stored as whole milliseconds. SQL stands in the function that runs it.
 
 use std::collections::BTreeMap;
