@@ -1,3 +1,4 @@
+//! Events and passes as they add up, by table and by chance.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 use std::collections::BTreeMap;
 use std::time::Duration;
