@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod fixed;
 mod lanes;
+mod pass_api;
 mod reading;
 mod secrets;
 mod tenants;

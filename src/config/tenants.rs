@@ -7,6 +7,7 @@ use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
 use super::check::per_recipient_problem;
+use super::pass_api::PassApiFile;
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -38,6 +39,8 @@ pub(super) struct TenantFile {
     identifiers: Vec<String>,
     #[serde(default)]
     limits: TenantLimitsFile,
+    #[serde(default)]
+    pass_api: PassApiFile,
 }
 
 /// `[limits]` of a tenant: what is not the same for all.
@@ -130,6 +133,7 @@ impl TenantFile {
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
         }
+        let pass_api = self.pass_api.into_pass_api(file, problems);
         Some(Tenant {
             id,
             name,
@@ -143,6 +147,7 @@ impl TenantFile {
             identifiers,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
+            pass_api,
         })
     }
 }

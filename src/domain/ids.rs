@@ -94,6 +94,11 @@ uuid_id!(
     "evt_"
 );
 uuid_id!(
+    /// One time that a tenant's passes were worth a look.
+    AlarmId,
+    "alm_"
+);
+uuid_id!(
     /// One HTTP request, as shown in `instance` of an error and in the access log.
     RequestId,
     "req_"

@@ -1,7 +1,9 @@
 //! The words everybody here speaks: pure, synchronous types and rules, without input or output.
 
 pub mod address;
+pub mod alarm;
 pub mod audit;
+pub mod backfill;
 pub mod brake;
 pub mod fact;
 pub mod ids;
@@ -10,6 +12,8 @@ pub mod lane;
 pub mod media_type;
 pub mod message;
 pub mod network;
+pub mod paging;
+pub mod pass_api;
 pub mod pass_event;
 pub mod quantity;
 pub mod rates;

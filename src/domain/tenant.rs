@@ -3,6 +3,7 @@
 use super::address::{EmailAddress, Mailbox};
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
+use super::pass_api::PassApi;
 use super::quantity::Limit;
 
 /// A tenant's rules, as its file in `config/tenants` says.
@@ -32,6 +33,8 @@ pub struct Tenant {
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.
     pub per_recipient: Limit,
+    /// Where its passes can be read.
+    pub pass_api: Option<PassApi>,
 }
 
 /// An entry of `recipients_allowed`.

@@ -242,6 +242,7 @@ impl Built {
             identifiers: vec!["customerId".to_owned()],
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,
+            pass_api: None,
         };
         ["demo", "other"].map(tenant).into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect()
     }

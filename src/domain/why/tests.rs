@@ -28,6 +28,7 @@ fn rules() -> Rules {
         identifiers: vec!["customerId".to_owned()],
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
+        pass_api: None,
     };
     let lanes = PerLane::from_fn(|lane| LaneRules {
         deliver_within: HumanDuration::from_secs(1_000),

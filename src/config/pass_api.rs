@@ -1,0 +1,169 @@
+//! `[pass_api]` of a tenant: where its passes can be read, as written.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::Problems;
+use super::files::read_secret;
+use crate::domain::pass_api::{Daily, Manners, PassApi};
+use crate::domain::quantity::{ByteSize, HumanDuration, Limit, Rate, Share};
+use crate::domain::secret::Secret;
+
+/// Passes in one page at most.
+const PAGE_SIZE_MAX: u32 = 1_000;
+/// Bytes of one page, between these.
+const PAGE_BYTES_MIN: u64 = 64 << 10;
+const PAGE_BYTES_MAX: u64 = 256 << 20;
+/// One request takes no longer.
+const TIMEOUT_MAX: Duration = Duration::from_mins(10);
+/// A request is made again this often at most.
+const RETRIES_MAX: u32 = 100;
+/// Characters of a name in the URL at most.
+const NAME_CHARS_MAX: usize = 200;
+
+/// As written. Without `url`, `tenant` and a key there is no Pass API.
+#[derive(Deserialize)]
+#[serde(default, expecting = "a table")]
+pub(super) struct PassApiFile {
+    url: Option<String>,
+    tenant: Option<String>,
+    key: Option<String>,
+    key_file: Option<PathBuf>,
+    page_size: u32,
+    page_bytes_max: ByteSize,
+    direction: String,
+    rate: Limit,
+    timeout: HumanDuration,
+    retries: u32,
+    missing_max: Share,
+    daily_at: Option<String>,
+    timezone: String,
+}
+
+impl Default for PassApiFile {
+    fn default() -> Self {
+        Self {
+            url: None,
+            tenant: None,
+            key: None,
+            key_file: None,
+            page_size: 100,
+            page_bytes_max: ByteSize(16 << 20),
+            direction: "asc".to_owned(),
+            rate: Limit::AtMost(Rate { count: 5, per: Duration::from_secs(1), burst: None }),
+            timeout: HumanDuration::from_secs(30),
+            retries: 5,
+            missing_max: Share::HALF,
+            daily_at: None,
+            timezone: "UTC".to_owned(),
+        }
+    }
+}
+
+impl PassApiFile {
+    /// The API, when there is one and every value makes sense.
+    pub(super) fn into_pass_api(self, file: &str, problems: &mut Problems) -> Option<PassApi> {
+        let mut say = |key: &str, detail: &str| problems.add(file, format!("pass_api.{key}"), detail);
+        let manners = self.manners(&mut say);
+        let daily = self.daily(&mut say);
+        let is_meant = self.url.is_some() || self.tenant.is_some() || self.key.is_some() || self.key_file.is_some();
+        if !is_meant {
+            return None;
+        }
+        let key = key(self.key, self.key_file.as_deref(), &mut say);
+        let url = self.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        match &url {
+            None => say("url", "is missing"),
+            Some(url) if !is_base(url) => say("url", "must be http://HOST or https://HOST, without a query"),
+            Some(_) => {}
+        }
+        match self.tenant.as_deref() {
+            None => say("tenant", "is missing"),
+            Some(tenant) if !is_name(tenant) => say("tenant", "must be letters, digits, \"-\", \"_\" and \".\""),
+            Some(_) => {}
+        }
+        let (key, written) = key?;
+        let key_written = format!("pass_api.{written} in {file}");
+        Some(PassApi { url: url?, tenant: self.tenant?, key, key_written, manners, daily })
+    }
+
+    fn manners(&self, say: &mut impl FnMut(&str, &str)) -> Manners {
+        if !(1..=PAGE_SIZE_MAX).contains(&self.page_size) {
+            say("page_size", &format!("must be 1 to {PAGE_SIZE_MAX}"));
+        }
+        if !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&self.page_bytes_max.0) {
+            say("page_bytes_max", "must be 64KiB to 256MiB");
+        }
+        if !is_name(&self.direction) {
+            say("direction", "must be a word");
+        }
+        if self.timeout.0.is_zero() || self.timeout.0 > TIMEOUT_MAX {
+            say("timeout", "must be more than 0s and at most 10m");
+        }
+        if self.retries > RETRIES_MAX {
+            say("retries", &format!("must be at most {RETRIES_MAX}"));
+        }
+        Manners {
+            page_size: self.page_size,
+            page_bytes_max: self.page_bytes_max.as_usize(),
+            direction: self.direction.clone(),
+            rate: self.rate,
+            timeout: self.timeout.0,
+            retries: self.retries,
+            missing_max: self.missing_max,
+        }
+    }
+
+    fn daily(&self, say: &mut impl FnMut(&str, &str)) -> Option<Daily> {
+        let zone = TimeZone::get(&self.timezone);
+        if zone.is_err() {
+            say("timezone", "there is no such time zone here: write one as in \"Europe/Paris\"");
+        }
+        let text = self.daily_at.as_deref()?;
+        let at = Time::strptime("%H:%M", text);
+        if at.is_err() {
+            say("daily_at", "must be a time of day, as in \"03:30\"");
+        }
+        Some(Daily { at: at.ok()?, zone: zone.ok()? })
+    }
+}
+
+/// The key, and the name of what it was written under.
+fn key(
+    inline: Option<String>,
+    path: Option<&Path>,
+    say: &mut impl FnMut(&str, &str),
+) -> Option<(Secret, &'static str)> {
+    match (inline, path) {
+        (Some(_), Some(_)) => say("key_file", "give key or key_file, not both"),
+        (None, None) => say("key", "is missing: give key or key_file"),
+        (Some(text), None) if is_header_value(&text) => return Some((Secret::from(SecretString::from(text)), "key")),
+        (Some(_), None) => say("key", "must be printable characters"),
+        (None, Some(path)) => match read_secret(path).map(Secret::from) {
+            Ok(secret) if is_header_value(secret.expose()) => return Some((secret, "key_file")),
+            Ok(_) => say("key_file", "the file must hold printable characters"),
+            Err(detail) => say("key_file", &detail),
+        },
+    }
+    None
+}
+
+fn is_header_value(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=NAME_CHARS_MAX).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.')
+}
+
+fn is_base(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '"' | '<' | '>' | '\\');
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && host.chars().all(plain))
+}

@@ -1,0 +1,288 @@
+//! How a set that moves is read in pages, so that nothing that stays in it is missed.
+//!
+//! Pages are numbered from 0, of passes in the order of their creation, the oldest first. While they are read passes are
+//! made (behind the last one) and removed (anywhere; what stands behind moves towards the first page). Read from the
+//! first page to the last, a pass moves over the edge between two pages unseen. So the last page is looked for, and then
+//! the pages are read **from the last to the first**: whatever moves moves into pages still to be read, and is read twice at
+//! worst. At the end the last pages are read once more, for what was made meanwhile.
+//!
+//! ```text
+//! look for the end ─▶ read down to page 0 ─▶ look for the end ─▶ read down to a pass known from before ─▶ ended
+//!                              └ not in the order asked for: all is read again until a round finds nothing new
+//! ```
+//!
+//! The total that a server tells is a hint where to look first and nothing else. The end is an empty page; or, of a
+//! server that answers a page behind its last one with the last one, the first page of those that are all the same.
+
+use jiff::Timestamp;
+
+/// Rounds at most over a set that is not in the order asked for.
+pub const ROUNDS_MAX: u32 = 4;
+/// Page numbers end here.
+pub const PAGES_MAX: u64 = 100_000_000;
+
+/// Where reading stands: the page read last, on the way down in this round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The round, from 1.
+    pub round: u32,
+    /// The page that was read last; `None` before the first of the round.
+    pub page: Option<u64>,
+    /// Whether the pages came in the order asked for so far.
+    pub order: Order,
+}
+
+/// Whether pages come in the order asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest first.
+    Kept,
+    /// Not, or nobody can tell.
+    NotKept,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Only to find the end: look at this page and do nothing with what is on it.
+    Look(u64),
+    /// Read this page.
+    Read(u64),
+    /// All was read.
+    Ended(End),
+}
+
+/// How reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// What was there all the time was read.
+    Settled,
+    /// The order was not kept and each round found something new: some may have been missed.
+    Unsettled,
+}
+
+/// What a page was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageFacts {
+    /// How many were on it.
+    pub items: usize,
+    /// Equal for pages with the same passes in the same order, and hardly otherwise.
+    pub print: u64,
+    /// The total the server told, in pages; a hint.
+    pub pages_told: Option<u64>,
+    /// The dates of the first and the last, if the dates on it are all there and in the order asked for.
+    pub dates: Option<Dates>,
+    /// How many of them were not known to this run before. Nothing is known of a page that was only looked at.
+    pub new: usize,
+}
+
+/// The dates of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dates {
+    /// The last one's.
+    pub last: Timestamp,
+}
+
+/// Reading, as one goes along: ask [`Walk::next`], then tell [`Walk::was`].
+#[derive(Debug, Clone)]
+pub struct Walk {
+    round: u32,
+    order: Order,
+    /// The round has found what no earlier one had.
+    found_new: bool,
+    /// The last date of the page read before, in this round.
+    last: Option<Timestamp>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    Look(Search),
+    Down(u64),
+    Ended(End),
+}
+
+/// Where the end may be.
+#[derive(Debug, Clone, Default)]
+struct Search {
+    /// The first page's print; `None`: nothing was asked yet.
+    first: Option<u64>,
+    /// The highest page known to be before the end, and its print.
+    before: Option<(u64, u64)>,
+    /// The lowest page known to be behind the last one, or to be the last one's repeat.
+    behind: Option<u64>,
+    /// The print of the last page, of a server that repeats it.
+    repeated: Option<u64>,
+    /// Where the end is, if the server's total is true.
+    hint: Option<u64>,
+    /// The page before that was asked for.
+    hint_tried: bool,
+    /// How far the next look goes.
+    step: u64,
+}
+
+impl Walk {
+    /// From the beginning.
+    #[must_use]
+    pub fn new() -> Self {
+        let stage = Stage::Look(Search::default());
+        Self { round: 1, order: Order::Kept, found_new: false, last: None, stage }
+    }
+
+    /// From where an earlier reading was interrupted. What was removed or made since then does no harm, as while reading.
+    #[must_use]
+    pub fn resumed(place: Place) -> Self {
+        // What an interrupted round had found is not known any more.
+        let found_new = place.round > 1;
+        let mut walk = Self { round: place.round.max(1), order: place.order, found_new, ..Self::new() };
+        match place.page {
+            Some(0) => walk.end_round(),
+            Some(page) => walk.stage = Stage::Down(page - 1),
+            None => {}
+        }
+        walk
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> Next {
+        match &self.stage {
+            Stage::Look(search) => Next::Look(search.next()),
+            Stage::Down(page) => Next::Read(*page),
+            Stage::Ended(end) => Next::Ended(*end),
+        }
+    }
+
+    /// Where to go on when this page was read and nothing after it.
+    #[must_use]
+    pub fn place_after(&self, page: u64, facts: &PageFacts) -> Place {
+        Place { round: self.round, page: Some(page), order: self.order_with(facts) }
+    }
+
+    /// What the page was that [`Walk::next`] named.
+    pub fn was(&mut self, facts: &PageFacts) {
+        match &mut self.stage {
+            Stage::Ended(_) => {}
+            Stage::Look(search) => {
+                let at = search.next();
+                search.was(at, facts);
+                match search.found() {
+                    None => {}
+                    Some(Found::Nothing) => self.end_round(),
+                    Some(Found::Last(page)) => self.stage = Stage::Down(page),
+                }
+            }
+            Stage::Down(page) => {
+                let page = *page;
+                self.order = self.order_with(facts);
+                self.found_new |= facts.new > 0;
+                self.last = facts.dates.map(|dates| dates.last).or(self.last);
+                let met_known = self.round > 1 && self.order == Order::Kept && facts.items > facts.new;
+                if page == 0 || met_known {
+                    self.end_round();
+                } else {
+                    self.stage = Stage::Down(page - 1);
+                }
+            }
+        }
+    }
+
+    fn order_with(&self, facts: &PageFacts) -> Order {
+        if facts.items == 0 {
+            return self.order;
+        }
+        // Passes may have moved from the page behind into this one: its last may be the same, never a later one.
+        let kept = facts.dates.is_some_and(|dates| self.last.is_none_or(|last| dates.last <= last));
+        if kept { self.order } else { Order::NotKept }
+    }
+
+    fn end_round(&mut self) {
+        let enough = match self.order {
+            Order::Kept => self.round > 1,
+            Order::NotKept => self.round > 1 && !self.found_new,
+        };
+        if enough {
+            self.stage = Stage::Ended(End::Settled);
+        } else if self.round >= ROUNDS_MAX {
+            self.stage = Stage::Ended(End::Unsettled);
+        } else {
+            self.round += 1;
+            (self.found_new, self.last) = (false, None);
+            self.stage = Stage::Look(Search::default());
+        }
+    }
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a search has come to.
+enum Found {
+    /// There is no pass.
+    Nothing,
+    /// The last page.
+    Last(u64),
+}
+
+impl Search {
+    fn next(&self) -> u64 {
+        if self.first.is_none() {
+            return 0;
+        }
+        let before = self.before.map_or(0, |(page, _)| page);
+        match self.behind {
+            None => self.hint.filter(|hint| *hint > before).unwrap_or(before + self.step.max(1)).min(PAGES_MAX),
+            Some(behind) => {
+                let last = self.hint.filter(|hint| *hint == behind && !self.hint_tried).map(|hint| hint - 1);
+                last.filter(|last| *last > before).unwrap_or_else(|| before.midpoint(behind))
+            }
+        }
+    }
+
+    fn was(&mut self, at: u64, facts: &PageFacts) {
+        if self.first.is_none() {
+            self.hint = facts.pages_told.map(|pages| pages.min(PAGES_MAX)).filter(|pages| *pages > 0);
+            self.first = Some(facts.print);
+        }
+        self.hint_tried |= self.hint.is_some_and(|hint| at + 1 == hint);
+        if facts.items == 0 || at >= PAGES_MAX {
+            self.behind = Some(at);
+            return;
+        }
+        let is_repeat = self.before.is_some_and(|(page, print)| page != at && print == facts.print);
+        if is_repeat && self.repeated.is_none() {
+            self.repeated = Some(facts.print);
+            // The page that is repeated here may be a repeat itself: the first of them is looked for between 0 and it.
+            let page = self.before.map_or(0, |(page, _)| page);
+            self.behind = Some(page);
+            self.before = self.first.filter(|first| *first != facts.print).map(|first| (0, first));
+            return;
+        }
+        if self.repeated == Some(facts.print) {
+            self.behind = Some(at);
+            return;
+        }
+        if self.behind.is_none() && self.hint.is_none_or(|hint| hint <= at) {
+            self.step = (self.step * 2).max(1);
+        }
+        self.before = Some((at, facts.print));
+    }
+
+    fn found(&self) -> Option<Found> {
+        let behind = self.behind?;
+        match (self.before, self.repeated) {
+            (None, Some(_)) => Some(Found::Last(behind)),
+            (None, None) => Some(Found::Nothing),
+            (Some((before, _)), repeated) if before + 1 >= behind => {
+                Some(Found::Last(if repeated.is_some() { behind } else { before }))
+            }
+            (Some(_), _) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
