@@ -40,6 +40,7 @@ pub mod clock;
 pub mod compose;
 pub mod inbox;
 pub mod limits;
+pub mod outgoing;
 pub mod store;
 
 // Words.

@@ -40,13 +40,15 @@ const SIDEWAYS: [(&str, &str); 9] = [
 ];
 
 /// What only some places may name, and where: paths under `src`, a folder or a file with `.rs`.
-const ONLY_IN: [(&str, &[&str]); 19] = [
+const ONLY_IN: [(&str, &[&str]); 20] = [
     ("actix_web", &["http", "app", "cli", "main.rs"]),
     ("actix_rt", &["http", "app", "cli", "main.rs"]),
     ("actix_http", &["http", "app", "cli", "main.rs"]),
     ("rusqlite", &["store"]),
     ("refinery", &["store"]),
     ("lettre", &["courier", "compose", "compose.rs"]),
+    // One client for every call that an operator configures, so that its rules hold for all.
+    ("reqwest", &["outgoing"]),
     ("std::env", &["config"]),
     ("Timestamp::now", &["clock.rs"]),
     ("Zoned::now", &["clock.rs"]),

@@ -45,6 +45,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     limits(config, &mut say);
     lanes(config, &mut say);
     brake(config, &mut say);
+    wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
 }
 
 fn server(config: &Config, say: &mut impl FnMut(&str, String)) {

@@ -21,6 +21,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
+use crate::outgoing::settings::OutgoingSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -43,6 +44,7 @@ pub(super) struct PosternFile {
     limits: LimitsSettings,
     brake: BrakeSettings,
     wallet: WalletSettings,
+    outgoing: OutgoingSettings,
     log: LogSettings,
 }
 
@@ -81,6 +83,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         limits: written.limits,
         brake: written.brake,
         wallet: written.wallet,
+        outgoing: written.outgoing,
         relays: relays.usable,
         log: written.log,
         tenants,

@@ -16,8 +16,7 @@ const NEEDS_RESTART: &str = "cannot be changed while the gateway runs: restart i
 pub type Fixed = BTreeMap<String, Value>;
 
 impl Config {
-    /// The keys that a running gateway cannot change, and their values: all of `[server]`, `[store]` and `[brake]`, and some
-    /// more.
+    /// The keys that a running gateway cannot change, and their values: whole sections, and some more.
     #[must_use]
     pub fn fixed(&self) -> Fixed {
         let mut fixed = Fixed::new();
@@ -26,6 +25,7 @@ impl Config {
             ("server", serde_json::to_value(&self.server)),
             ("brake", serde_json::to_value(&self.brake)),
             ("wallet", serde_json::to_value(&self.wallet)),
+            ("outgoing", serde_json::to_value(&self.outgoing)),
         ];
         for (section, values) in whole {
             if let Ok(Value::Object(values)) = values {

@@ -41,6 +41,7 @@ use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
+use crate::outgoing::settings::OutgoingSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::settings::WalletSettings;
@@ -67,6 +68,8 @@ pub struct Config {
     pub brake: BrakeSettings,
     /// `[wallet]`.
     pub wallet: WalletSettings,
+    /// `[outgoing]`.
+    pub outgoing: OutgoingSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -88,6 +91,7 @@ impl Config {
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
+            outgoing: OutgoingSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

@@ -66,6 +66,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.lanes == defaults.lanes);
     assert!(config.limits == defaults.limits);
     assert!(config.brake == defaults.brake);
+    assert!(config.outgoing == defaults.outgoing);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -120,6 +121,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["delivery"])), fields::of::<DeliverySettings>());
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
     assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
+    assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {

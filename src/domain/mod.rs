@@ -12,6 +12,7 @@ pub mod lane;
 pub mod media_type;
 pub mod message;
 pub mod network;
+pub mod outgoing_url;
 pub mod paging;
 pub mod pass_api;
 pub mod pass_event;

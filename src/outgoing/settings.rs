@@ -1,0 +1,22 @@
+//! `[outgoing]`: what holds for every call to a URL that an operator configured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::network::Network;
+use crate::domain::quantity::HumanDuration;
+
+/// `[outgoing]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, expecting = "a table")]
+pub struct OutgoingSettings {
+    /// Networks that may be called; empty: all of them.
+    pub networks: Vec<Network>,
+    /// How long finding the host's address, connecting and the TLS handshake may take together.
+    pub connect_timeout: HumanDuration,
+}
+
+impl Default for OutgoingSettings {
+    fn default() -> Self {
+        Self { networks: Vec::new(), connect_timeout: HumanDuration::from_secs(10) }
+    }
+}
