@@ -10,11 +10,13 @@ use serde::Deserialize;
 
 use super::Problems;
 use super::files::read_secret;
+use crate::domain::outgoing_url::OutgoingUrl;
 use crate::domain::pass_api::{Daily, Manners, PassApi};
 use crate::domain::quantity::{ByteSize, HumanDuration, Limit, Rate, Share};
 use crate::domain::secret::Secret;
 
-/// Passes in one page at most.
+/// Passes in one page, between these. Of fewer nobody can tell whether they come in order.
+const PAGE_SIZE_MIN: u32 = 10;
 const PAGE_SIZE_MAX: u32 = 1_000;
 /// Bytes of one page, between these.
 const PAGE_BYTES_MIN: u64 = 64 << 10;
@@ -76,11 +78,19 @@ impl PassApiFile {
             return None;
         }
         let key = key(self.key, self.key_file.as_deref(), &mut say);
-        let url = self.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
-        match &url {
-            None => say("url", "is missing"),
-            Some(url) if !is_base(url) => say("url", "must be http://HOST or https://HOST, without a query"),
-            Some(_) => {}
+        let url = self.url.as_deref().and_then(|text| match text.parse::<OutgoingUrl>() {
+            Ok(url) if url.expose().query().is_none() => Some(url),
+            Ok(_) => {
+                say("url", "must be without a query");
+                None
+            }
+            Err(detail) => {
+                say("url", &detail);
+                None
+            }
+        });
+        if self.url.is_none() {
+            say("url", "is missing");
         }
         match self.tenant.as_deref() {
             None => say("tenant", "is missing"),
@@ -93,8 +103,8 @@ impl PassApiFile {
     }
 
     fn manners(&self, say: &mut impl FnMut(&str, &str)) -> Manners {
-        if !(1..=PAGE_SIZE_MAX).contains(&self.page_size) {
-            say("page_size", &format!("must be 1 to {PAGE_SIZE_MAX}"));
+        if !(PAGE_SIZE_MIN..=PAGE_SIZE_MAX).contains(&self.page_size) {
+            say("page_size", &format!("must be {PAGE_SIZE_MIN} to {PAGE_SIZE_MAX}"));
         }
         if !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&self.page_bytes_max.0) {
             say("page_bytes_max", "must be 64KiB to 256MiB");
@@ -160,10 +170,4 @@ fn is_header_value(text: &str) -> bool {
 fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=NAME_CHARS_MAX).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.')
-}
-
-fn is_base(url: &str) -> bool {
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '"' | '<' | '>' | '\\');
-    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && host.chars().all(plain))
 }

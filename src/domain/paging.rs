@@ -14,8 +14,6 @@
 //! The total that a server tells is a hint where to look first and nothing else. The end is an empty page; or, of a
 //! server that answers a page behind its last one with the last one, the first page of those that are all the same.
 
-use jiff::Timestamp;
-
 /// Rounds at most over a set that is not in the order asked for.
 pub const ROUNDS_MAX: u32 = 4;
 /// Page numbers end here.
@@ -70,17 +68,10 @@ pub struct PageFacts {
     pub print: u64,
     /// The total the server told, in pages; a hint.
     pub pages_told: Option<u64>,
-    /// The dates of the first and the last, if the dates on it are all there and in the order asked for.
-    pub dates: Option<Dates>,
+    /// Whether its passes stand in the order asked for.
+    pub order: Order,
     /// How many of them were not known to this run before. Nothing is known of a page that was only looked at.
     pub new: usize,
-}
-
-/// The dates of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dates {
-    /// The last one's.
-    pub last: Timestamp,
 }
 
 /// Reading, as one goes along: ask [`Walk::next`], then tell [`Walk::was`].
@@ -90,8 +81,6 @@ pub struct Walk {
     order: Order,
     /// The round has found what no earlier one had.
     found_new: bool,
-    /// The last date of the page read before, in this round.
-    last: Option<Timestamp>,
     stage: Stage,
 }
 
@@ -126,7 +115,7 @@ impl Walk {
     #[must_use]
     pub fn new() -> Self {
         let stage = Stage::Look(Search::default());
-        Self { round: 1, order: Order::Kept, found_new: false, last: None, stage }
+        Self { round: 1, order: Order::Kept, found_new: false, stage }
     }
 
     /// From where an earlier reading was interrupted. What was removed or made since then does no harm, as while reading.
@@ -176,7 +165,6 @@ impl Walk {
                 let page = *page;
                 self.order = self.order_with(facts);
                 self.found_new |= facts.new > 0;
-                self.last = facts.dates.map(|dates| dates.last).or(self.last);
                 let met_known = self.round > 1 && self.order == Order::Kept && facts.items > facts.new;
                 if page == 0 || met_known {
                     self.end_round();
@@ -188,12 +176,10 @@ impl Walk {
     }
 
     fn order_with(&self, facts: &PageFacts) -> Order {
-        if facts.items == 0 {
-            return self.order;
+        match facts.order {
+            Order::Kept => self.order,
+            Order::NotKept => Order::NotKept,
         }
-        // Passes may have moved from the page behind into this one: its last may be the same, never a later one.
-        let kept = facts.dates.is_some_and(|dates| self.last.is_none_or(|last| dates.last <= last));
-        if kept { self.order } else { Order::NotKept }
     }
 
     fn end_round(&mut self) {
@@ -207,7 +193,7 @@ impl Walk {
             self.stage = Stage::Ended(End::Unsettled);
         } else {
             self.round += 1;
-            (self.found_new, self.last) = (false, None);
+            self.found_new = false;
             self.stage = Stage::Look(Search::default());
         }
     }

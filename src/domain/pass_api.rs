@@ -7,6 +7,7 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+use super::outgoing_url::OutgoingUrl;
 use super::pass_event::Wallet;
 use super::quantity::{Limit, Share};
 use super::secret::Secret;
@@ -14,8 +15,8 @@ use super::secret::Secret;
 /// How a tenant's Pass API is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassApi {
-    /// Scheme and host, without a path.
-    pub url: String,
+    /// Its base: what stands before `/api/…`.
+    pub url: OutgoingUrl,
     /// The platform's name of the tenant.
     pub tenant: String,
     /// The API key; its scope is `Pass.Read`.

@@ -42,19 +42,6 @@ pub struct BackfillRun {
     pub tally: Tally,
 }
 
-/// A page that was read, and compared with the ledger.
-#[derive(Debug, Clone)]
-pub struct PageSeen {
-    /// The run's number.
-    pub run: u64,
-    /// The passes on it.
-    pub passes: Vec<String>,
-    /// Where the run stands now.
-    pub place: Place,
-    /// What it has counted, but for those that are new to it.
-    pub tally: Tally,
-}
-
 /// The part of the store that readings of the Pass API work with.
 #[async_trait]
 pub trait BackfillStore: Send + Sync + 'static {
@@ -67,12 +54,8 @@ pub trait BackfillStore: Send + Sync + 'static {
     /// Begins a new reading; what was seen in earlier ones counts no more.
     async fn begin_backfill(&self, tenant: &TenantId, at: Timestamp) -> Result<BackfillRun, StoreError>;
 
-    /// Notes a page: its passes as seen, and how far the reading came. Returns how many of them it had not seen before;
-    /// they are added to what it has read.
-    async fn page_seen(&self, tenant: &TenantId, page: PageSeen) -> Result<u64, StoreError>;
-
-    /// Notes that a reading stands there now, without a page: all pages read, or ended.
-    async fn keep_backfill(&self, tenant: &TenantId, run: BackfillRun) -> Result<(), StoreError>;
+    /// Notes how a reading stands, and which passes it has seen since it was last noted: both or neither.
+    async fn keep_backfill(&self, tenant: &TenantId, run: BackfillRun, seen: Vec<String>) -> Result<(), StoreError>;
 
     /// Those of these passes that a reading did not see.
     async fn unseen(&self, tenant: &TenantId, run: u64, passes: Vec<String>) -> Result<Vec<String>, StoreError>;

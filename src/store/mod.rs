@@ -17,6 +17,8 @@
 //! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
+mod alarms;
+mod backfill;
 mod brakes;
 pub mod settings;
 pub mod sqlite;
@@ -39,6 +41,8 @@ use crate::domain::message::{
 };
 use crate::domain::why::Stored;
 
+pub use self::alarms::{AlarmStore, Counted};
+pub use self::backfill::{BackfillRun, BackfillStore, Turn};
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
@@ -232,7 +236,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + WalletStore + Send + Sync + 'static {
+pub trait Store: AlarmStore + BackfillStore + BrakeStore + WalletStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

@@ -24,6 +24,8 @@ use crate::domain::rules::Rules;
 use crate::domain::submission::FieldError;
 use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 
+pub mod alarms;
+pub mod backfill;
 pub mod settings;
 
 use self::settings::WalletSettings;

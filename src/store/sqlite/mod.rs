@@ -53,8 +53,10 @@ use crate::domain::message::{
 use crate::domain::why::Stored;
 
 mod accept;
+mod alarms;
 mod attempts;
 mod audit;
+mod backfill;
 mod brakes;
 mod checkpoint;
 mod content;
