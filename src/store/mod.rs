@@ -48,9 +48,7 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
-pub use self::wallets::{
-    ChangePlace, CustomerWallet, PassInWallet, PassView, Pushed, RecordRules, Recorded, WalletStore,
-};
+pub use self::wallets::{ChangePlace, CustomerWallet, PassView, Pushed, RecordRules, Recorded, WalletStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]

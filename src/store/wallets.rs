@@ -1,14 +1,16 @@
 //! What the store keeps of pass events: the ledger, and what it adds up to for each pass and customer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use super::StoreError;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, EventKind, NewPassEvent, Wallet};
+use crate::domain::pass_event::{Change, NewPassEvent};
+use crate::domain::wallet::customer::Projection;
+use crate::domain::wallet::history::Standings;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 
 /// What holds for the events of a tenant.
@@ -20,6 +22,8 @@ pub struct RecordRules {
     pub reinstall_settle: Duration,
     /// How many events of one pass are looked at, the latest first.
     pub history_max: usize,
+    /// How many passes of one customer are added up, those first that changed last.
+    pub passes_max: usize,
     /// A time that lies further ahead of the receive time than this counts as the receive time.
     pub time_ahead_max: Duration,
     /// Whether changes of a customer's status are to be pushed.
@@ -48,32 +52,13 @@ pub struct Recorded {
     pub flapped: bool,
 }
 
-/// One wallet of a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassInWallet {
-    /// The last thing that changed it.
-    pub last: EventKind,
-    /// When that was.
-    pub since: Timestamp,
-    /// How many devices have it there, as far as the platform said.
-    pub active: Option<u32>,
-}
-
 /// A customer's wallets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerWallet {
     /// Who it is.
     pub customer: CustomerKey,
-    /// In which wallets they have a pass.
-    pub status: WalletStatus,
-    /// Since when in Apple Wallet; `None` when not there.
-    pub apple_installed_at: Option<Timestamp>,
-    /// Since when in Google Wallet; `None` when not there.
-    pub google_installed_at: Option<Timestamp>,
-    /// When anything of it changed last.
-    pub changed_at: Timestamp,
-    /// What that was.
-    pub last_event: EventKind,
+    /// What their passes add up to.
+    pub projection: Projection,
     /// Where this stands among all changes of the tenant.
     pub place: ChangePlace,
     /// Where it went on: the customer whose the pass turned out to be.
@@ -85,7 +70,7 @@ pub struct CustomerWallet {
 pub struct ChangePlace {
     /// The audit's leaf of the change.
     pub seq: u64,
-    /// Of several customers changed by one event, which.
+    /// Of several customers that changed with it, which.
     pub customer: CustomerKey,
 }
 
@@ -97,9 +82,9 @@ pub struct PassView {
     /// Its type.
     pub pass_type: Option<String>,
     /// Its identifiers.
-    pub identifiers: std::collections::BTreeMap<String, String>,
-    /// What is known of it in each wallet; `None`: nothing.
-    pub in_wallet: Vec<(Wallet, PassInWallet)>,
+    pub identifiers: BTreeMap<String, String>,
+    /// How it stands in each wallet.
+    pub standings: Standings,
 }
 
 /// The part of the store that keeps pass events and what they add up to.

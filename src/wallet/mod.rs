@@ -22,6 +22,7 @@ use crate::domain::ids::{EventId, TenantId};
 use crate::domain::pass_event::{NewPassEvent, PassEvent};
 use crate::domain::rules::Rules;
 use crate::domain::submission::FieldError;
+use crate::domain::wallet::CustomerKey;
 use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 
 pub mod alarms;
@@ -29,6 +30,9 @@ pub mod backfill;
 pub mod settings;
 
 use self::settings::WalletSettings;
+
+/// What is said of an event that belongs to nobody.
+const NOBODY: &str = "names neither a pass nor, by one of the tenant's identifiers, a customer";
 
 /// Why events were not kept. None of them was.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +82,18 @@ impl Ledger {
             identifiers: known.identifiers.clone(),
             reinstall_settle: self.settings.reinstall_settle.0,
             history_max: self.settings.history_max,
+            passes_max: self.settings.passes_max,
             time_ahead_max: self.settings.time_ahead_max.0,
             pushed: Pushed::No,
         };
+        let nobody = |event: &PassEvent| {
+            event.pass.is_none() && CustomerKey::of(&event.identifiers, &known.identifiers).is_none()
+        };
+        let errors = events.iter().enumerate().filter(|(_, event)| nobody(event));
+        let errors: Vec<_> = errors.map(|(index, _)| FieldError::new(format!("/{index}"), NOBODY)).collect();
+        if !errors.is_empty() {
+            return Err(Refusal::Invalid(errors));
+        }
         let received_at = self.clock.now();
         let numbered = events.into_iter().map(|event| NewPassEvent { id: self.next_id(), received_at, event });
         self.store.record(tenant, actor, numbered.collect(), rules).await.map_err(Refusal::Store)

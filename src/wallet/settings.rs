@@ -13,6 +13,8 @@ pub struct WalletSettings {
     pub reinstall_settle: HumanDuration,
     /// Events of one pass that are looked at, the latest first.
     pub history_max: usize,
+    /// Passes of one customer that are added up, those first that changed last.
+    pub passes_max: usize,
     /// A time in an event that lies further ahead of ours than this counts as the time it came in.
     pub time_ahead_max: HumanDuration,
     /// Events in one request.
@@ -25,6 +27,7 @@ impl Default for WalletSettings {
         Self {
             reinstall_settle: HumanDuration::from_secs(10 * minute),
             history_max: 500,
+            passes_max: 1_000,
             time_ahead_max: HumanDuration::from_secs(5 * minute),
             events_max: 1_000,
         }

@@ -1,0 +1,74 @@
+//! The ledger of pass events, and what it adds up to: rows of events, passes and customers.
+//!
+//! One event is one step of a transaction ([`record`]): its row, the pass's new standings, the leaf, then what the customer's
+//! passes add up to now ([`customers`]). The rules are `domain::wallet`'s; here they are given the rows they need.
+
+mod customers;
+mod reading;
+mod record;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::SqliteStore;
+use super::writer::Writing;
+use crate::domain::audit::Actor;
+use crate::domain::ids::TenantId;
+use crate::domain::pass_event::NewPassEvent;
+use crate::domain::wallet::CustomerKey;
+use crate::store::{ChangePlace, CustomerWallet, PassView, RecordRules, Recorded, StoreError, WalletStore};
+
+/// What begins the key of a pass that has no name; no pass's id holds it.
+const NAMELESS: char = '\u{1}';
+
+#[async_trait]
+impl WalletStore for SqliteStore {
+    async fn record(
+        &self,
+        tenant: &TenantId,
+        actor: Actor,
+        events: Vec<NewPassEvent>,
+        rules: RecordRules,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Writing<'_>| record::record(connection, &tenant, &actor, &events, &rules);
+        self.write("recording pass events", work).await
+    }
+
+    async fn customer_wallet(
+        &self,
+        tenant: &TenantId,
+        value: String,
+        identifiers: Vec<String>,
+    ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| reading::customer_wallet(connection, &tenant, &value, &identifiers);
+        self.list("reading a customer's wallets", work).await
+    }
+
+    async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("reading passes", move |connection| reading::passes(connection, &tenant, &passes)).await
+    }
+
+    async fn wallets_changed(
+        &self,
+        tenant: &TenantId,
+        after: Option<ChangePlace>,
+        limit: usize,
+    ) -> Result<Vec<CustomerWallet>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| reading::changed(connection, &tenant, after.as_ref(), limit);
+        self.list("listing changed wallets", work).await
+    }
+}
+
+/// The key of the nameless pass of a customer.
+fn nameless_key(customer: &CustomerKey) -> String {
+    format!("{NAMELESS}{}{NAMELESS}{}", customer.by, customer.value)
+}
+
+/// The pass's id, unless its key is that of a nameless one.
+fn pass_of_key(key: String) -> Option<String> {
+    (!key.starts_with(NAMELESS)).then_some(key)
+}

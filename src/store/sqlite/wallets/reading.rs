@@ -1,0 +1,144 @@
+//! Reading what pass events added up to.
+
+use rusqlite::{Connection, Row, named_params};
+
+use super::customers::read_projection;
+use super::pass_of_key;
+use crate::domain::ids::TenantId;
+use crate::domain::wallet::CustomerKey;
+use crate::store::sqlite::fault::{Cells, Fault};
+use crate::store::sqlite::sweep::limit_of;
+use crate::store::{ChangePlace, CustomerWallet, PassView};
+
+/// Passes of one customer that are shown.
+const PASSES_SHOWN_MAX: usize = 1_000;
+
+/// A customer by the value of an identifier, or by one of their passes.
+pub(super) fn customer_wallet(
+    connection: &Connection,
+    tenant: &TenantId,
+    value: &str,
+    identifiers: &[String],
+) -> Result<Option<(CustomerWallet, Vec<PassView>)>, Fault> {
+    let sql = r"-- customers_of_value
+        SELECT * FROM wallet_customer WHERE tenant = :tenant AND customer = :value AND joined IS NULL";
+    let mut found = customers(connection, sql, &[(":tenant", &tenant.as_str()), (":value", &value)])?;
+    // One who is known by an identifier that the tenant no longer has comes after all others.
+    let rank = |wallet: &CustomerWallet| identifiers.iter().position(|name| *name == wallet.customer.by);
+    found.sort_by_key(|wallet| rank(wallet).unwrap_or(usize::MAX));
+    let found = match found.into_iter().next() {
+        Some(found) => Some(found),
+        None => owner(connection, tenant, value)?,
+    };
+    let Some(found) = found else { return Ok(None) };
+    let passes = passes_of(connection, tenant, &found.customer)?;
+    Ok(Some((found, passes)))
+}
+
+/// Whose a pass is.
+fn owner(connection: &Connection, tenant: &TenantId, pass: &str) -> Result<Option<CustomerWallet>, Fault> {
+    let sql = r"-- customer_of_pass
+        SELECT wallet_customer.* FROM wallet_pass
+        JOIN wallet_customer USING (tenant, customer, known_by)
+        WHERE wallet_pass.tenant = :tenant AND wallet_pass.pass_key = :pass";
+    Ok(customers(connection, sql, &[(":tenant", &tenant.as_str()), (":pass", &pass)])?.pop())
+}
+
+/// Customers changed behind a place, in the order of their last changes.
+pub(super) fn changed(
+    connection: &Connection,
+    tenant: &TenantId,
+    after: Option<&ChangePlace>,
+    limit: usize,
+) -> Result<Vec<CustomerWallet>, Fault> {
+    let sql = r"-- wallets_changed
+        SELECT * FROM wallet_customer INDEXED BY wallet_customer_changed
+        WHERE tenant = :tenant AND (changed_seq, customer, known_by) > (:seq, :customer, :known_by)
+        ORDER BY changed_seq, customer, known_by LIMIT :limit";
+    let seq = after.map_or(-1, |place| i64::try_from(place.seq).unwrap_or(i64::MAX));
+    let (customer, known_by) =
+        after.map_or(("", ""), |place| (place.customer.value.as_str(), place.customer.by.as_str()));
+    let params: [(&str, &dyn rusqlite::ToSql); 5] = [
+        (":tenant", &tenant.as_str()),
+        (":seq", &seq),
+        (":customer", &customer),
+        (":known_by", &known_by),
+        (":limit", &limit_of(limit)),
+    ];
+    customers(connection, sql, &params)
+}
+
+fn customers(
+    connection: &Connection,
+    sql: &str,
+    params: &[(&str, &dyn rusqlite::ToSql)],
+) -> Result<Vec<CustomerWallet>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read_customer(row)?);
+    }
+    Ok(found)
+}
+
+fn read_customer(row: &Row<'_>) -> Result<CustomerWallet, Fault> {
+    let cells = Cells::new(row, "wallet_customer");
+    let customer = CustomerKey { value: cells.plain("customer")?, by: cells.plain("known_by")? };
+    Ok(CustomerWallet {
+        projection: read_projection(&cells)?,
+        place: ChangePlace { seq: seq_of(&cells)?, customer: customer.clone() },
+        joined: cells.plain("joined")?,
+        customer,
+    })
+}
+
+fn seq_of(cells: &Cells<'_>) -> Result<u64, Fault> {
+    u64::try_from(cells.plain::<i64>("changed_seq")?).map_err(|_| cells.corrupt("changed_seq"))
+}
+
+/// The passes of a customer, those first that changed last.
+fn passes_of(connection: &Connection, tenant: &TenantId, customer: &CustomerKey) -> Result<Vec<PassView>, Fault> {
+    let sql = r"-- passes_shown
+        SELECT pass_key, pass_type, identifiers, standings FROM wallet_pass
+        WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by ORDER BY changed_at DESC LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":tenant": tenant.as_str(),
+        ":customer": customer.value,
+        ":known_by": customer.by,
+        ":limit": limit_of(PASSES_SHOWN_MAX),
+    })?;
+    let mut passes = Vec::new();
+    while let Some(row) = rows.next()? {
+        passes.push(read_pass(row)?);
+    }
+    Ok(passes)
+}
+
+/// Those of these passes that are known.
+pub(super) fn passes(connection: &Connection, tenant: &TenantId, passes: &[String]) -> Result<Vec<PassView>, Fault> {
+    let sql = r"-- passes_by_id
+        SELECT pass_key, pass_type, identifiers, standings FROM wallet_pass
+        WHERE tenant = :tenant AND pass_key = :pass";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = Vec::with_capacity(passes.len());
+    for pass in passes {
+        let mut rows = statement.query(named_params! { ":tenant": tenant.as_str(), ":pass": pass })?;
+        if let Some(row) = rows.next()? {
+            found.push(read_pass(row)?);
+        }
+    }
+    Ok(found)
+}
+
+fn read_pass(row: &Row<'_>) -> Result<PassView, Fault> {
+    let cells = Cells::new(row, "wallet_pass");
+    let identifiers: std::collections::BTreeMap<String, (String, i64)> = cells.json("identifiers")?;
+    Ok(PassView {
+        pass: pass_of_key(cells.plain("pass_key")?),
+        pass_type: cells.plain("pass_type")?,
+        identifiers: identifiers.into_iter().map(|(name, (value, _))| (name, value)).collect(),
+        standings: cells.json("standings")?,
+    })
+}
