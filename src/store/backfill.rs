@@ -9,6 +9,8 @@ use super::{PassView, StoreError};
 use crate::domain::backfill::Tally;
 use crate::domain::ids::TenantId;
 use crate::domain::paging::Place;
+use crate::domain::wallet::CustomerKey;
+use crate::domain::wallet::history::Standings;
 
 /// The right to read a tenant's passes: one has it at a time, in whatever process; it ends with this value, and with the
 /// process.
@@ -68,6 +70,13 @@ pub trait BackfillStore: Send + Sync + 'static {
         after: Option<String>,
         limit: usize,
     ) -> Result<Vec<PassView>, StoreError>;
+
+    /// How the nameless passes of these customers stand, of those that have one.
+    async fn nameless_passes(
+        &self,
+        tenant: &TenantId,
+        customers: Vec<CustomerKey>,
+    ) -> Result<Vec<(CustomerKey, Standings)>, StoreError>;
 
     /// Forgets which passes were seen, at most `limit`; how many.
     async fn forget_seen(&self, tenant: &TenantId, limit: usize) -> Result<usize, StoreError>;

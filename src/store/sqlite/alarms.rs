@@ -61,7 +61,7 @@ impl AlarmStore for SqliteStore {
 // --- counting ---
 
 fn event_counts(connection: &Connection, tenant: &TenantId, since: i64) -> Result<Counts, Fault> {
-    let sql = r"-- counted_until
+    let sql = r"-- counted_tenant
         SELECT first_hour, last_install FROM pass_event_counted WHERE tenant = :tenant";
     let mut counts = Counts::default();
     let mut statement = connection.prepare_cached(sql)?;
@@ -88,58 +88,64 @@ struct Found {
     hours: BTreeMap<i64, HourCount>,
     last_install: Option<Timestamp>,
     looked_at: usize,
-    /// The last event looked at.
-    place: Option<(Timestamp, Vec<u8>)>,
+    /// When the last of them came in.
+    place: Option<Timestamp>,
 }
 
+/// Events that came in at one moment are counted in one step, since a moment is where the next step begins. If there are
+/// more of them than a step takes, which no machine takes in, the rest is not counted.
 fn next_events(connection: &Connection, tenant: &TenantId, until: Timestamp, limit: usize) -> Result<Found, Fault> {
     let sql = r"-- next_events
-        SELECT id, received_at, way, change FROM pass_event
-        WHERE tenant = :tenant AND (received_at, id) > (:received_at, :event) AND received_at <= :until
-        ORDER BY received_at, id LIMIT :limit";
-    let (received_at, event) = counted_place(connection, tenant)?;
+        SELECT id, received_at, way, change FROM pass_event INDEXED BY pass_event_received
+        WHERE tenant = :tenant AND received_at > :after AND received_at <= :until ORDER BY received_at LIMIT :limit";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! {
         ":tenant": tenant.as_str(),
-        ":received_at": received_at,
-        ":event": event,
+        ":after": counted_until(connection, tenant)?,
         ":until": millis(until),
         ":limit": limit_of(limit),
     })?;
     let mut found = Found::default();
+    let (mut before, mut moment) = (Found::default(), None);
     while let Some(row) = rows.next()? {
         let cells = Cells::new(row, "pass_event");
         let at = cells.time("received_at")?;
+        if moment.replace(at).is_some_and(|moment| moment != at) {
+            before = found.clone();
+        }
         found.looked_at += 1;
-        found.place = Some((at, cells.blob("id")?.to_vec()));
-        let way: String = cells.plain("way")?;
-        if way == Way::Backfill.as_str() {
-            continue;
-        }
-        let count = found.hours.entry(hour_of(at)).or_default();
-        match cells.word("change")? {
-            Change::FirstInstall
-            | Change::AdditionalDevice
-            | Change::Reinstall => {
-                count.installs += 1;
-                found.last_install = Some(at);
-            }
-            Change::Removed => count.uninstalls += 1,
-            Change::Duplicate | Change::Stale => {}
-        }
+        found.place = Some(at);
+        count(&cells, at, &mut found)?;
     }
-    Ok(found)
+    let is_cut = found.looked_at == limit && before.place.is_some();
+    Ok(if is_cut { Found { looked_at: limit, ..before } } else { found })
 }
 
-/// The event counted last.
-fn counted_place(connection: &Connection, tenant: &TenantId) -> Result<(i64, Vec<u8>), Fault> {
-    let sql = r"-- counted_place
-        SELECT received_at, event FROM pass_event_counted WHERE tenant = :tenant";
+fn count(cells: &Cells<'_>, at: Timestamp, found: &mut Found) -> Result<(), Fault> {
+    let way: String = cells.plain("way")?;
+    if way == Way::Backfill.as_str() {
+        return Ok(());
+    }
+    let count = found.hours.entry(hour_of(at)).or_default();
+    match cells.word("change")? {
+        Change::FirstInstall | Change::AdditionalDevice | Change::Reinstall => {
+            count.installs += 1;
+            found.last_install = Some(at);
+        }
+        Change::Removed => count.uninstalls += 1,
+        Change::Duplicate | Change::Stale => {}
+    }
+    Ok(())
+}
+
+/// Up to when all was counted.
+fn counted_until(connection: &Connection, tenant: &TenantId) -> Result<i64, Fault> {
+    let sql = r"-- counted_until
+        SELECT received_at FROM pass_event_counted WHERE tenant = :tenant";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":tenant": tenant.as_str() })?;
-    let Some(row) = rows.next()? else { return Ok((i64::MIN, Vec::new())) };
-    let cells = Cells::new(row, "pass_event_counted");
-    Ok((cells.plain("received_at")?, cells.blob("event")?.to_vec()))
+    let Some(row) = rows.next()? else { return Ok(i64::MIN) };
+    Cells::new(row, "pass_event_counted").plain("received_at")
 }
 
 fn keep_counted(
@@ -148,7 +154,7 @@ fn keep_counted(
     found: &Found,
     forget_before: i64,
 ) -> Result<(), Fault> {
-    let Some((received_at, event)) = &found.place else { return Ok(()) };
+    let Some(place) = found.place else { return Ok(()) };
     let sql = r"-- add_counts
         INSERT INTO pass_event_hour (tenant, hour, installs, uninstalls) VALUES (:tenant, :hour, :installs, :uninstalls)
         ON CONFLICT DO UPDATE SET installs = installs + excluded.installs, uninstalls = uninstalls + excluded.uninstalls";
@@ -161,16 +167,16 @@ fn keep_counted(
             ":uninstalls": count.uninstalls,
         })?;
     }
+    let first = found.hours.first_key_value().map(|(hour, _)| *hour);
     let sql = r"-- keep_counted
-        INSERT INTO pass_event_counted (tenant, received_at, event, first_hour, last_install)
-        VALUES (:tenant, :received_at, :event, :first_hour, :last_install)
-        ON CONFLICT DO UPDATE SET received_at = excluded.received_at, event = excluded.event,
+        INSERT INTO pass_event_counted (tenant, received_at, first_hour, last_install)
+        VALUES (:tenant, :received_at, :first_hour, :last_install)
+        ON CONFLICT DO UPDATE SET received_at = excluded.received_at,
             last_install = coalesce(excluded.last_install, last_install)";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":tenant": tenant.as_str(),
-        ":received_at": millis(*received_at),
-        ":event": event,
-        ":first_hour": hour_of(*received_at),
+        ":received_at": millis(place),
+        ":first_hour": first.unwrap_or_else(|| hour_of(place)),
         ":last_install": found.last_install.map(millis),
     })?;
     let sql = r"-- forget_counts

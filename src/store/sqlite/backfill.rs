@@ -14,11 +14,17 @@ use super::SqliteStore;
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
+use super::wallets::{nameless_key, read_pass};
 use super::writer::Writing;
 use crate::domain::backfill::Tally;
 use crate::domain::ids::TenantId;
 use crate::domain::paging::{Order, Place};
+use crate::domain::wallet::CustomerKey;
+use crate::domain::wallet::history::Standings;
 use crate::store::{BackfillRun, BackfillStore, PassView, StoreError, Turn};
+
+/// Behind the keys of all nameless passes; no pass's id begins before it.
+const AFTER_NAMELESS: &str = "\u{2}";
 
 #[async_trait]
 impl BackfillStore for SqliteStore {
@@ -69,11 +75,22 @@ impl BackfillStore for SqliteStore {
 
     async fn ledger_passes(
         &self,
-        _tenant: &TenantId,
-        _after: Option<String>,
-        _limit: usize,
+        tenant: &TenantId,
+        after: Option<String>,
+        limit: usize,
     ) -> Result<Vec<PassView>, StoreError> {
-        Err(StoreError::Closed)
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| ledger_passes(connection, &tenant, after.as_deref(), limit);
+        self.list("listing the ledger's passes", work).await
+    }
+
+    async fn nameless_passes(
+        &self,
+        tenant: &TenantId,
+        customers: Vec<CustomerKey>,
+    ) -> Result<Vec<(CustomerKey, Standings)>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("reading nameless passes", move |connection| nameless(connection, &tenant, customers)).await
     }
 
     async fn forget_seen(&self, tenant: &TenantId, limit: usize) -> Result<usize, StoreError> {
@@ -145,6 +162,46 @@ fn unseen(connection: &Connection, tenant: &TenantId, run: u64, passes: Vec<Stri
         }
     }
     Ok(unseen)
+}
+
+fn ledger_passes(
+    connection: &Connection,
+    tenant: &TenantId,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<PassView>, Fault> {
+    let sql = r"-- ledger_passes
+        SELECT pass_key, pass_type, identifiers, standings FROM wallet_pass
+        WHERE tenant = :tenant AND pass_key > :after ORDER BY pass_key LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let after = after.unwrap_or(AFTER_NAMELESS);
+    let params = named_params! { ":tenant": tenant.as_str(), ":after": after, ":limit": limit_of(limit) };
+    let mut rows = statement.query(params)?;
+    let mut passes = Vec::new();
+    while let Some(row) = rows.next()? {
+        passes.push(read_pass(row)?);
+    }
+    Ok(passes)
+}
+
+fn nameless(
+    connection: &Connection,
+    tenant: &TenantId,
+    customers: Vec<CustomerKey>,
+) -> Result<Vec<(CustomerKey, Standings)>, Fault> {
+    let sql = r"-- nameless_passes
+        SELECT pass_key, pass_type, identifiers, standings FROM wallet_pass
+        WHERE tenant = :tenant AND pass_key = :key";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = Vec::new();
+    for customer in customers {
+        let key = nameless_key(&customer);
+        let mut rows = statement.query(named_params! { ":tenant": tenant.as_str(), ":key": key })?;
+        if let Some(row) = rows.next()? {
+            found.push((customer, read_pass(row)?.standings));
+        }
+    }
+    Ok(found)
 }
 
 fn forget(connection: &Writing<'_>, tenant: &TenantId, limit: usize) -> Result<usize, Fault> {

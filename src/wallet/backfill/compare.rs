@@ -10,7 +10,19 @@ use jiff::Timestamp;
 use crate::domain::backfill::{Difference, DifferenceKind, Tally};
 use crate::domain::pass_api::{ApiPass, ApiWallet};
 use crate::domain::pass_event::{EventKind, PassEvent, RegistrationCounts, Source, Wallet, Way};
-use crate::store::{PassInWallet, PassView};
+use crate::domain::wallet::CustomerKey;
+use crate::domain::wallet::history::{Standing, Standings};
+use crate::store::PassView;
+
+/// What the ledger knows of the passes on a page.
+pub(super) struct Known {
+    /// The passes it knows.
+    pub(super) passes: Vec<PassView>,
+    /// What it heard of their customers in events that named no pass.
+    pub(super) nameless: HashMap<CustomerKey, Standings>,
+    /// The identifiers that customers are known by.
+    pub(super) identifiers: Vec<String>,
+}
 
 /// What one page, or one step through the ledger, comes to.
 #[derive(Debug, Default)]
@@ -23,18 +35,37 @@ pub(super) struct Compared {
     pub(super) unchanged: u64,
 }
 
+/// What holds in one wallet, of a pass and of the nameless one of its customer.
+struct Heard {
+    named: Option<Standing>,
+    nameless: Option<Standing>,
+}
+
+impl Heard {
+    /// Whether the ledger knows of something later.
+    fn is_later_than(&self, asked_at: Timestamp) -> bool {
+        self.named.into_iter().chain(self.nameless).any(|standing| standing.heard_at > asked_at)
+    }
+
+    /// Whether the ledger says the same: of the pass, and of the customer, as `domain::wallet::customer` adds the two up.
+    fn agrees(&self, kind: EventKind) -> bool {
+        let of = |standing: Option<Standing>| standing.map_or(EventKind::Uninstalled, |standing| standing.last);
+        let named = self.named.filter(|named| self.nameless.is_none_or(|all| named.heard_at > all.heard_at));
+        of(self.named) == kind && of(named.or(self.nameless)) == kind
+    }
+}
+
 impl Compared {
     /// Compares passes with what the ledger knows of them. `asked_at`: just before the API was asked.
-    pub(super) fn of(passes: &[ApiPass], known: &[PassView], asked_at: Timestamp) -> Self {
-        let known: HashMap<&str, &PassView> =
-            known.iter().filter_map(|view| view.pass.as_deref().map(|pass| (pass, view))).collect();
+    pub(super) fn of(passes: &[ApiPass], known: &Known, asked_at: Timestamp) -> Self {
+        let views: HashMap<&str, &PassView> =
+            known.passes.iter().filter_map(|view| view.pass.as_deref().map(|pass| (pass, view))).collect();
         let mut compared = Self::default();
         for pass in passes {
             let before = compared.differences.len();
-            match known.get(pass.id.as_str()) {
-                Some(view) => compared.known(pass, view, asked_at),
-                None => compared.unknown(pass, asked_at),
-            }
+            let customer = CustomerKey::of(&pass.identifiers, &known.identifiers);
+            let nameless = customer.and_then(|customer| known.nameless.get(&customer).copied()).unwrap_or_default();
+            compared.one(pass, views.get(pass.id.as_str()).copied(), &nameless, asked_at);
             compared.unchanged += u64::from(compared.differences.len() == before);
         }
         compared
@@ -46,84 +77,73 @@ impl Compared {
         let mut compared = Self::default();
         for view in views {
             let Some(id) = &view.pass else { continue };
-            let heard_since = view.in_wallet.iter().any(|(_, state)| state.since >= read_from);
-            let installed: Vec<Wallet> = installed(view).map(|(wallet, _)| wallet).collect();
-            if heard_since || installed.is_empty() {
+            let standings = || Wallet::ALL.into_iter().filter_map(|wallet| view.standings.get(wallet));
+            let installed: Vec<Wallet> =
+                Wallet::ALL.into_iter().filter(|wallet| view.standings.is_in(*wallet)).collect();
+            if installed.is_empty() || standings().any(|standing| standing.heard_at >= read_from) {
                 continue;
             }
-            for wallet in &installed {
-                let removal = event(id, view.pass_type.clone(), EventKind::Uninstalled, *wallet, read_from);
-                compared.events.push(removal);
+            for wallet in installed {
+                let kind = EventKind::Uninstalled;
+                compared.events.push(event(id, view.pass_type.clone(), BTreeMap::new(), (kind, wallet), read_from));
             }
             compared.tell(id, DifferenceKind::Missing, None);
         }
         compared
     }
 
-    fn unknown(&mut self, pass: &ApiPass, asked_at: Timestamp) {
-        for wallet in Wallet::ALL {
-            match pass.in_wallet(wallet) {
-                ApiWallet::Installed(since) => {
-                    self.install(pass, wallet, since, asked_at);
-                    self.tell(&pass.id, DifferenceKind::New, Some(wallet));
-                }
-                // A pass that is in no wallet and that nobody has heard of is nothing to keep.
-                ApiWallet::Absent => {}
-                ApiWallet::NotUnderstood => self.tell(&pass.id, DifferenceKind::NotUnderstood, Some(wallet)),
-            }
-        }
-    }
-
-    fn known(&mut self, pass: &ApiPass, view: &PassView, asked_at: Timestamp) {
+    fn one(&mut self, pass: &ApiPass, view: Option<&PassView>, nameless: &Standings, asked_at: Timestamp) {
         let mut mended = false;
         for wallet in Wallet::ALL {
-            let state = view.in_wallet.iter().find(|(known, _)| *known == wallet).map(|(_, state)| state);
-            let is_ahead = state.is_some_and(|state| state.since > asked_at);
-            let is_installed = state.is_some_and(|state| state.last == EventKind::Installed);
-            match pass.in_wallet(wallet) {
-                ApiWallet::NotUnderstood => self.tell(&pass.id, DifferenceKind::NotUnderstood, Some(wallet)),
-                ApiWallet::Installed(_) | ApiWallet::Absent if is_ahead => {}
-                ApiWallet::Installed(since) if !is_installed => {
-                    self.install(pass, wallet, since, asked_at);
-                    self.tell(&pass.id, DifferenceKind::Installed, Some(wallet));
-                    mended = true;
+            let named = view.and_then(|view| view.standings.get(wallet));
+            let heard = Heard { named, nameless: nameless.get(wallet) };
+            let (kind, since) = match pass.in_wallet(wallet) {
+                ApiWallet::NotUnderstood => {
+                    self.tell(&pass.id, DifferenceKind::NotUnderstood, Some(wallet));
+                    continue;
                 }
-                ApiWallet::Absent if is_installed => {
-                    let mut removal =
-                        event(&pass.id, pass.pass_type.clone(), EventKind::Uninstalled, wallet, asked_at);
-                    removal.identifiers.clone_from(&pass.identifiers);
-                    self.events.push(removal);
-                    self.tell(&pass.id, DifferenceKind::Removed, Some(wallet));
-                    mended = true;
-                }
-                ApiWallet::Installed(_) | ApiWallet::Absent => {}
+                ApiWallet::Installed(since) => (EventKind::Installed, since),
+                // A pass that is in no wallet and that nobody has heard of is nothing to keep.
+                ApiWallet::Absent => (EventKind::Uninstalled, None),
+            };
+            if heard.agrees(kind) || heard.is_later_than(asked_at) {
+                continue;
             }
+            let mut mending = event(&pass.id, pass.pass_type.clone(), pass.identifiers.clone(), (kind, wallet), asked_at);
+            // It cannot be there since a time that has not come.
+            mending.since = since.filter(|since| *since <= asked_at);
+            self.events.push(mending);
+            let difference = match (kind, view) {
+                (EventKind::Installed, None) => DifferenceKind::New,
+                (EventKind::Installed, Some(_)) => DifferenceKind::Installed,
+                (EventKind::Uninstalled, _) => DifferenceKind::Removed,
+            };
+            self.tell(&pass.id, difference, Some(wallet));
+            mended = true;
         }
-        let differing = differing(&pass.identifiers, &view.identifiers);
         // An event that mends a wallet brings the identifiers along.
-        if !mended && !differing.is_empty() {
-            self.identify(pass, view, differing, asked_at);
+        if let Some(view) = view.filter(|_| !mended) {
+            self.identify(pass, view, asked_at);
         }
     }
 
-    /// Says again what the ledger knows, with the identifiers it does not. A pass of which no wallet is known has nothing to
-    /// say again.
-    fn identify(&mut self, pass: &ApiPass, view: &PassView, differing: Vec<String>, asked_at: Timestamp) {
-        let Some((wallet, state)) = installed(view).next().or_else(|| view.in_wallet.first().copied()) else { return };
-        let mut again = event(&pass.id, pass.pass_type.clone(), state.last, wallet, asked_at.max(state.since));
-        again.since = (state.last == EventKind::Installed).then_some(state.since);
-        again.identifiers.clone_from(&pass.identifiers);
+    /// Says again what the ledger knows, with the identifiers it does not.
+    fn identify(&mut self, pass: &ApiPass, view: &PassView, asked_at: Timestamp) {
+        let differing = differing(&pass.identifiers, &view.identifiers);
+        let known = |wallet| view.standings.get(wallet).map(|standing| (wallet, standing));
+        let known = Wallet::ALL.into_iter().filter_map(known);
+        // A pass that is known is known in a wallet; one that is there now, if there is one.
+        let best = known.max_by_key(|(_, standing)| standing.last == EventKind::Installed);
+        let Some((wallet, standing)) = best.filter(|(_, standing)| !differing.is_empty() && standing.heard_at <= asked_at)
+        else {
+            return;
+        };
+        let said = (standing.last, wallet);
+        let mut again = event(&pass.id, pass.pass_type.clone(), pass.identifiers.clone(), said, asked_at);
+        again.since = (standing.last == EventKind::Installed).then_some(standing.since);
         self.events.push(again);
         let kind = DifferenceKind::Identifiers;
         self.differences.push(Difference { pass: pass.id.clone(), kind, wallet: None, identifiers: differing });
-    }
-
-    fn install(&mut self, pass: &ApiPass, wallet: Wallet, since: Option<Timestamp>, asked_at: Timestamp) {
-        let mut install = event(&pass.id, pass.pass_type.clone(), EventKind::Installed, wallet, asked_at);
-        install.identifiers.clone_from(&pass.identifiers);
-        // It cannot be there since a time that has not come.
-        install.since = since.filter(|since| *since <= asked_at);
-        self.events.push(install);
     }
 
     fn tell(&mut self, pass: &str, kind: DifferenceKind, wallet: Option<Wallet>) {
@@ -151,17 +171,19 @@ impl Compared {
     }
 }
 
-fn installed(view: &PassView) -> impl Iterator<Item = (Wallet, PassInWallet)> + '_ {
-    view.in_wallet.iter().copied().filter(|(_, state)| state.last == EventKind::Installed)
-}
-
-fn event(id: &str, pass_type: Option<String>, kind: EventKind, wallet: Wallet, at: Timestamp) -> PassEvent {
+fn event(
+    id: &str,
+    pass_type: Option<String>,
+    identifiers: BTreeMap<String, String>,
+    (kind, wallet): (EventKind, Wallet),
+    at: Timestamp,
+) -> PassEvent {
     PassEvent {
         kind,
         wallet,
         pass: Some(id.to_owned()),
         pass_type,
-        identifiers: BTreeMap::new(),
+        identifiers,
         counts: RegistrationCounts::default(),
         source: Source::default(),
         occurred_at: Some(at),
@@ -180,9 +202,27 @@ fn differing(api: &BTreeMap<String, String>, known: &BTreeMap<String, String>) -
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
     use super::*;
+    use crate::domain::wallet::history::{Entry, standings};
+
+    const ADDED: EventKind = EventKind::Installed;
+    const GONE: EventKind = EventKind::Uninstalled;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// What these events in Apple Wallet add up to.
+    fn heard(events: &[(EventKind, i64)]) -> Standings {
+        let entry = |(kind, second): &(EventKind, i64)| Entry {
+            at: at(*second),
+            kind: *kind,
+            wallet: Wallet::Apple,
+            tie: String::new(),
+            counts: RegistrationCounts::default(),
+            since: None,
+        };
+        let entries: Vec<Entry> = events.iter().map(entry).collect();
+        standings(entries.iter().collect())
     }
 
     fn pass(apple: ApiWallet, google: ApiWallet) -> ApiPass {
@@ -190,22 +230,26 @@ mod tests {
         ApiPass { id: "P1".to_owned(), created_at: None, pass_type: None, identifiers, apple, google }
     }
 
-    fn view(apple: Option<(EventKind, i64)>) -> PassView {
-        let state = |(last, since)| (Wallet::Apple, PassInWallet { last, since: at(since), active: None });
-        PassView {
-            pass: Some("P1".to_owned()),
-            pass_type: None,
-            identifiers: [("customerId".to_owned(), "C1".to_owned()), ("other".to_owned(), "x".to_owned())].into(),
-            in_wallet: apple.map(state).into_iter().collect(),
-        }
+    fn view(standings: Standings) -> PassView {
+        let identifiers = [("customerId".to_owned(), "C1".to_owned()), ("other".to_owned(), "x".to_owned())].into();
+        PassView { pass: Some("P1".to_owned()), pass_type: None, identifiers, standings }
     }
 
     /// What a comparison at 100 s comes to: kinds of differences, and events as (kind, wallet, since).
-    fn compared(pass: ApiPass, view: Option<PassView>) -> (Vec<DifferenceKind>, Vec<(EventKind, Wallet, Option<i64>)>) {
-        let known: Vec<PassView> = view.into_iter().collect();
-        let compared = Compared::of(&[pass], &known, at(100));
+    fn compared(
+        pass: &ApiPass,
+        known: Option<PassView>,
+        nameless: Standings,
+    ) -> (Vec<DifferenceKind>, Vec<(EventKind, Wallet, Option<i64>)>) {
+        let customer = CustomerKey { value: "C1".to_owned(), by: "customerId".to_owned() };
+        let known = Known {
+            passes: known.into_iter().collect(),
+            nameless: [(customer, nameless)].into(),
+            identifiers: vec!["customerId".to_owned()],
+        };
+        let compared = Compared::of(std::slice::from_ref(pass), &known, at(100));
         let since = |event: &PassEvent| event.since.map(|since| since.as_second() - 1_000_000);
-        assert!(compared.events.iter().all(|event| event.occurred_at >= Some(at(100)) && event.way == Way::Backfill));
+        assert!(compared.events.iter().all(|event| event.occurred_at == Some(at(100)) && event.way == Way::Backfill));
         (
             compared.differences.iter().map(|difference| difference.kind).collect(),
             compared.events.iter().map(|event| (event.kind, event.wallet, since(event))).collect(),
@@ -216,25 +260,47 @@ mod tests {
     fn the_api_is_believed_unless_the_ledger_knows_of_something_later() {
         use ApiWallet::{Absent, Installed as There, NotUnderstood as Strange};
         use DifferenceKind::{Installed, New, NotUnderstood, Removed};
-        use EventKind::{Installed as Added, Uninstalled as Gone};
         let (apple, google) = (Wallet::Apple, Wallet::Google);
+        let five = || There(Some(at(5)));
+        let known = |events: &[(EventKind, i64)]| Some(view(heard(events)));
         for (pass, view, differences, events) in [
-            (pass(There(Some(at(5))), Absent), None, vec![New], vec![(Added, apple, Some(5))]),
-            (pass(There(None), There(Some(at(6)))), None, vec![New, New], vec![(Added, apple, None), (Added, google, Some(6))]),
+            (pass(five(), Absent), None, vec![New], vec![(ADDED, apple, Some(5))]),
+            (pass(There(None), five()), None, vec![New, New], vec![(ADDED, apple, None), (ADDED, google, Some(5))]),
             (pass(Absent, Absent), None, vec![], vec![]),
-            (pass(Absent, Absent), Some(view(Some((Added, 7)))), vec![Removed], vec![(Gone, apple, None)]),
-            (pass(There(Some(at(5))), Absent), Some(view(Some((Gone, 7)))), vec![Installed], vec![(Added, apple, Some(5))]),
-            (pass(There(Some(at(5))), Absent), Some(view(None)), vec![Installed], vec![(Added, apple, Some(5))]),
-            (pass(There(Some(at(5))), Absent), Some(view(Some((Added, 7)))), vec![], vec![]),
-            (pass(Absent, Absent), Some(view(Some((Gone, 7)))), vec![], vec![]),
+            (pass(Absent, Absent), known(&[(ADDED, 7)]), vec![Removed], vec![(GONE, apple, None)]),
+            (pass(five(), Absent), known(&[(ADDED, 3), (GONE, 7)]), vec![Installed], vec![(ADDED, apple, Some(5))]),
+            (pass(Absent, five()), known(&[(GONE, 7)]), vec![Installed], vec![(ADDED, google, Some(5))]),
+            (pass(five(), Absent), known(&[(ADDED, 7)]), vec![], vec![]),
+            (pass(Absent, Absent), known(&[(GONE, 7)]), vec![], vec![]),
             // The ledger heard of these after the API was asked.
-            (pass(Absent, Absent), Some(view(Some((Added, 101)))), vec![], vec![]),
-            (pass(There(None), Absent), Some(view(Some((Gone, 101)))), vec![], vec![]),
-            (pass(Strange, Absent), Some(view(Some((Added, 7)))), vec![NotUnderstood], vec![]),
+            (pass(Absent, Absent), known(&[(ADDED, 101)]), vec![], vec![]),
+            (pass(There(None), Absent), known(&[(GONE, 101)]), vec![], vec![]),
+            (pass(Strange, Absent), known(&[(ADDED, 7)]), vec![NotUnderstood], vec![]),
             // A date that has not come.
-            (pass(There(Some(at(500))), Absent), None, vec![New], vec![(Added, apple, None)]),
+            (pass(There(Some(at(500))), Absent), None, vec![New], vec![(ADDED, apple, None)]),
         ] {
-            assert_eq!(compared(pass.clone(), view), (differences, events), "{pass:?}");
+            assert_eq!(compared(&pass, view, Standings::default()), (differences, events), "{pass:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_heard_of_a_customer_without_a_pass_is_mended_by_the_pass() {
+        use ApiWallet::{Absent, Installed as There};
+        let (absent, there) = (pass(Absent, Absent), pass(There(Some(at(5))), Absent));
+        let known = |events: &[(EventKind, i64)]| Some(view(heard(events)));
+        for (pass, view, nameless, events) in [
+            // The customer is said to have it, and the API knows that this pass is not there.
+            (&absent, None, heard(&[(ADDED, 7)]), vec![(GONE, Wallet::Apple, None)]),
+            (&absent, known(&[(GONE, 6)]), heard(&[(ADDED, 7)]), vec![(GONE, Wallet::Apple, None)]),
+            (&absent, known(&[(GONE, 8)]), heard(&[(ADDED, 7)]), vec![]),
+            (&absent, None, heard(&[(ADDED, 101)]), vec![]),
+            // The customer is said to have removed it.
+            (&there, known(&[(ADDED, 6)]), heard(&[(GONE, 7)]), vec![(ADDED, Wallet::Apple, Some(5))]),
+            (&there, known(&[(ADDED, 8)]), heard(&[(GONE, 7)]), vec![]),
+            // The pass itself is new.
+            (&there, None, heard(&[(ADDED, 7)]), vec![(ADDED, Wallet::Apple, Some(5))]),
+        ] {
+            assert_eq!(compared(pass, view, nameless).1, events, "{pass:?} {nameless:?}");
         }
     }
 
@@ -242,28 +308,22 @@ mod tests {
     fn identifiers_that_are_not_known_come_with_what_is_known_and_move_no_time() {
         let mut api = pass(ApiWallet::Installed(Some(at(5))), ApiWallet::Absent);
         api.identifiers = [("email".to_owned(), "ann@customer.example".to_owned())].into();
-        for (view, event) in [
-            (view(Some((EventKind::Installed, 7))), (EventKind::Installed, Wallet::Apple, Some(7))),
-            (view(Some((EventKind::Installed, 101))), (EventKind::Installed, Wallet::Apple, Some(101))),
-        ] {
-            assert_eq!(compared(api.clone(), Some(view)), (vec![DifferenceKind::Identifiers], vec![event]));
-        }
+        let nameless = Standings::default();
+        let again = (ADDED, Wallet::Apple, Some(7));
+        let said = compared(&api, Some(view(heard(&[(ADDED, 7)]))), nameless);
+        assert_eq!(said, (vec![DifferenceKind::Identifiers], vec![again]));
+        assert_eq!(compared(&api, Some(view(heard(&[(ADDED, 101)]))), nameless), (vec![], vec![]), "next time");
         api.apple = ApiWallet::Absent;
-        let gone = (EventKind::Uninstalled, Wallet::Apple, None);
-        let view = view(Some((EventKind::Uninstalled, 7)));
-        assert_eq!(compared(api, Some(view)), (vec![DifferenceKind::Identifiers], vec![gone]));
+        let again = (GONE, Wallet::Apple, None);
+        let said = compared(&api, Some(view(heard(&[(GONE, 7)]))), nameless);
+        assert_eq!(said, (vec![DifferenceKind::Identifiers], vec![again]));
     }
 
     #[test]
     fn a_pass_that_the_api_does_not_know_leaves_its_wallets_unless_it_was_heard_of_meanwhile() {
-        for (state, events) in [
-            (Some((EventKind::Installed, 7)), 1),
-            (Some((EventKind::Installed, 100)), 0),
-            (Some((EventKind::Uninstalled, 7)), 0),
-            (None, 0),
-        ] {
-            let compared = Compared::missing(&[view(state)], at(100));
-            assert_eq!((compared.events.len(), compared.differences.len()), (events, events), "{state:?}");
+        for (events, removals) in [(vec![(ADDED, 7)], 1), (vec![(ADDED, 7), (ADDED, 100)], 0), (vec![(GONE, 7)], 0), (vec![], 0)] {
+            let compared = Compared::missing(&[view(heard(&events))], at(100));
+            assert_eq!((compared.events.len(), compared.differences.len()), (removals, removals), "{events:?}");
         }
     }
 }

@@ -24,13 +24,16 @@ mod compare;
 mod page;
 pub mod schedule;
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use self::client::{Answered, PassClient};
-use self::compare::Compared;
+use self::compare::{Compared, Known};
+use self::page::Page;
 use super::{Ledger, Refusal as LedgerRefusal};
 use crate::clock::Clock;
 use crate::domain::audit::Actor;
@@ -38,7 +41,9 @@ use crate::domain::backfill::{Difference, Tally};
 use crate::domain::ids::TenantId;
 use crate::domain::paging::{End, Next, Walk};
 use crate::domain::pass_api::PassApi;
-use crate::domain::pass_event::{EventKind, PassEvent};
+use crate::domain::pass_event::{PassEvent, Wallet};
+use crate::domain::tenant::Tenant;
+use crate::domain::wallet::CustomerKey;
 use crate::outgoing::Client;
 use crate::store::{BackfillRun, PassView, Store, StoreError};
 
@@ -61,6 +66,15 @@ pub enum Refusal {
     Scope,
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "does not know the key (401)",
+            Self::Scope => "lets this key read no passes (403; its scope must be Pass.Read)",
+        })
+    }
+}
+
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
@@ -68,10 +82,7 @@ pub enum Trouble {
     #[error("another run of this tenant is under way")]
     Busy,
     /// The key is not good for it; with the place where it is written.
-    #[error("the Pass API {}: {1}", match .0 {
-        Refusal::Key => "does not know the key (401)",
-        Refusal::Scope => "lets this key read no passes (403; its scope must be Pass.Read)",
-    })]
+    #[error("the Pass API {0}: {1}")]
     Refused(Refusal, String),
     /// Its address is none that may be called.
     #[error("the Pass API's address is in none of the networks of outgoing.networks")]
@@ -122,7 +133,7 @@ pub enum Start {
 /// One wish for a run.
 pub struct Wish<'a> {
     /// Whose passes.
-    pub tenant: &'a TenantId,
+    pub tenant: &'a Tenant,
     /// Where they are.
     pub api: &'a PassApi,
     /// What is done.
@@ -179,13 +190,13 @@ impl Backfill {
             Mode::Mend => &self.store,
             Mode::Tell(marks) => marks,
         };
-        let _turn = marks.take_turn(wish.tenant)?.ok_or(Trouble::Busy)?;
+        let _turn = marks.take_turn(&wish.tenant.id)?.ok_or(Trouble::Busy)?;
         let now = self.clock.now();
-        let last = marks.last_backfill(wish.tenant).await?.filter(|last| goes_on(last, wish.start, now));
+        let last = marks.last_backfill(&wish.tenant.id).await?.filter(|last| goes_on(last, wish.start, now));
         let resumed = last.is_some();
         let run = match last {
             Some(last) => last,
-            None => marks.begin_backfill(wish.tenant, now).await?,
+            None => marks.begin_backfill(&wish.tenant.id, now).await?,
         };
         let client = PassClient::new(wish.api, &self.http, &*self.clock);
         let mut reading = Reading {
@@ -201,7 +212,7 @@ impl Backfill {
         let complete = reading.to_the_end().await?;
         let Reading { run: BackfillRun { tally, .. }, .. } = reading;
         let dry_run = matches!(wish.mode, Mode::Tell(_));
-        Ok(Summary { tenant: wish.tenant.clone(), dry_run, resumed, complete, tally })
+        Ok(Summary { tenant: wish.tenant.id.clone(), dry_run, resumed, complete, tally })
     }
 }
 
@@ -233,7 +244,7 @@ impl Reading<'_> {
         }
         self.run.ended_at = Some(self.backfill.clock.now());
         self.keep(Vec::new()).await?;
-        while self.marks.forget_seen(self.wish.tenant, FORGET_STEP).await? > 0 {}
+        while self.marks.forget_seen(&self.wish.tenant.id, FORGET_STEP).await? > 0 {}
         Ok(complete)
     }
 
@@ -266,7 +277,7 @@ impl Reading<'_> {
         let mut ids: Vec<String> = answered.page.passes.iter().map(|pass| pass.id.clone()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut fresh = self.marks.unseen(self.wish.tenant, self.run.number, ids).await?;
+        let mut fresh = self.marks.unseen(&self.wish.tenant.id, self.run.number, ids).await?;
         fresh.sort_unstable();
         // An id that stands twice on one page counts as it stood last.
         let mut left = fresh.clone();
@@ -284,7 +295,7 @@ impl Reading<'_> {
 
     /// Mends what a page shows, then notes that it was read: in this order, so that nothing is noted that was not done.
     async fn take(&mut self, answered: &Answered, fresh: Vec<String>) -> Result<(), Trouble> {
-        let known = self.backfill.store.passes(self.wish.tenant, fresh.clone()).await?;
+        let known = self.known(&answered.page, fresh.clone()).await?;
         let compared = Compared::of(&answered.page.passes, &known, answered.asked_at);
         self.mend(compared).await?;
         let tally = &mut self.run.tally;
@@ -294,6 +305,16 @@ impl Reading<'_> {
         self.keep(fresh).await?;
         (self.told)(Told::Page(&self.run.tally, self.client.total_told));
         Ok(())
+    }
+
+    /// What the ledger knows of a page's passes, and of the customers whose they are.
+    async fn known(&self, page: &Page, fresh: Vec<String>) -> Result<Known, Trouble> {
+        let Tenant { id, identifiers, .. } = self.wish.tenant;
+        let customers = page.passes.iter().filter_map(|pass| CustomerKey::of(&pass.identifiers, identifiers));
+        let customers: BTreeSet<CustomerKey> = customers.collect();
+        let nameless = self.backfill.store.nameless_passes(id, customers.into_iter().collect()).await?;
+        let passes = self.backfill.store.passes(id, fresh).await?;
+        Ok(Known { passes, nameless: nameless.into_iter().collect(), identifiers: identifiers.clone() })
     }
 
     async fn mend(&mut self, compared: Compared) -> Result<(), Trouble> {
@@ -307,7 +328,7 @@ impl Reading<'_> {
         let mut events: Vec<PassEvent> = compared.events;
         while !events.is_empty() {
             let rest = events.split_off(events.len().min(EVENTS_STEP));
-            let recorded = self.backfill.ledger.record(self.wish.tenant, self.wish.actor.clone(), events).await;
+            let recorded = self.backfill.ledger.record(&self.wish.tenant.id, self.wish.actor.clone(), events).await;
             recorded.map_err(Trouble::Ledger)?;
             events = rest;
         }
@@ -321,7 +342,7 @@ impl Reading<'_> {
         }
         let (mut known, mut missing, mut after) = (0_u32, 0_u32, None);
         while let Some(step) = self.ledger_step(after.take()).await? {
-            let in_wallet = |view: &&PassView| view.in_wallet.iter().any(|(_, state)| state.last == EventKind::Installed);
+            let in_wallet = |view: &&PassView| Wallet::ALL.into_iter().any(|wallet| view.standings.is_in(wallet));
             known = known.saturating_add(counted(step.views.iter().filter(in_wallet).count()));
             missing = missing.saturating_add(counted(step.missing.differences.len()));
             after = Some(step.last);
@@ -343,7 +364,7 @@ impl Reading<'_> {
     }
 
     async fn ledger_step(&self, after: Option<String>) -> Result<Option<LedgerStep>, Trouble> {
-        let tenant = self.wish.tenant;
+        let tenant = &self.wish.tenant.id;
         let views = self.backfill.store.ledger_passes(tenant, after, LEDGER_STEP).await?;
         let ids: Vec<String> = views.iter().filter_map(|view| view.pass.clone()).collect();
         let Some(last) = ids.last().cloned() else { return Ok(None) };
@@ -358,7 +379,7 @@ impl Reading<'_> {
         let (seconds, requests) = self.before;
         self.run.tally.seconds = seconds + u64::try_from(spent).unwrap_or_default();
         self.run.tally.requests = requests + self.client.requests;
-        self.marks.keep_backfill(self.wish.tenant, self.run.clone(), seen).await
+        self.marks.keep_backfill(&self.wish.tenant.id, self.run.clone(), seen).await
     }
 }
 

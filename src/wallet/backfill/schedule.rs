@@ -17,9 +17,10 @@ use super::{Backfill, Mode, Start, Summary, Trouble, Wish};
 use crate::domain::audit::Actor;
 use crate::domain::backfill::Repaired;
 use crate::domain::ids::TenantId;
-use crate::domain::pass_api::{Daily, PassApi};
+use crate::domain::pass_api::Daily;
 use crate::domain::rules::Rules;
-use crate::store::{BackfillRun, StoreError};
+use crate::domain::tenant::Tenant;
+use crate::store::BackfillRun;
 
 /// How often it is looked whose time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -63,13 +64,11 @@ impl Backfill {
         while !soft.is_cancelled() {
             let snapshot = Arc::clone(&rules.borrow());
             memory.retain(|tenant, _| snapshot.tenants.contains_key(tenant));
-            for (id, tenant) in &snapshot.tenants {
-                let Some((api, daily)) = tenant.pass_api.as_ref().and_then(|api| Some((api, api.daily.as_ref()?))) else {
-                    continue;
-                };
+            for tenant in snapshot.tenants.values() {
+                let memory = memory.entry(tenant.id.clone()).or_default();
                 tokio::select! {
                     () = soft.cancelled() => return,
-                    () = self.look(id, (api, daily), since, memory.entry(id.clone()).or_default()) => {}
+                    () = self.look(tenant, since, memory) => {}
                 }
             }
             let next = self.clock.now().checked_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
@@ -80,21 +79,24 @@ impl Backfill {
         }
     }
 
-    async fn look(&self, tenant: &TenantId, (api, daily): (&PassApi, &Daily), since: Timestamp, memory: &mut Memory) {
-        let now = self.clock.now();
+    async fn look(&self, tenant: &Tenant, since: Timestamp, memory: &mut Memory) {
+        let Some((api, daily)) = tenant.pass_api.as_ref().and_then(|api| Some((api, api.daily.as_ref()?))) else {
+            return;
+        };
+        let (now, id) = (self.clock.now(), &tenant.id);
         if memory.not_before.is_some_and(|not_before| now < not_before) {
             return;
         }
-        let due = self.last_run(tenant).await.map(|last| is_due(daily, last.as_ref(), since, memory.refused, now));
+        let due = self.store.last_backfill(id).await.map(|last| is_due(daily, last.as_ref(), since, memory.refused, now));
         match due {
             Ok(false) => return,
             Ok(true) => {}
             Err(error) => {
-                tracing::warn!(%tenant, %error, "whether passes are to be read today cannot be known yet");
+                tracing::warn!(tenant = %id, %error, "whether passes are to be read today cannot be known yet");
                 return;
             }
         }
-        tracing::info!(%tenant, "reading the passes of the Pass API");
+        tracing::info!(tenant = %id, "reading the passes of the Pass API");
         let wish = Wish { tenant, api, mode: Mode::Mend, start: Start::GoOn, actor: Actor::Gateway };
         match self.run(&wish, &mut |_| {}).await {
             Ok(summary) => tell(&summary),
@@ -103,13 +105,9 @@ impl Backfill {
                 memory.not_before = now.checked_add(AGAIN).ok();
                 memory.refused = is_refusal(&error).then_some(now);
                 let cause = error.source().map(tracing::field::display);
-                tracing::error!(%tenant, %error, cause, "the passes could not all be read");
+                tracing::error!(tenant = %id, %error, cause, "the passes could not all be read");
             }
         }
-    }
-
-    async fn last_run(&self, tenant: &TenantId) -> Result<Option<BackfillRun>, StoreError> {
-        self.store.last_backfill(tenant).await
     }
 }
 

@@ -33,8 +33,7 @@ CREATE TABLE pass_event_hour (
 -- How far each tenant's events were counted.
 CREATE TABLE pass_event_counted (
     tenant       TEXT    NOT NULL PRIMARY KEY, -- whose passes
-    received_at  INTEGER NOT NULL, -- the last event counted: when it came in
-    event        BLOB    NOT NULL, -- the last event counted: its id
+    received_at  INTEGER NOT NULL, -- all that came in up to then was counted
     first_hour   INTEGER NOT NULL, -- the hour of the first event ever counted
     last_install INTEGER           -- when the last install came in; NULL: none yet
 ) STRICT, WITHOUT ROWID;

@@ -7,6 +7,8 @@ mod customers;
 mod reading;
 mod record;
 
+pub(super) use reading::read_pass;
+
 use async_trait::async_trait;
 use rusqlite::Connection;
 
@@ -64,7 +66,7 @@ impl WalletStore for SqliteStore {
 }
 
 /// The key of the nameless pass of a customer.
-fn nameless_key(customer: &CustomerKey) -> String {
+pub(super) fn nameless_key(customer: &CustomerKey) -> String {
     format!("{NAMELESS}{}{NAMELESS}{}", customer.by, customer.value)
 }
 

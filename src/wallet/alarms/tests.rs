@@ -1,0 +1,1 @@
+//! The watchman over a real store, by a clock that is wound by hand.
