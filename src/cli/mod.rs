@@ -3,6 +3,7 @@
 //! Standard output carries the answer only: a table for people, or with `--format json` exactly one object or array.
 //! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
+mod backfill;
 mod bench;
 mod brake;
 mod check;
@@ -79,6 +80,8 @@ enum Command {
     Queue(queue::Arguments),
     /// See which streams of mails are out of line, and decide about them
     Brake(brake::Arguments),
+    /// Mend who has the pass by what the Pass API says
+    Backfill(backfill::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -179,6 +182,7 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
+        Command::Backfill(_) => _ = telemetry::start(backfill::log_settings()),
         Command::Check(_)
         | Command::Keys(_)
         | Command::Send(_)
@@ -194,6 +198,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
+        Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -24,6 +24,7 @@ use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
 /// No file of the configuration is larger.
@@ -44,6 +45,7 @@ pub(super) struct PosternFile {
     limits: LimitsSettings,
     brake: BrakeSettings,
     wallet: WalletSettings,
+    alarms: AlarmSettings,
     outgoing: OutgoingSettings,
     log: LogSettings,
 }
@@ -83,6 +85,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         limits: written.limits,
         brake: written.brake,
         wallet: written.wallet,
+        alarms: written.alarms,
         outgoing: written.outgoing,
         relays: relays.usable,
         log: written.log,

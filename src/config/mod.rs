@@ -44,6 +44,7 @@ use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
 /// Problems listed at most; after so many the rest is probably one mistake.
@@ -68,6 +69,8 @@ pub struct Config {
     pub brake: BrakeSettings,
     /// `[wallet]`.
     pub wallet: WalletSettings,
+    /// `[alarms]`.
+    pub alarms: AlarmSettings,
     /// `[outgoing]`.
     pub outgoing: OutgoingSettings,
     /// `[[relays]]`, secrets read from their files.
@@ -91,6 +94,7 @@ impl Config {
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
+            alarms: AlarmSettings::default(),
             outgoing: OutgoingSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),

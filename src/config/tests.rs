@@ -67,6 +67,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.limits == defaults.limits);
     assert!(config.brake == defaults.brake);
     assert!(config.outgoing == defaults.outgoing);
+    assert!(config.alarms == defaults.alarms);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -93,6 +94,7 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     assert_eq!(short.recipients_allowed, long.recipients_allowed);
     assert_eq!(short.data_kept, long.data_kept);
     assert_eq!((short.per_tenant, short.per_recipient), (long.per_tenant, long.per_recipient));
+    assert!(short.pass_api.is_none() && long.pass_api.is_none());
 }
 
 #[test]
@@ -100,7 +102,13 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found, ["postern.toml: relays[0].password_file: give password or password_file, not both"]);
+    assert_eq!(
+        found,
+        [
+            "postern.toml: relays[0].password_file: give password or password_file, not both",
+            "tenants/demo.toml: pass_api.key_file: give key or key_file, not both",
+        ]
+    );
 }
 
 #[test]
@@ -122,6 +130,8 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["limits"])), fields::of::<LimitsSettings>());
     assert_eq!(sorted(keys(&postern["brake"])), fields::of::<BrakeSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
+    assert_eq!(sorted(keys(&postern["alarms"])), fields::of::<AlarmSettings>());
+    assert_eq!(sorted(keys(&tenant["pass_api"])), fields::of::<pass_api::PassApiFile>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
@@ -336,6 +346,44 @@ fn a_tenant_has_the_limits_of_all_unless_its_file_says_otherwise() {
 }
 
 #[test]
+fn a_pass_api_needs_its_url_its_tenant_and_one_key_and_says_the_defaults() {
+    let whole = "url = \"https://app.example\"\ntenant = \"brand\"\nkey = \"hunter2\"\n";
+    let of = |keys: &str| folder(RELAY, &[("demo.toml", &format!("{TENANT}[pass_api]\n{keys}"))]);
+    let read = |keys: &str| {
+        let config = Config::load(of(keys).path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
+        config.tenants.into_values().next().unwrap().pass_api.unwrap()
+    };
+    let shipped = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap();
+    let section = shipped.split("[pass_api]").nth(1).unwrap().split("\n[").next().unwrap();
+    let (short, long) = (read(whole), read(&format!("{whole}{section}")));
+    assert_eq!((short.manners, short.daily), (long.manners, long.daily));
+    assert!(short.key_written.starts_with("pass_api.key in ") && short.key_written.ends_with("demo.toml"));
+    for (wrong, key) in [
+        ("tenant = \"brand\"\nkey = \"hunter2\"\n", "url: is missing"),
+        ("url = \"https://app.example\"\nkey = \"hunter2\"\n", "tenant: is missing"),
+        ("url = \"https://app.example\"\ntenant = \"brand\"\n", "key: is missing"),
+        (&format!("{whole}key_file = \"x\"\n"), "key_file: give key or key_file"),
+        (&whole.replace("https:", "ftp:"), "url: must begin"),
+        (&whole.replace(".example", ".example/?hunter2"), "url: must be without a query"),
+        (&whole.replace("brand", "../brand"), "tenant: must be letters"),
+        (&whole.replace("hunter2", "hunter2\\n"), "key: must be printable"),
+        (&whole.replace("\"hunter2\"", "[\"hunter2\"]"), "key: must be text"),
+        (&format!("{whole}page_size = 5\n"), "page_size: must be 10 to 1000"),
+        (&format!("{whole}page_bytes_max = \"1KiB\"\n"), "page_bytes_max"),
+        (&format!("{whole}direction = \"\"\n"), "direction: must be a word"),
+        (&format!("{whole}timeout = \"0s\"\n"), "timeout"),
+        (&format!("{whole}retries = 1000\n"), "retries"),
+        (&format!("{whole}missing_max = 2.0\n"), "missing_max"),
+        (&format!("{whole}daily_at = \"25:00\"\n"), "daily_at: must be a time of day"),
+        (&format!("{whole}timezone = \"Mars/Base\"\n"), "timezone: there is no such time zone"),
+    ] {
+        let found = problems(&of(wrong), &Environment::default());
+        assert!(found.iter().any(|problem| problem.starts_with(&format!("tenants/demo.toml: pass_api.{key}"))), "{found:?}");
+        assert!(found.len() <= 2 && !format!("{found:?}").contains("hunter2"), "{wrong}: {found:?}");
+    }
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_a_problem_and_serving_needs_a_relay_and_a_tenant() {
     let nowhere = TempDir::new().unwrap();
     let (config, problems) = Config::read(&nowhere.path().join("none"), &Environment::default());
@@ -377,6 +425,9 @@ fn impossible_values_are_refused() {
         ("[brake]\nforget = \"0s\"", "brake.forget"),
         ("[brake]\nstreams_max = 0", "brake.streams_max"),
         ("[brake]\nrecipients_max = 2000000", "brake.recipients_max"),
+        ("[alarms]\nsilence_expected = 0.5", "alarms.silence_expected"),
+        ("[alarms]\nuninstall_factor = nan", "alarms.uninstall_factor"),
+        ("[alarms]\nuninstall_min = 0", "alarms.uninstall_min"),
         ("relays = \"primary\"", "relays"),
         ("relays = [\"primary\"]", "relays[0]"),
         ("server = \"x\"", "server"),

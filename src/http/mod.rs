@@ -36,7 +36,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 
-use self::api::{brakes, emails, verbs};
+use self::api::{alarms, brakes, emails, verbs};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -92,6 +92,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
         .service(Door::at("/v1/emails/{id}/release").post(verbs::release))
         .service(Door::at("/v1/emails/{id}/retry").post(verbs::retry))
+        .service(Door::at("/v1/alarms").get(alarms::list))
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))

@@ -308,7 +308,7 @@ impl Reading<'_> {
     }
 
     /// What the ledger knows of a page's passes, and of the customers whose they are.
-    async fn known(&self, page: &Page, fresh: Vec<String>) -> Result<Known, Trouble> {
+    async fn known(&mut self, page: &Page, fresh: Vec<String>) -> Result<Known, Trouble> {
         let Tenant { id, identifiers, .. } = self.wish.tenant;
         let customers = page.passes.iter().filter_map(|pass| CustomerKey::of(&pass.identifiers, identifiers));
         let customers: BTreeSet<CustomerKey> = customers.collect();
@@ -363,7 +363,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    async fn ledger_step(&self, after: Option<String>) -> Result<Option<LedgerStep>, Trouble> {
+    async fn ledger_step(&mut self, after: Option<String>) -> Result<Option<LedgerStep>, Trouble> {
         let tenant = &self.wish.tenant.id;
         let views = self.backfill.store.ledger_passes(tenant, after, LEDGER_STEP).await?;
         let ids: Vec<String> = views.iter().filter_map(|view| view.pass.clone()).collect();
