@@ -171,3 +171,65 @@ fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=NAME_CHARS_MAX).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.')
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::super::reading::{Origin, read};
+    use super::*;
+
+    /// The API of a section with these keys, and what is wrong with it.
+    fn section(keys: &str, problems: &mut Problems) -> Option<PassApi> {
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(default)]
+            pass_api: PassApiFile,
+        }
+        let table: toml::Table = format!("[pass_api]\n{keys}").parse().unwrap();
+        let origin = Origin { file: "demo.toml", within: "", overrides: Vec::new() };
+        let file: File = read(origin, table, problems)?;
+        file.pass_api.into_pass_api("demo.toml", problems)
+    }
+
+    #[test]
+    fn a_pass_api_needs_its_url_its_tenant_and_one_key_and_says_the_defaults() {
+        let whole = "url = \"https://app.example\"\ntenant = \"brand\"\nkey = \"hunter2\"\n";
+        let read = |keys: &str| {
+            let mut problems = Problems::default();
+            let read = section(keys, &mut problems);
+            assert!(problems.is_empty(), "{problems}");
+            read.unwrap()
+        };
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tenants/demo.toml");
+        let shipped = std::fs::read_to_string(shipped).unwrap();
+        let written = shipped.split("[pass_api]").nth(1).unwrap().split("\n[").next().unwrap();
+        let (short, long) = (read(whole), read(&format!("{whole}{written}")));
+        assert_eq!((short.manners, short.daily), (long.manners, long.daily));
+        assert!(short.key_written == "pass_api.key in demo.toml");
+        for (wrong, key) in [
+            ("tenant = \"brand\"\nkey = \"hunter2\"\n", "url: is missing"),
+            ("url = \"https://app.example\"\nkey = \"hunter2\"\n", "tenant: is missing"),
+            ("url = \"https://app.example\"\ntenant = \"brand\"\n", "key: is missing"),
+            (&format!("{whole}key_file = \"x\"\n"), "key_file: give key or key_file"),
+            (&whole.replace("https:", "ftp:"), "url: must begin"),
+            (&whole.replace(".example", ".example/?hunter2"), "url: must be without a query"),
+            (&whole.replace("brand", "../brand"), "tenant: must be letters"),
+            (&whole.replace("hunter2", "hunter2\\n"), "key: must be printable"),
+            (&whole.replace("\"hunter2\"", "[\"hunter2\"]"), "key: must be text"),
+            (&format!("{whole}page_size = 5\n"), "page_size: must be 10 to 1000"),
+            (&format!("{whole}page_bytes_max = \"1KiB\"\n"), "page_bytes_max"),
+            (&format!("{whole}direction = \"\"\n"), "direction: must be a word"),
+            (&format!("{whole}timeout = \"0s\"\n"), "timeout"),
+            (&format!("{whole}retries = 1000\n"), "retries"),
+            (&format!("{whole}missing_max = 2.0\n"), "missing_max"),
+            (&format!("{whole}daily_at = \"25:00\"\n"), "daily_at: must be a time of day"),
+            (&format!("{whole}timezone = \"Mars/Base\"\n"), "timezone: there is no such time zone"),
+        ] {
+            let mut found = Problems::default();
+            section(wrong, &mut found);
+            let told = found.to_string();
+            assert!(told.starts_with(&format!("demo.toml: pass_api.{key}")), "{told}");
+            assert!(found.iter().count() == 1 && !told.contains("hunter2"), "{wrong}: {told}");
+        }
+    }
+}

@@ -346,44 +346,6 @@ fn a_tenant_has_the_limits_of_all_unless_its_file_says_otherwise() {
 }
 
 #[test]
-fn a_pass_api_needs_its_url_its_tenant_and_one_key_and_says_the_defaults() {
-    let whole = "url = \"https://app.example\"\ntenant = \"brand\"\nkey = \"hunter2\"\n";
-    let of = |keys: &str| folder(RELAY, &[("demo.toml", &format!("{TENANT}[pass_api]\n{keys}"))]);
-    let read = |keys: &str| {
-        let config = Config::load(of(keys).path(), &Environment::default()).map_err(|p| p.to_string()).unwrap();
-        config.tenants.into_values().next().unwrap().pass_api.unwrap()
-    };
-    let shipped = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap();
-    let section = shipped.split("[pass_api]").nth(1).unwrap().split("\n[").next().unwrap();
-    let (short, long) = (read(whole), read(&format!("{whole}{section}")));
-    assert_eq!((short.manners, short.daily), (long.manners, long.daily));
-    assert!(short.key_written.starts_with("pass_api.key in ") && short.key_written.ends_with("demo.toml"));
-    for (wrong, key) in [
-        ("tenant = \"brand\"\nkey = \"hunter2\"\n", "url: is missing"),
-        ("url = \"https://app.example\"\nkey = \"hunter2\"\n", "tenant: is missing"),
-        ("url = \"https://app.example\"\ntenant = \"brand\"\n", "key: is missing"),
-        (&format!("{whole}key_file = \"x\"\n"), "key_file: give key or key_file"),
-        (&whole.replace("https:", "ftp:"), "url: must begin"),
-        (&whole.replace(".example", ".example/?hunter2"), "url: must be without a query"),
-        (&whole.replace("brand", "../brand"), "tenant: must be letters"),
-        (&whole.replace("hunter2", "hunter2\\n"), "key: must be printable"),
-        (&whole.replace("\"hunter2\"", "[\"hunter2\"]"), "key: must be text"),
-        (&format!("{whole}page_size = 5\n"), "page_size: must be 10 to 1000"),
-        (&format!("{whole}page_bytes_max = \"1KiB\"\n"), "page_bytes_max"),
-        (&format!("{whole}direction = \"\"\n"), "direction: must be a word"),
-        (&format!("{whole}timeout = \"0s\"\n"), "timeout"),
-        (&format!("{whole}retries = 1000\n"), "retries"),
-        (&format!("{whole}missing_max = 2.0\n"), "missing_max"),
-        (&format!("{whole}daily_at = \"25:00\"\n"), "daily_at: must be a time of day"),
-        (&format!("{whole}timezone = \"Mars/Base\"\n"), "timezone: there is no such time zone"),
-    ] {
-        let found = problems(&of(wrong), &Environment::default());
-        assert!(found.iter().any(|problem| problem.starts_with(&format!("tenants/demo.toml: pass_api.{key}"))), "{found:?}");
-        assert!(found.len() <= 2 && !format!("{found:?}").contains("hunter2"), "{wrong}: {found:?}");
-    }
-}
-
-#[test]
 fn a_folder_that_is_not_there_is_a_problem_and_serving_needs_a_relay_and_a_tenant() {
     let nowhere = TempDir::new().unwrap();
     let (config, problems) = Config::read(&nowhere.path().join("none"), &Environment::default());

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The total that a server tells is a hint where to look first and nothing else. The end is an empty page; or, of a
-//! server that answers a page behind its last one with the last one, the first page of those that are all the same.
+//! server that answers a page behind its last one with the last one, the first of those that hold the same passes. (In
+//! order, two pages that are far apart hold none in common, however the set moves.)
 
 /// Rounds at most over a set that is not in the order asked for.
 pub const ROUNDS_MAX: u32 = 4;
@@ -60,12 +61,12 @@ pub enum End {
 }
 
 /// What a page was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageFacts {
     /// How many were on it.
     pub items: usize,
-    /// Equal for pages with the same passes in the same order, and hardly otherwise.
-    pub print: u64,
+    /// A number for each of its passes, which is another for another pass.
+    pub passes: Vec<u64>,
     /// The total the server told, in pages; a hint.
     pub pages_told: Option<u64>,
     /// Whether its passes stand in the order asked for.
@@ -81,6 +82,8 @@ pub struct Walk {
     order: Order,
     /// The round has found what no earlier one had.
     found_new: bool,
+    /// The passes of the page read before.
+    above: Vec<u64>,
     stage: Stage,
 }
 
@@ -94,14 +97,14 @@ enum Stage {
 /// Where the end may be.
 #[derive(Debug, Clone, Default)]
 struct Search {
-    /// The first page's print; `None`: nothing was asked yet.
-    first: Option<u64>,
-    /// The highest page known to be before the end, and its print.
-    before: Option<(u64, u64)>,
-    /// The lowest page known to be behind the last one, or to be the last one's repeat.
+    /// Whether the first page was asked for.
+    begun: bool,
+    /// The highest page known to be before the end, and its passes.
+    before: Option<(u64, Vec<u64>)>,
+    /// The lowest page known to be behind the last one, or to be the last one, which its server repeats.
     behind: Option<u64>,
-    /// The print of the last page, of a server that repeats it.
-    repeated: Option<u64>,
+    /// The passes of the last page, of a server that repeats it, as they were last seen.
+    repeated: Option<Vec<u64>>,
     /// Where the end is, if the server's total is true.
     hint: Option<u64>,
     /// The page before that was asked for.
@@ -115,7 +118,7 @@ impl Walk {
     #[must_use]
     pub fn new() -> Self {
         let stage = Stage::Look(Search::default());
-        Self { round: 1, order: Order::Kept, found_new: false, stage }
+        Self { round: 1, order: Order::Kept, found_new: false, above: Vec::new(), stage }
     }
 
     /// From where an earlier reading was interrupted. What was removed or made since then does no harm, as while reading.
@@ -153,8 +156,7 @@ impl Walk {
         match &mut self.stage {
             Stage::Ended(_) => {}
             Stage::Look(search) => {
-                let at = search.next();
-                search.was(at, facts);
+                search.was(search.next(), facts);
                 match search.found() {
                     None => {}
                     Some(Found::Nothing) => self.end_round(),
@@ -165,6 +167,12 @@ impl Walk {
                 let page = *page;
                 self.order = self.order_with(facts);
                 self.found_new |= facts.new > 0;
+                if page > 0 && facts.items > 0 && self.above == facts.passes {
+                    // Two pages that are the same: this is still behind the end, which is looked for below.
+                    self.stage = Stage::Look(Search::below(page, &facts.passes));
+                    return;
+                }
+                self.above.clone_from(&facts.passes);
                 let met_known = self.round > 1 && self.order == Order::Kept && facts.items > facts.new;
                 if page == 0 || met_known {
                     self.end_round();
@@ -194,6 +202,7 @@ impl Walk {
         } else {
             self.round += 1;
             self.found_new = false;
+            self.above.clear();
             self.stage = Stage::Look(Search::default());
         }
     }
@@ -214,11 +223,17 @@ enum Found {
 }
 
 impl Search {
+    /// For an end that is not behind this page, of a server that repeats its last one.
+    fn below(page: u64, passes: &[u64]) -> Self {
+        let (behind, repeated) = (Some(page), Some(passes.to_vec()));
+        Self { begun: true, behind, repeated, hint_tried: true, ..Self::default() }
+    }
+
     fn next(&self) -> u64 {
-        if self.first.is_none() {
+        if !self.begun {
             return 0;
         }
-        let before = self.before.map_or(0, |(page, _)| page);
+        let before = self.before.as_ref().map_or(0, |(page, _)| *page);
         match self.behind {
             None => self.hint.filter(|hint| *hint > before).unwrap_or(before + self.step.max(1)).min(PAGES_MAX),
             Some(behind) => {
@@ -229,45 +244,48 @@ impl Search {
     }
 
     fn was(&mut self, at: u64, facts: &PageFacts) {
-        if self.first.is_none() {
+        if !self.begun {
+            self.begun = true;
             self.hint = facts.pages_told.map(|pages| pages.min(PAGES_MAX)).filter(|pages| *pages > 0);
-            self.first = Some(facts.print);
         }
         self.hint_tried |= self.hint.is_some_and(|hint| at + 1 == hint);
-        if facts.items == 0 || at >= PAGES_MAX {
+        if facts.items == 0 {
             self.behind = Some(at);
             return;
         }
-        let is_repeat = self.before.is_some_and(|(page, print)| page != at && print == facts.print);
-        if is_repeat && self.repeated.is_none() {
-            self.repeated = Some(facts.print);
-            // The page that is repeated here may be a repeat itself: the first of them is looked for between 0 and it.
-            let page = self.before.map_or(0, |(page, _)| page);
-            self.behind = Some(page);
-            self.before = self.first.filter(|first| *first != facts.print).map(|first| (0, first));
-            return;
+        let known = self.repeated.as_ref().is_some_and(|repeated| share(repeated, &facts.passes));
+        let met_again = self.before.as_ref().filter(|(page, passes)| *page != at && share(passes, &facts.passes));
+        if known || at >= PAGES_MAX {
+            (self.behind, self.repeated) = (Some(at), Some(facts.passes.clone()));
+        } else if let Some((page, _)) = met_again {
+            // That page may be a repeat itself: the first of them is looked for from the beginning.
+            (self.behind, self.repeated) = (Some(*page), Some(facts.passes.clone()));
+            self.before = None;
+        } else {
+            if self.behind.is_none() && self.hint.is_none_or(|hint| hint <= at) {
+                self.step = (self.step * 2).max(1);
+            }
+            self.before = Some((at, facts.passes.clone()));
         }
-        if self.repeated == Some(facts.print) {
-            self.behind = Some(at);
-            return;
-        }
-        if self.behind.is_none() && self.hint.is_none_or(|hint| hint <= at) {
-            self.step = (self.step * 2).max(1);
-        }
-        self.before = Some((at, facts.print));
     }
 
     fn found(&self) -> Option<Found> {
         let behind = self.behind?;
-        match (self.before, self.repeated) {
-            (None, Some(_)) => Some(Found::Last(behind)),
+        match (&self.before, &self.repeated) {
             (None, None) => Some(Found::Nothing),
+            (None, Some(_)) if behind == 0 => Some(Found::Last(0)),
+            (None, Some(_)) => None,
             (Some((before, _)), repeated) if before + 1 >= behind => {
-                Some(Found::Last(if repeated.is_some() { behind } else { before }))
+                Some(Found::Last(if repeated.is_some() { behind } else { *before }))
             }
             (Some(_), _) => None,
         }
     }
+}
+
+/// Whether two pages hold a pass in common.
+fn share(one: &[u64], other: &[u64]) -> bool {
+    one.iter().any(|pass| other.contains(pass))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
+mod backfill;
 mod bench;
 mod brake;
 mod browser;
@@ -18,6 +19,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod logs;
+mod pass_api;
 mod postfix;
 mod process;
 mod reload;

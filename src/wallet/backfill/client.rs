@@ -1,5 +1,6 @@
 //! Asks the Pass API for one page, as often as it takes: at its pace, with a time limit, and again when it fails.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -178,15 +179,19 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 fn facts(page: &Page, total: Option<u64>, page_size: u32) -> PageFacts {
-    let mut hasher = DefaultHasher::new();
-    for pass in &page.passes {
-        pass.id.hash(&mut hasher);
-    }
-    let dates: Option<Vec<Timestamp>> = page.passes.iter().map(|pass| pass.created_at).collect();
+    let number = |id: &String| {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        hasher.finish()
+    };
+    // What stands there twice says nothing about the order.
+    let mut seen = HashSet::new();
+    let once = page.passes.iter().filter(|pass| seen.insert(&pass.id));
+    let dates: Option<Vec<Timestamp>> = once.map(|pass| pass.created_at).collect();
     let is_in_order = dates.is_some_and(|dates| dates.is_sorted());
     PageFacts {
         items: page.items,
-        print: hasher.finish(),
+        passes: page.passes.iter().map(|pass| number(&pass.id)).collect(),
         pages_told: total.map(|total| total.div_ceil(u64::from(page_size.max(1)))),
         order: if is_in_order { Order::Kept } else { Order::NotKept },
         new: 0,
