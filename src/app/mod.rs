@@ -28,6 +28,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
+use crate::wallet::Ledger;
 
 /// A gateway, wired.
 pub struct App {
@@ -45,6 +46,8 @@ pub struct App {
     pub limits: Arc<Limits>,
     /// Where every mail enters.
     pub intake: Arc<Intake>,
+    /// Where every pass event enters.
+    pub ledger: Arc<Ledger>,
     /// What watches the streams of mails, unless that is off.
     pub brakeman: Option<Arc<Brakeman>>,
     /// Notified after every acceptance.
@@ -73,8 +76,9 @@ impl App {
         let limits = Arc::new(Limits::new(&config.limits, &clock));
         let rules = watch::Sender::new(Arc::new(config.rules()));
         let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
+        let ledger = Arc::new(ledger(&config, &rules, &clock, &store));
         let delivered = CancellationToken::new();
-        Self { config, clock, store, courier, rules, limits, intake, brakeman, wake, delivered }
+        Self { config, clock, store, courier, rules, limits, intake, ledger, brakeman, wake, delivered }
     }
 
     /// Starts delivery, then the doors. The store is watched: without it the process stops.
@@ -106,6 +110,17 @@ pub fn intake(
     brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
     Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
+}
+
+/// The ledger under rules: for the gateway and for commands.
+#[must_use]
+pub fn ledger(
+    config: &Config,
+    rules: &watch::Sender<Arc<Rules>>,
+    clock: &Arc<dyn Clock>,
+    store: &Arc<dyn Store>,
+) -> Ledger {
+    Ledger::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), config.wallet.clone())
 }
 
 fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {

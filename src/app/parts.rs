@@ -149,6 +149,8 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await.context("opening the key ring")?;
     let state = AppState {
         intake: Arc::clone(&app.intake),
+        ledger: Arc::clone(&app.ledger),
+        rules: app.rules.subscribe(),
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
 
 use super::App;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::rules::Rules;
 use crate::lifecycle::{Kind, Tasks};
 use crate::outgoing::Client;
 use crate::store::Store;
@@ -16,21 +14,20 @@ use crate::wallet::Ledger;
 use crate::wallet::alarms::Watchman;
 use crate::wallet::backfill::Backfill;
 
-/// What reads Pass APIs, for the gateway and for the command.
+/// What reads Pass APIs into a ledger, for the gateway and for the command.
 pub fn backfill(
     config: &Config,
-    rules: &watch::Sender<Arc<Rules>>,
+    ledger: &Arc<Ledger>,
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Backfill> {
     let http = Client::new(&config.outgoing).context("making a client for the Pass API")?;
-    let ledger = Ledger::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), config.wallet.clone());
-    Ok(Backfill::new(Arc::new(ledger), Arc::clone(store), http, Arc::clone(clock)))
+    Ok(Backfill::new(Arc::clone(ledger), Arc::clone(store), http, Arc::clone(clock)))
 }
 
 /// Starts the daily readings and the alarms.
 pub fn start(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
-    let backfill = backfill(&app.config, &app.rules, &app.store, &app.clock)?;
+    let backfill = backfill(&app.config, &app.ledger, &app.store, &app.clock)?;
     let (rules, soft) = (app.rules.subscribe(), tasks.soft());
     tasks.spawn("backfill", Kind::Essential, async move { backfill.run_daily(rules, soft).await });
     if app.config.alarms.enabled {

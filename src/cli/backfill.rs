@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::output::{Output, complain, printable};
 use super::{Context, Done, Failure};
-use crate::app::{parts, passes};
+use crate::app::{self, parts, passes};
 use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::backfill::{Difference, Repaired, Tally};
@@ -61,7 +61,9 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let without = || Failure::Usage(format!("{file} has no [pass_api]: url, tenant and key or key_file are needed"));
     let api = tenant.pass_api.as_ref().ok_or_else(without)?;
     let store = parts::open_store(&config.store, Role::Command)?;
-    let backfill = passes::backfill(&config, &watch::Sender::new(Arc::new(config.rules())), &store, &context.clock)?;
+    let rules = watch::Sender::new(Arc::new(config.rules()));
+    let ledger = Arc::new(app::ledger(&config, &rules, &context.clock, &store));
+    let backfill = passes::backfill(&config, &ledger, &store, &context.clock)?;
     let scratch = arguments.dry_run.then(Scratch::open).transpose()?;
     let wish = Wish {
         tenant,

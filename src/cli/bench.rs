@@ -49,6 +49,7 @@ Examples:
   postern bench --messages 100000 --connections 128 --runs 5 --dir /var/tmp
   postern bench --relay 127.0.0.1:2525 --sessions 20 --format json
   postern bench --accept-only
+  postern bench --pass-events --messages 100000
 
 config/ is not read; the gateway's settings are the defaults, without limits. POSTERN__SECTION__KEY in the environment overrides them,
 to see what a setting changes. Aim --relay only at a server that throws mails away. Any answer but 202, and any mail that
@@ -81,6 +82,16 @@ pub(super) struct Arguments {
     /// Measure accepting alone: the relay is one that is not there
     #[arg(long, conflicts_with = "relay")]
     accept_only: bool,
+    /// Measure the intake of pass events instead: each message is the install of another customer's pass
+    #[arg(long, conflicts_with = "relay")]
+    pass_events: bool,
+}
+
+impl Arguments {
+    /// Whether nothing is to leave for a relay.
+    fn is_intake_alone(&self) -> bool {
+        self.accept_only || self.pass_events
+    }
 }
 
 /// A relay's host and port.
@@ -158,7 +169,7 @@ impl Bench {
         }
         let relay = match &arguments.relay {
             Some(at) => format!("{}:{}", at.host, at.port),
-            None if arguments.accept_only => "none".to_owned(),
+            None if arguments.is_intake_alone() => "none".to_owned(),
             None => OWN_INBOX.to_owned(),
         };
         Ok(Report {

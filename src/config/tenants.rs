@@ -1,6 +1,7 @@
 //! `tenants/<id>.toml`: one brand as written, and the tenant it describes.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -8,6 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use super::Problems;
 use super::check::per_recipient_problem;
 use super::pass_api::PassApiFile;
+use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
@@ -37,6 +39,10 @@ pub(super) struct TenantFile {
     data_kept: Vec<String>,
     #[serde(default = "default_identifiers")]
     identifiers: Vec<String>,
+    #[serde(default)]
+    webhook_secret: Option<OneOrMany<String>>,
+    #[serde(default)]
+    webhook_secret_file: Option<OneOrMany<PathBuf>>,
     #[serde(default)]
     limits: TenantLimitsFile,
     #[serde(default)]
@@ -129,6 +135,7 @@ impl TenantFile {
         if self.identifiers.is_empty() {
             say(problems, file, "identifiers", "at least one is needed");
         }
+        let webhook_secrets = secrets("webhook_secret", self.webhook_secret, self.webhook_secret_file, file, problems);
         let per_recipient = self.limits.per_recipient.unwrap_or(shared.limits.per_recipient);
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
@@ -145,6 +152,7 @@ impl TenantFile {
             lanes: self.lanes.0,
             data_kept: self.data_kept,
             identifiers,
+            webhook_secrets,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
             pass_api,

@@ -68,6 +68,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.brake == defaults.brake);
     assert!(config.outgoing == defaults.outgoing);
     assert!(config.alarms == defaults.alarms);
+    assert!(config.wallet == defaults.wallet);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -102,13 +103,14 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let postern = with_examples(&fs::read_to_string(shipped().join("postern.toml")).unwrap());
     let tenant = with_examples(&fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap());
     let found = problems(&folder(&postern, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(
-        found,
-        [
-            "postern.toml: relays[0].password_file: give password or password_file, not both",
-            "tenants/demo.toml: pass_api.key_file: give key or key_file, not both",
-        ]
-    );
+    let both = |file: &str, key: &str| {
+        format!("{file}: {key}_file: give {} or {0}_file, not both", key.rsplit('.').next().unwrap())
+    };
+    let pass_api = both("tenants/demo.toml", "pass_api.key");
+    let unreadable = "tenants/demo.toml: webhook_secret_file";
+    let (found, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.contains("not both"));
+    assert_eq!(found, [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "webhook_secret"), pass_api]);
+    assert!(files.iter().all(|problem| problem.starts_with(unreadable)), "{files:?}");
 }
 
 #[test]
@@ -132,6 +134,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
     assert_eq!(sorted(keys(&postern["alarms"])), fields::of::<AlarmSettings>());
     assert_eq!(sorted(keys(&tenant["pass_api"])), fields::of::<pass_api::PassApiFile>());
+    assert_eq!(sorted(keys(&postern["wallet"])), fields::of::<WalletSettings>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
@@ -229,10 +232,41 @@ fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_ke
 
 #[test]
 fn keys_of_later_versions_are_refused_as_unknown() {
-    let tenant = format!("{TENANT}return_path_domain = \"\"\nidentifiers = []\nwebhook_secret_file = []\n");
+    let tenant = format!("{TENANT}return_path_domain = \"\"\n");
     let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found.iter().all(|problem| problem.ends_with("unknown key")));
+    assert_eq!(found, ["tenants/demo.toml: return_path_domain: unknown key"]);
+}
+
+#[test]
+fn a_webhook_secret_is_one_or_several_in_the_file_or_beside_it() {
+    let secrets = |keys: &str| {
+        let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}{keys}"))]);
+        fs::write(folder.path().join("a"), "first\n").unwrap();
+        fs::write(folder.path().join("b"), "second").unwrap();
+        let keys = fs::read_to_string(folder.path().join("tenants/demo.toml")).unwrap();
+        let keys = keys.replace("HERE", folder.path().to_str().unwrap());
+        fs::write(folder.path().join("tenants/demo.toml"), keys).unwrap();
+        let config = Config::load(folder.path(), &Environment::default());
+        let config =
+            config.map_err(|problems| problems.iter().map(|problem| problem.key.clone()).collect::<Vec<_>>())?;
+        let tenant = &config.tenants[&"demo".parse().unwrap()];
+        Ok::<_, Vec<String>>(tenant.webhook_secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(secrets(""), Ok(vec![]));
+    assert_eq!(secrets("webhook_secret = \"one\"\n"), Ok(vec!["one".to_owned()]));
+    assert_eq!(secrets("webhook_secret = [\"one\", \"two\"]\n"), Ok(vec!["one".to_owned(), "two".to_owned()]));
+    assert_eq!(secrets("webhook_secret_file = \"HERE/a\"\n"), Ok(vec!["first".to_owned()]));
+    let files = "webhook_secret_file = [\"HERE/a\", \"HERE/b\"]\n";
+    assert_eq!(secrets(files), Ok(vec!["first".to_owned(), "second".to_owned()]));
+    for (wrong, key) in [
+        ("webhook_secret = \"\"\n", "webhook_secret"),
+        ("webhook_secret = 7\n", "webhook_secret"),
+        ("webhook_secret = { hunter2 = 1 }\n", "webhook_secret"),
+        ("webhook_secret_file = \"HERE/none\"\n", "webhook_secret_file"),
+        ("webhook_secret = \"one\"\nwebhook_secret_file = \"HERE/a\"\n", "webhook_secret_file"),
+    ] {
+        assert_eq!(secrets(wrong), Err(vec![key.to_owned()]), "{wrong}");
+    }
 }
 
 #[test]

@@ -163,6 +163,15 @@ impl Way {
     }
 }
 
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Hook, Self::Installation, Self::Webhook, Self::Backfill];
+        all.into_iter().find(|way| way.as_str() == text).ok_or_else(|| "not a way in".to_owned())
+    }
+}
+
 /// One event as a door understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassEvent {

@@ -5,6 +5,7 @@ use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
 use super::pass_api::PassApi;
 use super::quantity::Limit;
+use super::secret::Secret;
 
 /// A tenant's rules, as its file in `config/tenants` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Tenant {
     pub data_kept: Vec<String>,
     /// Names of the pass identifiers that customers are known by, the best first. They may hold dots.
     pub identifiers: Vec<String>,
+    /// With which the platform signs its webhooks, several while they change; without one it may send none.
+    pub webhook_secrets: Vec<Secret>,
     /// How many submissions all its keys together may make.
     pub per_tenant: Limit,
     /// How many mails may be accepted for one recipient within the rate's time; its burst does not count.

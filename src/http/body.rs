@@ -11,7 +11,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, He
 use actix_web::{HttpMessage, HttpRequest, mime, web};
 use futures_util::StreamExt as _;
 
-use super::api::submission::Media;
+use super::api::lenient::Media;
 use super::problem::{Kind, Problem};
 
 /// Windows of zstd up to 8 MiB (RFC 9659): more is a caller who wants our memory.
@@ -28,6 +28,38 @@ pub struct BodyLimits {
     pub bytes_max: usize,
     /// It must be here within this.
     pub timeout: Duration,
+}
+
+impl BodyLimits {
+    /// The same for bodies that may be no longer than this.
+    #[must_use]
+    pub fn at_most(self, bytes_max: usize) -> Self {
+        Self { bytes_max: self.bytes_max.min(bytes_max), ..self }
+    }
+}
+
+/// A body as it came in.
+pub struct Raw {
+    coding: Coding,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    /// Its bytes before any decompression.
+    #[must_use]
+    pub fn as_sent(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it holds.
+    pub async fn decoded(self, limits: BodyLimits) -> Result<Vec<u8>, Problem> {
+        let Self { coding, bytes } = self;
+        if coding == Coding::Identity {
+            return Ok(bytes);
+        }
+        let decoded = web::block(move || decode(coding, &bytes, limits.bytes_max)).await;
+        decoded.map_err(|error| Problem::caused(Kind::Internal, &error))?
+    }
 }
 
 /// How a body is coded (RFC 9110 section 8.4).
@@ -66,17 +98,24 @@ pub async fn read_optional_json(
     }
 }
 
+/// What a body holds that is JSON unless it says that it is a form.
+#[must_use]
+pub fn form_or_json(request: &HttpRequest) -> Media {
+    media(request).unwrap_or(Media::Json)
+}
+
 async fn bytes(request: &HttpRequest, payload: web::Payload, limits: BodyLimits) -> Result<Vec<u8>, Problem> {
+    raw(request, payload, limits).await?.decoded(limits).await
+}
+
+/// Reads a body of any type as it came in.
+pub async fn raw(request: &HttpRequest, payload: web::Payload, limits: BodyLimits) -> Result<Raw, Problem> {
     let coding = coding(request.headers())?;
     refuse_declared(request.headers(), limits.bytes_max)?;
     let likely = declared(request.headers()).unwrap_or(0).min(TRUSTED_BYTES_MAX);
     let collected = tokio::time::timeout(limits.timeout, collect(payload, limits.bytes_max, likely));
-    let raw = collected.await.map_err(|_| Problem::new(Kind::Timeout))??;
-    if coding == Coding::Identity {
-        return Ok(raw);
-    }
-    let decoded = web::block(move || decode(coding, &raw, limits.bytes_max)).await;
-    decoded.map_err(|error| Problem::caused(Kind::Internal, &error))?
+    let bytes = collected.await.map_err(|_| Problem::new(Kind::Timeout))??;
+    Ok(Raw { coding, bytes })
 }
 
 /// What the body holds, by its Content-Type.

@@ -1,6 +1,6 @@
 //! The limits at the doors: which request counts against which quota, and how a refusal says so.
 //!
-//! Every door of `/v1` counts against its caller's key, before its body is read; handing in a mail counts against the
+//! Every door of `/v1`, and `/wallet/installation`, counts against its caller's key, before its body is read; handing in a mail counts against the
 //! tenant besides, so that what one key sends in vain does not keep an operator's key from reading. What a quota said is
 //! kept with the request: the answer tells it, whatever the answer is. `/livez` and `/readyz` know no limits.
 
@@ -25,6 +25,8 @@ use crate::limits::{Limits, Shortage, Standing};
 
 /// Doors behind which requests are counted.
 const LIMITED: &str = "/v1/";
+/// The one among them that the platform's sample connector has elsewhere.
+const INSTALLATION: &str = "/wallet/installation";
 
 /// What the doors' limits need.
 pub struct DoorLimits {
@@ -93,6 +95,12 @@ pub(super) fn room_for_mail(app: &AppState) -> Room {
     }
 }
 
+/// Whether there is room for pass events: they need no place in the queue, but the disk.
+pub(super) fn room_for_events(app: &AppState) -> Result<(), Problem> {
+    let has_room = !app.health.is_stopping() && !app.doors.limits.headroom().disk_is_low();
+    if has_room { Ok(()) } else { Err(Problem::new(Kind::NotPersisted)) }
+}
+
 fn say(request: &HttpRequest, field: Field) {
     let mut extensions = request.extensions_mut();
     match extensions.get_mut::<Said>() {
@@ -150,9 +158,13 @@ impl InFlight {
     }
 }
 
+fn is_limited(route: &str) -> bool {
+    route.starts_with(LIMITED) || route == INSTALLATION
+}
+
 /// A request comes in by this route: `None` when it is not counted, an error when there are too many under way.
 pub(super) fn enter(app: Option<&web::Data<AppState>>, route: Option<&str>) -> Result<Option<UnderWay>, Problem> {
-    let (Some(app), true) = (app, route.is_some_and(|route| route.starts_with(LIMITED))) else { return Ok(None) };
+    let (Some(app), true) = (app, route.is_some_and(is_limited)) else { return Ok(None) };
     app.doors.in_flight.enter().map(Some).ok_or(Problem::new(Kind::Busy))
 }
 

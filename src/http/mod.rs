@@ -35,8 +35,9 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
+use tokio::sync::watch;
 
-use self::api::{alarms, brakes, emails, verbs};
+use self::api::{alarms, brakes, emails, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -45,10 +46,12 @@ use self::problem::{Kind, Problem};
 use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::delivery::reasons::Reasons;
+use crate::domain::rules::Rules;
 use crate::intake::Intake;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
+use crate::wallet::Ledger;
 
 pub use self::door::Door;
 use self::settings::ServerSettings;
@@ -62,6 +65,10 @@ const BLOCKING_THREADS_MAX: usize = 4;
 pub struct AppState {
     /// Where mails go in.
     pub intake: Arc<Intake>,
+    /// Where pass events go in.
+    pub ledger: Arc<Ledger>,
+    /// What the configuration says now.
+    pub rules: watch::Receiver<Arc<Rules>>,
     /// Where operators decide about brakes.
     pub lever: Arc<Lever>,
     /// Where operators steer.
@@ -96,6 +103,13 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
+        .service(Door::at("/v1/wallets").get(wallets::list))
+        .service(Door::at("/v1/wallets/trends").get(wallets::trends))
+        .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
+        .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
+        .service(Door::at("/v1/pass-events").post(pass_events::submit))
+        .service(Door::at("/wallet/installation").post(pass_events::installation))
+        .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

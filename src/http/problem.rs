@@ -12,13 +12,14 @@ use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_A
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
-use super::api::submission::ParseError;
+use super::api::lenient::ParseError;
 use super::frame::dress;
 use super::ratelimit_fields::seconds;
 use crate::domain::ids::RequestId;
 use crate::domain::submission::FieldError;
 use crate::intake::Refusal;
 use crate::store::StoreError;
+use crate::wallet;
 
 /// The media type of every error answer.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -298,6 +299,16 @@ impl From<Refusal> for Problem {
                 ..Self::caused(Kind::Invalid, &error)
             },
             Refusal::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<wallet::Refusal> for Problem {
+    fn from(refusal: wallet::Refusal) -> Self {
+        match refusal {
+            wallet::Refusal::Invalid(errors) => Self::invalid(errors),
+            wallet::Refusal::UnknownTenant => Self::saying(Kind::Forbidden, "the key's tenant is not configured"),
+            wallet::Refusal::Store(error) => error.into(),
         }
     }
 }

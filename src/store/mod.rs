@@ -24,6 +24,7 @@ pub mod settings;
 pub mod sqlite;
 mod steering;
 mod wallets;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +49,11 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
-pub use self::wallets::{ChangePlace, CustomerWallet, PassView, Pushed, RecordRules, Recorded, WalletStore};
+pub use self::wallets::{
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
+    TrendQuery, WalletStore,
+};
+pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 
 /// What went wrong in the store. Messages never hold addresses or contents.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -234,7 +239,9 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: AlarmStore + BackfillStore + BrakeStore + WalletStore + Send + Sync + 'static {
+pub trait Store:
+    AlarmStore + BackfillStore + BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static
+{
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::StoreError;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, NewPassEvent};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::domain::wallet::customer::Projection;
 use crate::domain::wallet::history::Standings;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
@@ -87,6 +88,103 @@ pub struct PassView {
     pub standings: Standings,
 }
 
+/// One event of the ledger, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Our id of it.
+    pub id: EventId,
+    /// The pass; `None`: the event named none.
+    pub pass: Option<String>,
+    /// What happened.
+    pub kind: EventKind,
+    /// In which wallet.
+    pub wallet: Wallet,
+    /// When it happened: the sender's word, else when it came in.
+    pub at: Timestamp,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// What it turned out to be.
+    pub change: Change,
+    /// Whether it undid a removal within the settling time.
+    pub flapped: bool,
+    /// Which way it came in.
+    pub way: Way,
+    /// The sender's counts.
+    pub counts: RegistrationCounts,
+    /// Where the install came from.
+    pub source: Source,
+}
+
+/// What installs and removals are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dimension {
+    /// The day they happened on, in UTC.
+    Day,
+    /// The wallet.
+    Device,
+    /// The pass's type.
+    PassType,
+    /// The source's medium.
+    Medium,
+    /// The source's page.
+    Origin,
+    /// The source's tags: an event counts under each of them.
+    Tag,
+}
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Device, Self::PassType, Self::Medium, Self::Origin, Self::Tag];
+
+    /// The word in queries and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Device => "device",
+            Self::PassType => "passType",
+            Self::Medium => "medium",
+            Self::Origin => "origin",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+/// Which events are counted, and by what.
+#[derive(Debug, Clone)]
+pub struct TrendQuery {
+    /// The dimensions, in the order of the answer.
+    pub by: Vec<Dimension>,
+    /// Happened at or after.
+    pub since: Timestamp,
+    /// Happened before.
+    pub until: Timestamp,
+    /// Rows at most.
+    pub limit: usize,
+}
+
+/// How many there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrendCounts {
+    /// First installs of a pass.
+    pub first_installs: u32,
+    /// Installs beside another wallet or device.
+    pub additional_devices: u32,
+    /// Installs after a removal.
+    pub reinstalls: u32,
+    /// Removals.
+    pub removals: u32,
+}
+
+/// One row of counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trend {
+    /// What it is of; `None`: of events that do not say.
+    pub values: Vec<(Dimension, Option<String>)>,
+    /// How many.
+    pub counts: TrendCounts,
+}
+
 /// The part of the store that keeps pass events and what they add up to.
 #[async_trait]
 pub trait WalletStore: Send + Sync + 'static {
@@ -108,6 +206,15 @@ pub trait WalletStore: Send + Sync + 'static {
         identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
 
+    /// The ledger of a customer: the events of all their passes, the latest first, at most `limit`. `customer` as
+    /// [`WalletStore::customer_wallet`] found it.
+    async fn wallet_events(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        limit: usize,
+    ) -> Result<Vec<LedgerEntry>, StoreError>;
+
     /// Those of these passes that are known.
     async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError>;
 
@@ -119,4 +226,7 @@ pub trait WalletStore: Send + Sync + 'static {
         after: Option<ChangePlace>,
         limit: usize,
     ) -> Result<Vec<CustomerWallet>, StoreError>;
+
+    /// Counts of events that changed something, in the order of the dimensions.
+    async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError>;
 }

@@ -13,6 +13,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::{ContextV7, Uuid};
 
@@ -28,6 +29,7 @@ use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 pub mod alarms;
 pub mod backfill;
 pub mod settings;
+mod unknown;
 
 use self::settings::WalletSettings;
 
@@ -97,6 +99,24 @@ impl Ledger {
         let received_at = self.clock.now();
         let numbered = events.into_iter().map(|event| NewPassEvent { id: self.next_id(), received_at, event });
         self.store.record(tenant, actor, numbered.collect(), rules).await.map_err(Refusal::Store)
+    }
+
+    /// Names of the identifiers that a tenant knows customers by; none for a tenant that is not configured.
+    #[must_use]
+    pub fn identifiers(&self, tenant: &TenantId) -> Vec<String> {
+        self.rules.borrow().tenants.get(tenant).map(|tenant| tenant.identifiers.clone()).unwrap_or_default()
+    }
+
+    /// How events are understood.
+    #[must_use]
+    pub fn settings(&self) -> &WalletSettings {
+        &self.settings
+    }
+
+    /// The present moment, by the clock that events are received by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn next_id(&self) -> EventId {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::quantity::HumanDuration;
+use crate::domain::quantity::{ByteSize, HumanDuration};
 
 /// `[wallet]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,12 @@ pub struct WalletSettings {
     pub time_ahead_max: HumanDuration,
     /// Events in one request.
     pub events_max: usize,
+    /// The largest body of a webhook, which is read before anybody knows whose it is.
+    pub webhook_body_max: ByteSize,
+    /// Signed events that are no pass events kept of each tenant, to be looked at; the oldest make room.
+    pub unknown_max: usize,
+    /// How long these may be together.
+    pub unknown_bytes_max: ByteSize,
 }
 
 impl Default for WalletSettings {
@@ -30,6 +36,9 @@ impl Default for WalletSettings {
             passes_max: 1_000,
             time_ahead_max: HumanDuration::from_secs(5 * minute),
             events_max: 1_000,
+            webhook_body_max: ByteSize(1 << 20),
+            unknown_max: 1_000,
+            unknown_bytes_max: ByteSize(5 << 20),
         }
     }
 }

@@ -26,4 +26,5 @@ mod reload;
 mod shaping;
 mod slow_clients;
 mod verbs;
+mod wallets;
 mod why;

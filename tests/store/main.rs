@@ -32,3 +32,4 @@ mod sqlite;
 mod sqlite_disk;
 mod steering;
 mod waiting;
+mod wallets;

@@ -64,7 +64,7 @@ const WORDS: [&str; 40] = [
     "déjà",
 ];
 
-/// A request to `/v1/emails`, to be numbered before it is sent.
+/// A request to `/v1/emails`, or `/v1/pass-events`, to be numbered before it is sent.
 #[derive(Clone)]
 pub(super) struct Mail {
     request: Vec<u8>,
@@ -81,9 +81,30 @@ impl Mail {
             "Subject": format!("Votre carte n° {NUMBER} est prête"),
             "Body": html(body_bytes),
         });
-        let submission = submission.to_string();
+        Self::of("/v1/emails", to, key, &submission.to_string())
+    }
+
+    /// The install of another customer's pass.
+    pub(super) fn pass_event(to: SocketAddr, key: &str) -> Self {
+        let event = json!({
+            "event": "installed",
+            "eventId": format!("event-{NUMBER}"),
+            "occurredAt": format!("2026-01-01T00:{DOMAIN}:00Z"),
+            "passId": format!("pass-{NUMBER}"),
+            "passType": "loyalty",
+            "identifiers": {"customerId": format!("customer-{NUMBER}"), "email": format!("client.{NUMBER}@shop{DOMAIN}.example")},
+            "device": "apple",
+            "additionalInformation": {
+                "registrationInformation": {"activeRegistrationCount": 1, "totalRegistrationCount": 1},
+                "registrationSource": {"tags": ["summer"], "medium": "email", "origin": "https://shop.example/card?utm_campaign=summer"},
+            },
+        });
+        Self::of("/v1/pass-events", to, key, &event.to_string())
+    }
+
+    fn of(path: &str, to: SocketAddr, key: &str, submission: &str) -> Self {
         let request = format!(
-            "POST /v1/emails HTTP/1.1\r\nHost: {to}\r\nX-API-KEY: {key}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\nX-API-KEY: {key}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{submission}",
             submission.len()
         );

@@ -69,7 +69,7 @@ impl Bench {
         let before = usages();
         let until = Instant::now() + self.arguments.timeout.0;
         let sent = self.send(listen, key.expose_secret(), until).await?;
-        let followed = if self.arguments.accept_only {
+        let followed = if self.arguments.is_intake_alone() {
             Followed { took: None, not_relayed: 0 }
         } else {
             self.follow(listen, key.expose_secret(), &sent, until).await.context("following the mails")?
@@ -92,7 +92,7 @@ impl Bench {
         if let Some(at) = &self.arguments.relay {
             return Ok(Relay { at: at.clone(), inbox: None, _nobody: None });
         }
-        if self.arguments.accept_only {
+        if self.arguments.is_intake_alone() {
             let nobody = TcpSocket::new_v4().context("opening a socket")?;
             nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).context("binding a port")?;
             let at = nobody.local_addr().context("binding a port")?.into();
@@ -140,7 +140,7 @@ sessions = {}
         let config = Config::load(folder, &Environment::default()).context("reading the configuration")?;
         let store = parts::open_store(&config.store, Role::Command)?;
         let keys = Keyring::open(Arc::clone(&store), Arc::clone(&self.clock)).await?;
-        let scopes = vec![Scope::Send, Scope::Read];
+        let scopes = vec![Scope::Send, Scope::Events, Scope::Read];
         let tenant = TENANT.parse().map_err(anyhow::Error::msg)?;
         let key = keys.create(tenant, TENANT.to_owned(), scopes, None, Actor::Command("bench")).await;
         store.close().await;
@@ -150,7 +150,10 @@ sessions = {}
     async fn send(&self, to: SocketAddr, key: &str, until: Instant) -> anyhow::Result<Sent> {
         let load = Load {
             to,
-            mail: Mail::new(to, key, self.arguments.size.as_usize()),
+            mail: match self.arguments.pass_events {
+                true => Mail::pass_event(to, key),
+                false => Mail::new(to, key, self.arguments.size.as_usize()),
+            },
             mails: self.arguments.messages,
             connections: self.arguments.connections.into(),
         };

@@ -239,6 +239,7 @@ impl Built {
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),
+            webhook_secrets: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,

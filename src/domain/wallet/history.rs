@@ -58,8 +58,6 @@ pub struct Standing {
     pub active: Option<u32>,
     /// The most registrations there ever were, as far as was said.
     pub total: Option<u32>,
-    /// Whether it was ever there.
-    pub ever: bool,
 }
 
 /// How a pass stands.
@@ -131,7 +129,6 @@ fn follow(mut standings: Standings, entry: &Entry) -> Standings {
             heard: entry.kind,
             active: entry.counts.active.or(before.and_then(|standing| standing.active).filter(|_| !flips)),
             total: entry.counts.total.max(before.and_then(|standing| standing.total)),
-            ever: entry.kind == EventKind::Installed || before.is_some_and(|standing| standing.ever),
         },
     );
     standings
@@ -172,14 +169,14 @@ pub fn change_of_customer(before: &Standings, status: WalletStatus, entry: &Entr
 
 fn install(before: &Standings, here: Option<Standing>, entry: &Entry) -> Change {
     let there = before.get(entry.wallet.other());
-    let ever = |standing: Option<Standing>| standing.is_some_and(|standing| standing.ever);
     if let Some(here) = here.filter(|standing| standing.last == EventKind::Installed) {
         return if is_more(&here, entry.counts) { Change::AdditionalDevice } else { Change::Duplicate };
     }
-    match (before.is_in(entry.wallet.other()), ever(here), ever(there)) {
-        (true, false, _) => Change::AdditionalDevice,
-        (_, true, _) | (false, false, true) => Change::Reinstall,
-        (false, false, false) => Change::FirstInstall,
+    // Who was removed had been there, also when nobody told of it.
+    match (here, there) {
+        (None, None) => Change::FirstInstall,
+        (None, Some(there)) if there.last == EventKind::Installed => Change::AdditionalDevice,
+        (Some(_), _) | (None, Some(_)) => Change::Reinstall,
     }
 }
 
@@ -203,7 +200,7 @@ fn removal(here: Option<Standing>, entry: &Entry) -> Change {
 /// Whether an install undid a removal so soon that nobody need know of either.
 #[must_use]
 pub fn flapped(before: &Standings, entry: &Entry, settle: Duration) -> bool {
-    let removed = before.get(entry.wallet).filter(|standing| standing.last == EventKind::Uninstalled && standing.ever);
+    let removed = before.get(entry.wallet).filter(|standing| standing.last == EventKind::Uninstalled);
     entry.kind == EventKind::Installed
         && removed.is_some_and(|standing| {
             standing.since.checked_add(settle).is_ok_and(|settled| (standing.since..settled).contains(&entry.at))

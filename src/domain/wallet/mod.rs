@@ -1,11 +1,12 @@
 //! What pass events add up to: for one pass, and for the customer it belongs to.
 //!
-//! Two rules carry everything. What the events of a pass add up to ([`history`]) depends on the set of them and their times,
-//! never on the order they came in; and what the passes of a customer add up to ([`customer`]) depends on the passes alone.
-//! So a late event, a repeat or a replay of everything ends where it would have ended at once.
+//! Three rules carry everything. What the events of a pass add up to ([`history`]) depends on the set of them and their times,
+//! never on the order they came in; whose a pass is ([`identity`]) depends on the latest word on each of its identifiers;
+//! and what the passes of a customer add up to ([`customer`]) depends on the passes alone. So a late event, a repeat or a replay of everything ends where it would have ended at once.
 
 pub mod customer;
 pub mod history;
+pub mod identity;
 #[cfg(test)]
 mod tests;
 

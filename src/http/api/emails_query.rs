@@ -69,7 +69,7 @@ pub(super) fn parse(query: &str) -> Result<MessageFilter, Vec<FieldError>> {
 }
 
 /// The key as a JSON pointer (RFC 6901), at most as long as a key of ours could be.
-fn pointer(key: &str) -> String {
+pub(super) fn pointer(key: &str) -> String {
     let key: String = key.chars().filter(|c| !c.is_control()).take(32).collect();
     format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
@@ -116,7 +116,7 @@ fn name(value: &str, chars_max: usize) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-fn time(value: &str) -> Result<Timestamp, String> {
+pub(super) fn time(value: &str) -> Result<Timestamp, String> {
     value.parse().map_err(|_| "not a time like 2026-01-31T12:00:00Z (a + is written %2B in a query)".to_owned())
 }
 

@@ -5,15 +5,17 @@
 //! different values for one field, a lost object, control characters, half-readable files. Unknown fields are ignored.
 
 mod dedupe;
-mod fields;
 mod files;
-mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 
+use super::lenient::{
+    self, Field, Fields, Media, Node, Object, ParseError, Problems, below, entries, is_line, is_listed, items, only,
+    text, unfolded,
+};
 use crate::domain::address::Mailbox;
 use crate::domain::lane::Lane;
 use crate::domain::quantity::HumanDuration;
@@ -22,57 +24,16 @@ use crate::domain::submission::{
     METADATA_KEY_CHARS_MAX, METADATA_MAX, METADATA_VALUE_CHARS_MAX, SUBJECT_CHARS_MAX, Submission, TAG_CHARS_MAX,
     TAGS_MAX, TEMPLATE_CHARS_MAX, header_kind,
 };
-use fields::{Field, Fields, Problems, below, entries, is_line, is_listed, items, only, text, unfolded};
-use tree::Node;
-
-/// How many times a JSON body may be a string that holds JSON.
-const STRINGS_MAX: usize = 2;
-
-/// How a body is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Media {
-    /// `application/json`.
-    Json,
-    /// `application/x-www-form-urlencoded`.
-    Form,
-}
-
-/// Why a body is no submission.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// It is not JSON, form or UTF-8 (400). The text never quotes the body.
-    #[error("the body cannot be read: {0}")]
-    Malformed(String),
-    /// Fields are missing, of the wrong type or break rules (422): all of them.
-    #[error("the submission is not valid")]
-    Invalid(Vec<FieldError>),
-}
 
 /// Reads a body. No value is repeated in an error.
 pub fn parse(media: Media, body: &[u8]) -> Result<Submission, ParseError> {
-    let body = std::str::from_utf8(body).map_err(|_| ParseError::Malformed("not UTF-8".into()))?;
-    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let root = match media {
-        Media::Json => json(body),
-        Media::Form => Node::from_form(body),
-    };
-    match root.map_err(ParseError::Malformed)? {
+    match lenient::read(media, body)? {
         Node::Object(object) => submission(&object).map_err(ParseError::Invalid),
         _ => Err(ParseError::Malformed("not a JSON object".into())),
     }
 }
 
-/// A body, or the JSON in the string that the body is: what `JSON.stringify` of a string leaves.
-fn json(body: &str) -> Result<Node, String> {
-    let mut node = Node::from_json(body)?;
-    for _ in 0..STRINGS_MAX {
-        let Node::Text(inner) = &node else { break };
-        node = Node::from_json(inner.strip_prefix('\u{feff}').unwrap_or(inner))?;
-    }
-    Ok(node)
-}
-
-fn submission(root: &BTreeMap<String, Vec<Node>>) -> Result<Submission, Vec<FieldError>> {
+fn submission(root: &Object) -> Result<Submission, Vec<FieldError>> {
     let problems = &mut Problems::default();
     let fields = &Fields::new("", root);
     let recipient = mailbox(fields, "recipient", problems);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::FromSql;
 use rusqlite::{ErrorCode, Row};
 
-use crate::domain::ids::{BrakeId, KeyId, MessageId};
+use crate::domain::ids::{BrakeId, EventId, KeyId, MessageId};
 use crate::store::StoreError;
 
 /// Why a piece of work on a connection failed. Which work it was is known where it was handed in.
@@ -101,6 +101,7 @@ impl<'r> Cells<'r> {
         let bytes = bytes.ok().and_then(|value| value.as_blob().ok()).unwrap_or_default();
         let id = match self.table {
             "api_key" => KeyId::from_slice(bytes).map(|id| id.to_string()),
+            "webhook_unknown" => EventId::from_slice(bytes).map(|id| id.to_string()),
             "brake" => BrakeId::from_slice(bytes).map(|id| id.to_string()),
             _ => MessageId::from_slice(bytes).map(|id| id.to_string()),
         };
@@ -146,6 +147,11 @@ impl<'r> Cells<'r> {
     /// A key's identifier.
     pub(super) fn key_id(&self, column: &'static str) -> Result<KeyId, Fault> {
         KeyId::from_slice(self.blob(column)?).ok_or_else(|| self.corrupt(column))
+    }
+
+    /// An event's identifier.
+    pub(super) fn event_id(&self, column: &'static str) -> Result<EventId, Fault> {
+        EventId::from_slice(self.blob(column)?).ok_or_else(|| self.corrupt(column))
     }
 
     /// Bytes, where they are.

@@ -75,6 +75,7 @@ mod sweep;
 mod tests;
 mod waiting;
 mod wallets;
+mod webhooks;
 mod why;
 mod writer;
 

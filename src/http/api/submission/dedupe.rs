@@ -1,7 +1,6 @@
 //! `dedupe`: the fact a mail states and for how long it is stated once, as an object or its JSON text.
 
-use super::fields::{Fields, Problems, below, unfolded};
-use super::tree::Node;
+use super::super::lenient::{Fields, Node, Problems, below, unfolded};
 use crate::domain::fact::{Dedupe, FACT_CHARS_MAX, Window};
 
 /// Reads `dedupe`. Strict, unlike the rest: half understood, it would change whether a mail is sent.

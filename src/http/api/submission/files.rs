@@ -6,8 +6,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::fields::{Fields, Problems, items, text, unfolded};
-use super::tree::Node;
+use super::super::lenient::{Fields, Node, Problems, items, text, unfolded};
 use crate::domain::media_type::MediaType;
 use crate::domain::submission::{ATTACHMENTS_MAX, Attachment, FILENAME_CHARS_MAX};
 

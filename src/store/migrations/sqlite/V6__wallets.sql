@@ -37,7 +37,7 @@ CREATE TABLE wallet_pass (
     customer    TEXT    NOT NULL, -- whose it is: the identifier's value, or the pass's id while none is known
     known_by    TEXT    NOT NULL, -- the identifier's name, or passId
     pass_type   TEXT,             -- its type, as said last
-    identifiers TEXT    NOT NULL, -- JSON object of [value, time in milliseconds]: the latest word on each
+    identifiers TEXT    NOT NULL, -- JSON object of {at (milliseconds), value}: the latest word on each
     standings   TEXT    NOT NULL, -- JSON: how it stands in each wallet, as domain::wallet::history adds it up
     changed_at  INTEGER NOT NULL, -- when anything of it changed last
     PRIMARY KEY (tenant, pass_key)

@@ -6,6 +6,7 @@
 mod customers;
 mod reading;
 mod record;
+mod trends;
 
 pub(super) use reading::read_pass;
 
@@ -18,7 +19,10 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
 use crate::domain::pass_event::NewPassEvent;
 use crate::domain::wallet::CustomerKey;
-use crate::store::{ChangePlace, CustomerWallet, PassView, RecordRules, Recorded, StoreError, WalletStore};
+use crate::store::{
+    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery,
+    WalletStore,
+};
 
 /// What begins the key of a pass that has no name; no pass's id holds it.
 const NAMELESS: char = '\u{1}';
@@ -48,6 +52,17 @@ impl WalletStore for SqliteStore {
         self.list("reading a customer's wallets", work).await
     }
 
+    async fn wallet_events(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        limit: usize,
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| reading::events(connection, &tenant, &customer, limit);
+        self.list("reading a customer's ledger", work).await
+    }
+
     async fn passes(&self, tenant: &TenantId, passes: Vec<String>) -> Result<Vec<PassView>, StoreError> {
         let tenant = tenant.clone();
         self.list("reading passes", move |connection| reading::passes(connection, &tenant, &passes)).await
@@ -62,6 +77,11 @@ impl WalletStore for SqliteStore {
         let tenant = tenant.clone();
         let work = move |connection: &Connection| reading::changed(connection, &tenant, after.as_ref(), limit);
         self.list("listing changed wallets", work).await
+    }
+
+    async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("counting pass events", move |connection| trends::trends(connection, &tenant, &query)).await
     }
 }
 

@@ -4,11 +4,14 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::customers::read_projection;
 use super::pass_of_key;
+use super::record::event_id;
 use crate::domain::ids::TenantId;
+use crate::domain::pass_event::{RegistrationCounts, Source};
 use crate::domain::wallet::CustomerKey;
+use crate::domain::wallet::identity::Identifiers;
 use crate::store::sqlite::fault::{Cells, Fault};
 use crate::store::sqlite::sweep::limit_of;
-use crate::store::{ChangePlace, CustomerWallet, PassView};
+use crate::store::{ChangePlace, CustomerWallet, LedgerEntry, PassView};
 
 /// Passes of one customer that are shown.
 const PASSES_SHOWN_MAX: usize = 1_000;
@@ -116,6 +119,51 @@ fn passes_of(connection: &Connection, tenant: &TenantId, customer: &CustomerKey)
     Ok(passes)
 }
 
+/// The events of a customer's passes, the latest first.
+pub(super) fn events(
+    connection: &Connection,
+    tenant: &TenantId,
+    customer: &CustomerKey,
+    limit: usize,
+) -> Result<Vec<LedgerEntry>, Fault> {
+    let sql = r"-- events_of_customer
+        SELECT event.id, event.pass_key, event.kind, event.wallet, event.at, event.received_at, event.change,
+            event.flapped, event.way, event.active, event.total, event.tags, event.medium, event.origin, event.user_agent
+        FROM wallet_pass AS pass JOIN pass_event AS event USING (tenant, pass_key)
+        WHERE pass.tenant = :tenant AND pass.customer = :customer AND pass.known_by = :known_by
+        ORDER BY event.at DESC, event.kind DESC, event.id DESC LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":tenant": tenant.as_str(),
+        ":customer": customer.value,
+        ":known_by": customer.by,
+        ":limit": limit_of(limit),
+    })?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells = Cells::new(row, "pass_event");
+        events.push(LedgerEntry {
+            id: event_id(row)?,
+            pass: pass_of_key(cells.plain("pass_key")?),
+            kind: cells.word("kind")?,
+            wallet: cells.word("wallet")?,
+            at: cells.time("at")?,
+            received_at: cells.time("received_at")?,
+            change: cells.word("change")?,
+            flapped: cells.plain("flapped")?,
+            way: cells.word("way")?,
+            counts: RegistrationCounts { active: cells.plain("active")?, total: cells.plain("total")? },
+            source: Source {
+                tags: cells.json("tags")?,
+                medium: cells.plain("medium")?,
+                origin: cells.plain("origin")?,
+                user_agent: cells.plain("user_agent")?,
+            },
+        });
+    }
+    Ok(events)
+}
+
 /// Those of these passes that are known.
 pub(super) fn passes(connection: &Connection, tenant: &TenantId, passes: &[String]) -> Result<Vec<PassView>, Fault> {
     let sql = r"-- passes_by_id
@@ -134,11 +182,11 @@ pub(super) fn passes(connection: &Connection, tenant: &TenantId, passes: &[Strin
 
 pub(in crate::store::sqlite) fn read_pass(row: &Row<'_>) -> Result<PassView, Fault> {
     let cells = Cells::new(row, "wallet_pass");
-    let identifiers: std::collections::BTreeMap<String, (String, i64)> = cells.json("identifiers")?;
+    let identifiers: Identifiers = cells.json("identifiers")?;
     Ok(PassView {
         pass: pass_of_key(cells.plain("pass_key")?),
         pass_type: cells.plain("pass_type")?,
-        identifiers: identifiers.into_iter().map(|(name, (value, _))| (name, value)).collect(),
+        identifiers: identifiers.into_values(),
         standings: cells.json("standings")?,
     })
 }

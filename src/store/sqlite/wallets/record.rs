@@ -1,7 +1,5 @@
 //! One pass event after another: into the ledger, then into what it adds up to.
 
-use std::collections::btree_map::{self, BTreeMap};
-
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 
@@ -9,8 +7,9 @@ use super::customers::{self, Settling};
 use super::nameless_key;
 use crate::domain::audit::{Actor, Happening, Kind};
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, EventKind, IDENTIFIERS_MAX, NewPassEvent, RegistrationCounts};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts};
 use crate::domain::wallet::history::{Entry, Standings, change, change_of_customer, flapped, standings};
+use crate::domain::wallet::identity::Identifiers;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::sqlite::accept::millis;
 use crate::store::sqlite::audit;
@@ -18,9 +17,6 @@ use crate::store::sqlite::fault::{Cells, Fault};
 use crate::store::sqlite::sweep::limit_of;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{RecordRules, Recorded};
-
-/// The latest word on each identifier of a pass, and when it was said.
-type Identifiers = BTreeMap<String, (String, i64)>;
 
 /// Records events in their order.
 pub(super) fn record(
@@ -89,7 +85,9 @@ impl Recording<'_, '_> {
         }
         let flapped = change == Change::Reinstall && flapped(&before, &entry, self.rules.reinstall_settle);
         if !self.insert_event(new, &key, &entry, change, flapped)? {
-            let first = history.iter().find(|told| told.entry.at == entry.at && told.entry.kind == entry.kind);
+            let first = history.iter().find(|told| {
+                (told.entry.at, told.entry.kind, told.entry.wallet) == (entry.at, entry.kind, entry.wallet)
+            });
             return self.repeated(first.map_or(new.id, |told| told.id), known.as_ref());
         }
         let after = standings(history.iter().map(|told| &told.entry).chain([&entry]).collect());
@@ -124,12 +122,13 @@ impl Recording<'_, '_> {
         let seq = self.connection.next_leaf.get().map_or(0, |next| next - 1);
         let (before, mut identifiers, known_type) = match known {
             Some(Known { customer, identifiers, pass_type }) => (Some(customer), identifiers, pass_type),
-            None => (None, Identifiers::new(), None),
+            None => (None, Identifiers::default(), None),
         };
-        merge(&mut identifiers, &event.identifiers, millis(entry.at));
-        let names = identifiers.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
-        let customer = CustomerKey::of(&names, &self.rules.identifiers).unwrap_or_else(|| CustomerKey::by_pass(key));
-        let pass_type = event.pass_type.as_ref().or(known_type.as_ref());
+        identifiers.learn(&event.identifiers, entry.at);
+        let customer = identifiers.customer(&self.rules.identifiers, key);
+        // What comes late has the last word only where there is none.
+        let (said, kept) = (event.pass_type.as_ref(), known_type.as_ref());
+        let pass_type = if change == Change::Stale { kept.or(said) } else { said.or(kept) };
         self.upsert_pass(key, &customer, pass_type, &identifiers, after)?;
         let settling = Settling { tenant: self.tenant, rules: self.rules, seq, at: entry.at, now: new.received_at };
         if let Some(before) = before.filter(|before| *before != customer) {
@@ -287,21 +286,7 @@ impl Recording<'_, '_> {
     }
 }
 
-/// The later word on an identifier counts; of two at the same time the greater, so that their order does not matter.
-fn merge(known: &mut Identifiers, said: &BTreeMap<String, String>, at: i64) {
-    for (name, value) in said.iter().filter(|(_, value)| !value.is_empty()) {
-        let room = known.len() < IDENTIFIERS_MAX;
-        match known.entry(name.clone()) {
-            btree_map::Entry::Occupied(mut word) if (word.get().1, &word.get().0) < (at, value) => {
-                word.insert((value.clone(), at));
-            }
-            btree_map::Entry::Vacant(place) if room => drop(place.insert((value.clone(), at))),
-            btree_map::Entry::Occupied(_) | btree_map::Entry::Vacant(_) => {}
-        }
-    }
-}
-
-fn event_id(row: &Row<'_>) -> Result<EventId, Fault> {
+pub(super) fn event_id(row: &Row<'_>) -> Result<EventId, Fault> {
     let cells = Cells::new(row, "pass_event");
     EventId::from_slice(cells.blob("id")?).ok_or_else(|| cells.corrupt("id"))
 }

@@ -11,26 +11,29 @@ const NAME_DEPTH_MAX: usize = 8;
 /// Fields at most in one form.
 const FORM_FIELDS_MAX: usize = 10_000;
 
+/// The members of an object, each with every value that was given for it.
+pub(in crate::http::api) type Object = BTreeMap<String, Vec<Node>>;
+
 /// One value. An object keeps every value that was given for a key.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(in crate::http::api) enum Node {
     Null,
     Bool(bool),
     Number(serde_json::Number),
     Text(String),
     List(Vec<Node>),
-    Object(BTreeMap<String, Vec<Node>>),
+    Object(Object),
 }
 
 impl Node {
     /// Reads JSON; depth is bounded by the parser.
-    pub(super) fn from_json(text: &str) -> Result<Self, String> {
+    pub(in crate::http::api) fn from_json(text: &str) -> Result<Self, String> {
         // The position says enough; the parser's words may quote the text.
         serde_json::from_str(text).map_err(|e| format!("not valid JSON at line {} column {}", e.line(), e.column()))
     }
 
     /// Reads a form: `a=1`, `a[b]=1`, `a[0]=1`, `a[]=1`, `a.b=1`.
-    pub(super) fn from_form(text: &str) -> Result<Self, String> {
+    pub(in crate::http::api) fn from_form(text: &str) -> Result<Self, String> {
         let mut root = BTreeMap::new();
         for (index, field) in text.split('&').filter(|field| !field.is_empty()).enumerate() {
             if index >= FORM_FIELDS_MAX {
@@ -46,7 +49,7 @@ impl Node {
     }
 
     /// Whether nothing was given: null, or an empty text.
-    pub(super) fn is_absent(&self) -> bool {
+    pub(in crate::http::api) fn is_absent(&self) -> bool {
         match self {
             Self::Null => true,
             Self::Text(text) => text.is_empty(),
@@ -55,7 +58,7 @@ impl Node {
     }
 
     /// A text as it is, everything else as JSON.
-    pub(super) fn to_text(&self) -> String {
+    pub(in crate::http::api) fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             other => serde_json::to_string(other).unwrap_or_default(),
@@ -106,7 +109,7 @@ fn path(name: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn insert(object: &mut BTreeMap<String, Vec<Node>>, names: &[String], value: Node) {
+fn insert(object: &mut Object, names: &[String], value: Node) {
     let [name, below @ ..] = names else { return };
     let values = object.entry(name.clone()).or_default();
     if below.is_empty() {
@@ -175,7 +178,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut object: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+        let mut object = Object::new();
         while let Some((key, value)) = entries.next_entry()? {
             object.entry(key).or_default().push(value);
         }
