@@ -220,7 +220,9 @@ fn shown(summary: &Summary) -> String {
         format!("Pages           {} in {} requests, {} s", tally.pages, tally.requests, tally.seconds),
     ];
     if !complete {
-        lines.push("Not all may have been read: the API gives its passes in no order. Nothing is called missing.".into());
+        lines.push(
+            "Not all may have been read: the API gives its passes in no order. Nothing is called missing.".into(),
+        );
     }
     lines.join("\n")
 }

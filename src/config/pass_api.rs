@@ -229,7 +229,8 @@ mod tests {
             section(wrong, &mut found);
             let told = found.to_string();
             assert!(told.starts_with(&format!("demo.toml: pass_api.{key}")), "{told}");
-            assert!(found.iter().count() == 1 && !told.contains("hunter2"), "{wrong}: {told}");
+            // Of what is no text it is also said that it is missing.
+            assert!(found.iter().count() <= 2 && !told.contains("hunter2"), "{wrong}: {told}");
         }
     }
 }

@@ -109,7 +109,10 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let pass_api = both("tenants/demo.toml", "pass_api.key");
     let unreadable = "tenants/demo.toml: webhook_secret_file";
     let (found, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.contains("not both"));
-    assert_eq!(found, [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "webhook_secret"), pass_api]);
+    assert_eq!(
+        found,
+        [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "webhook_secret"), pass_api]
+    );
     assert!(files.iter().all(|problem| problem.starts_with(unreadable)), "{files:?}");
 }
 

@@ -314,9 +314,15 @@ mod tests {
 
     #[test]
     fn removals_jump_when_they_are_many_times_the_usual_and_not_a_few() {
-        for (usual, seen, raised) in
-            [(0, 19, false), (0, 20, true), (3, 19, false), (4, 20, false), (4, 21, true), (100, 500, false), (100, 501, true)]
-        {
+        for (usual, seen, raised) in [
+            (0, 19, false),
+            (0, 20, true),
+            (3, 19, false),
+            (4, 20, false),
+            (4, 21, true),
+            (100, 500, false),
+            (100, 501, true),
+        ] {
             let mut counts = history(-5 * WEEK, 0, 0..24, uninstalls(usual));
             counts.add(100_000, uninstalls(seen));
             let judged = counts.judge(AlarmKind::Uninstalls, at(0, 30), &RULES);

@@ -169,6 +169,7 @@ impl Walk {
                 self.found_new |= facts.new > 0;
                 if page > 0 && facts.items > 0 && self.above == facts.passes {
                     // Two pages that are the same: this is still behind the end, which is looked for below.
+                    self.above.clear();
                     self.stage = Stage::Look(Search::below(page, &facts.passes));
                     return;
                 }

@@ -239,9 +239,7 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store:
-    AlarmStore + BackfillStore + BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static
-{
+pub trait Store: AlarmStore + BackfillStore + BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static {
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.

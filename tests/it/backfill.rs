@@ -112,12 +112,9 @@ fn what_the_api_says_is_known_afterwards_however_it_fails_and_drifts() {
 
 #[test]
 fn no_pass_that_stays_is_missed_while_the_others_come_and_go_whatever_the_total_says() {
-    for (told, repeats_last) in [
-        (Told::Truth, false),
-        (Told::Nothing, true),
-        (Told::Number(1), false),
-        (Told::Number(u64::MAX), true),
-    ] {
+    for (told, repeats_last) in
+        [(Told::Truth, false), (Told::Nothing, true), (Told::Number(1), false), (Told::Number(u64::MAX), true)]
+    {
         let api = PassApi::start(1_000, 11);
         let house = house(&api, "page_size = 20\n");
         {
@@ -128,9 +125,14 @@ fn no_pass_that_stays_is_missed_while_the_others_come_and_go_whatever_the_total_
         assert_eq!(moving["complete"], true, "{moving}");
         api.world().moves = 0;
         let (known_now, stayed) = (known(&house), api.world());
-        let moved: Vec<String> = stayed.moved.iter().flat_map(|number| [format!("C{number}"), format!("C{}", number - number % 10 + 8)]).collect();
+        let moved: Vec<String> = stayed
+            .moved
+            .iter()
+            .flat_map(|number| [format!("C{number}"), format!("C{}", number - number % 10 + 8)])
+            .collect();
         let only_stayed = |(customer, _): &(String, String)| !moved.contains(customer);
-        let right: BTreeMap<_, _> = stayed.truth().into_iter().map(|(c, s)| (c, s.to_owned())).filter(only_stayed).collect();
+        let right: BTreeMap<_, _> =
+            stayed.truth().into_iter().map(|(c, s)| (c, s.to_owned())).filter(only_stayed).collect();
         drop(stayed);
         assert!(right.len() > 300, "{} stayed", right.len());
         assert_same(&known_now.into_iter().filter(only_stayed).collect(), &right);
@@ -188,11 +190,13 @@ fn a_dry_run_shows_what_a_run_would_do_and_changes_nothing() {
     api.world().passes[0].customer = 99_999;
     let tables = ["pass_event", "wallet_pass", "audit_leaf", "backfill_seen"];
     let before: Vec<i64> = tables.iter().map(|table| count(&house, table)).collect();
-    let run_before: String = database(&house).query_row("SELECT tally || number FROM backfill", [], |r| r.get(0)).unwrap();
+    let run_before: String =
+        database(&house).query_row("SELECT tally || number FROM backfill", [], |r| r.get(0)).unwrap();
     let told = house.json(&["backfill", "--tenant", "demo", "--dry-run"]);
     let shown = String::from_utf8(finish(house.command(&RUN).arg("--dry-run")).stdout).unwrap();
     assert_eq!(before, tables.iter().map(|table| count(&house, table)).collect::<Vec<_>>());
-    let run_after: String = database(&house).query_row("SELECT tally || number FROM backfill", [], |r| r.get(0)).unwrap();
+    let run_after: String =
+        database(&house).query_row("SELECT tally || number FROM backfill", [], |r| r.get(0)).unwrap();
     assert_eq!(run_before, run_after);
 
     let done = run(&house);
@@ -217,7 +221,10 @@ fn a_key_that_is_refused_ends_it_at_once_and_the_key_to_mend_is_named() {
         api.world().status = Some(status);
         let before = api.world().requests;
         let said = failing(&house);
-        assert!(said.contains(word) && said.contains("pass_api.key_file in ") && said.contains("tenants/demo.toml"), "{said}");
+        assert!(
+            said.contains(word) && said.contains("pass_api.key_file in ") && said.contains("tenants/demo.toml"),
+            "{said}"
+        );
         assert_eq!(api.world().requests - before, 1, "it was asked again");
         assert!(!said.contains(KEY), "{said}");
     }

@@ -219,7 +219,9 @@ fn answer(mut stream: &TcpStream, world: &Mutex<World>) -> Option<()> {
         }
     }
     let reply = |status: &str, headers: &str, body: &str, length: usize| {
-        format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        )
     };
     let (fault, text) = {
         let mut world = world.lock().unwrap();

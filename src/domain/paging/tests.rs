@@ -126,12 +126,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 fn told() -> impl Strategy<Value = Told> {
-    prop_oneof![
-        Just(Told::Truth),
-        Just(Told::Nothing),
-        (0..100_u64).prop_map(Told::Pages),
-        Just(Told::Pages(u64::MAX)),
-    ]
+    prop_oneof![Just(Told::Truth), Just(Told::Nothing), (0..100_u64).prop_map(Told::Pages), Just(Told::Pages(u64::MAX)),]
 }
 
 proptest! {

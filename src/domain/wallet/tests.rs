@@ -257,7 +257,9 @@ proptest! {
     ) {
         prop_assert_eq!(add_up(&shuffled), add_up(&events));
     }
+}
 
+proptest! {
     #[test]
     fn the_last_word_on_a_wallet_counts_unless_it_leaves_other_devices(
         entries in proptest::collection::vec(any_entry(), 1..12),

@@ -148,12 +148,7 @@ fn counted_until(connection: &Connection, tenant: &TenantId) -> Result<i64, Faul
     Cells::new(row, "pass_event_counted").plain("received_at")
 }
 
-fn keep_counted(
-    connection: &Writing<'_>,
-    tenant: &TenantId,
-    found: &Found,
-    forget_before: i64,
-) -> Result<(), Fault> {
+fn keep_counted(connection: &Writing<'_>, tenant: &TenantId, found: &Found, forget_before: i64) -> Result<(), Fault> {
     let Some(place) = found.place else { return Ok(()) };
     let sql = r"-- add_counts
         INSERT INTO pass_event_hour (tenant, hour, installs, uninstalls) VALUES (:tenant, :hour, :installs, :uninstalls)

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::page::Page;
 use super::{Refusal, Trouble};
 use crate::clock::Clock;
-use crate::domain::pass_api::PassApi;
 use crate::domain::paging::{Order, PageFacts};
+use crate::domain::pass_api::PassApi;
 use crate::domain::quantity::Limit;
 use crate::outgoing::{AnswerBody, Call, CallError, Client, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 

@@ -109,7 +109,8 @@ impl Compared {
             if heard.agrees(kind) || heard.is_later_than(asked_at) {
                 continue;
             }
-            let mut mending = event(&pass.id, pass.pass_type.clone(), pass.identifiers.clone(), (kind, wallet), asked_at);
+            let mut mending =
+                event(&pass.id, pass.pass_type.clone(), pass.identifiers.clone(), (kind, wallet), asked_at);
             // It cannot be there since a time that has not come.
             mending.since = since.filter(|since| *since <= asked_at);
             self.events.push(mending);
@@ -134,7 +135,8 @@ impl Compared {
         let known = Wallet::ALL.into_iter().filter_map(known);
         // A pass that is known is known in a wallet; one that is there now, if there is one.
         let best = known.max_by_key(|(_, standing)| standing.last == EventKind::Installed);
-        let Some((wallet, standing)) = best.filter(|(_, standing)| !differing.is_empty() && standing.heard_at <= asked_at)
+        let Some((wallet, standing)) =
+            best.filter(|(_, standing)| !differing.is_empty() && standing.heard_at <= asked_at)
         else {
             return;
         };
@@ -321,7 +323,9 @@ mod tests {
 
     #[test]
     fn a_pass_that_the_api_does_not_know_leaves_its_wallets_unless_it_was_heard_of_meanwhile() {
-        for (events, removals) in [(vec![(ADDED, 7)], 1), (vec![(ADDED, 7), (ADDED, 100)], 0), (vec![(GONE, 7)], 0), (vec![], 0)] {
+        for (events, removals) in
+            [(vec![(ADDED, 7)], 1), (vec![(ADDED, 7), (ADDED, 100)], 0), (vec![(GONE, 7)], 0), (vec![], 0)]
+        {
             let compared = Compared::missing(&[view(heard(&events))], at(100));
             assert_eq!((compared.events.len(), compared.differences.len()), (removals, removals), "{events:?}");
         }

@@ -88,7 +88,9 @@ pub enum Trouble {
     #[error("the Pass API's address is in none of the networks of outgoing.networks")]
     NotAllowed,
     /// A page is larger than it may be.
-    #[error("a page of the Pass API is larger than {0} bytes: lower pass_api.page_size or raise pass_api.page_bytes_max")]
+    #[error(
+        "a page of the Pass API is larger than {0} bytes: lower pass_api.page_size or raise pass_api.page_bytes_max"
+    )]
     TooLarge(usize),
     /// It answered something that asking again does not mend.
     #[error("the Pass API answered with status {0}: is pass_api.url right, and pass_api.tenant?")]
@@ -97,7 +99,9 @@ pub enum Trouble {
     #[error("the Pass API cannot be read now: {0}")]
     Unavailable(&'static str),
     /// More passes are missing than can be believed; none was touched.
-    #[error("{missing} of the {known} passes in a wallet are missing at the Pass API, which is hard to believe: none was touched")]
+    #[error(
+        "{missing} of the {known} passes in a wallet are missing at the Pass API, which is hard to believe: none was touched"
+    )]
     ManyMissing {
         /// Passes that the ledger has in a wallet and the API does not know.
         missing: u32,

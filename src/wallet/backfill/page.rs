@@ -298,7 +298,11 @@ mod tests {
             (json!(null), Absent, Absent),
             (json!({"apple": "2026-02-03T04:05:06Z"}), day(), Absent),
             (json!({"Apple": "2026-02-03T04:05:06", "google": null}), day(), Absent),
-            (json!({"APPLE_WALLET": "2026-02-03T05:05:06+01:00", "googleWallet": "2026-02-03T04:05:06Z"}), day(), day()),
+            (
+                json!({"APPLE_WALLET": "2026-02-03T05:05:06+01:00", "googleWallet": "2026-02-03T04:05:06Z"}),
+                day(),
+                day(),
+            ),
             (json!({"ios": true, "android": false}), Installed(None), Absent),
             (json!({"apple": "true", "google": ""}), Installed(None), Absent),
             (json!({"apple": 1_770_091_506, "google": 1_770_091_506_000_i64}), day(), day()),
@@ -329,7 +333,8 @@ mod tests {
             "identifiers": {"y2.customerId": 4711, "email": " Ann@Customer.Example ", "no": null, "deep": {"a": 1}},
             "providers": {},
         }));
-        let identifiers: Vec<_> = pass.identifiers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let identifiers: Vec<_> =
+            pass.identifiers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(identifiers, [("email", "ann@customer.example"), ("y2.customerId", "4711")]);
         assert_eq!((pass.id.as_str(), pass.pass_type.as_deref()), ("17", Some("loyalty")));
         assert_eq!(pass.created_at, Some("2026-02-03T00:00:00Z".parse().unwrap()));

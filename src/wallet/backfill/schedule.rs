@@ -87,7 +87,8 @@ impl Backfill {
         if memory.not_before.is_some_and(|not_before| now < not_before) {
             return;
         }
-        let due = self.store.last_backfill(id).await.map(|last| is_due(daily, last.as_ref(), since, memory.refused, now));
+        let due =
+            self.store.last_backfill(id).await.map(|last| is_due(daily, last.as_ref(), since, memory.refused, now));
         match due {
             Ok(false) => return,
             Ok(true) => {}
