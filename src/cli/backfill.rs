@@ -89,7 +89,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     if let Some(scratch) = scratch {
         scratch.store.close().await;
     }
-    let summary = ran.map_err(|trouble| failure(trouble, arguments.dry_run))?;
+    let summary = ran.map_err(|trouble| failure(&trouble, &wish.mode))?;
     match diff {
         Some(diff) => diff.end(&summary)?,
         None => context.output.answer(&summary, shown)?,
@@ -97,16 +97,18 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     Ok(())
 }
 
-fn failure(trouble: Trouble, dry_run: bool) -> Failure {
-    let again = match &trouble {
-        Trouble::Unavailable(_) | Trouble::Store(_) if !dry_run => "; what was done stays so: say it again to go on",
+fn failure(trouble: &Trouble, mode: &Mode) -> Failure {
+    let again = match trouble {
+        Trouble::Unavailable(_) | Trouble::Store(_) if matches!(mode, Mode::Mend) => {
+            "; what was done stays so: say it again to go on"
+        }
         Trouble::ManyMissing { .. } => {
             "; if it is right raise pass_api.missing_max, if not mend the API and begin anew with --restart"
         }
         _ => "",
     };
     let text = format!("{trouble}{again}");
-    Failure::Failed(match std::error::Error::source(&trouble) {
+    Failure::Failed(match std::error::Error::source(trouble) {
         Some(source) => anyhow!("{source}").context(text),
         None => anyhow!(text),
     })

@@ -275,11 +275,10 @@ impl Search {
         match (&self.before, &self.repeated) {
             (None, None) => Some(Found::Nothing),
             (None, Some(_)) if behind == 0 => Some(Found::Last(0)),
-            (None, Some(_)) => None,
             (Some((before, _)), repeated) if before + 1 >= behind => {
                 Some(Found::Last(if repeated.is_some() { behind } else { *before }))
             }
-            (Some(_), _) => None,
+            (None | Some(_), _) => None,
         }
     }
 }

@@ -237,12 +237,11 @@ mod tests {
         PassView { pass: Some("P1".to_owned()), pass_type: None, identifiers, standings }
     }
 
-    /// What a comparison at 100 s comes to: kinds of differences, and events as (kind, wallet, since).
-    fn compared(
-        pass: &ApiPass,
-        known: Option<PassView>,
-        nameless: Standings,
-    ) -> (Vec<DifferenceKind>, Vec<(EventKind, Wallet, Option<i64>)>) {
+    /// An event: what, where, since when.
+    type Said = (EventKind, Wallet, Option<i64>);
+
+    /// What a comparison at 100 s comes to.
+    fn compared(pass: &ApiPass, known: Option<PassView>, nameless: Standings) -> (Vec<DifferenceKind>, Vec<Said>) {
         let customer = CustomerKey { value: "C1".to_owned(), by: "customerId".to_owned() };
         let known = Known {
             passes: known.into_iter().collect(),

@@ -213,7 +213,7 @@ impl Backfill {
             run,
             told,
         };
-        let complete = reading.to_the_end().await?;
+        let complete = reading.finish().await?;
         let Reading { run: BackfillRun { tally, .. }, .. } = reading;
         let dry_run = matches!(wish.mode, Mode::Tell(_));
         Ok(Summary { tenant: wish.tenant.id.clone(), dry_run, resumed, complete, tally })
@@ -240,7 +240,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Whether all was read.
-    async fn to_the_end(&mut self) -> Result<bool, Trouble> {
+    async fn finish(&mut self) -> Result<bool, Trouble> {
         let complete = self.run.read_at.is_some() || self.read_pages().await? == End::Settled;
         if complete {
             self.believe_missing().await?;

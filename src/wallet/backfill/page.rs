@@ -167,8 +167,8 @@ impl Wallets {
 
 fn in_wallet(value: &Value) -> ApiWallet {
     match value {
-        Value::Null => ApiWallet::Absent,
-        Value::Bool(is_there) => by_flag(*is_there),
+        Value::Null | Value::Bool(false) => ApiWallet::Absent,
+        Value::Bool(true) => ApiWallet::Installed(None),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
             "" | "false" => ApiWallet::Absent,
             "true" => ApiWallet::Installed(None),
@@ -178,10 +178,6 @@ fn in_wallet(value: &Value) -> ApiWallet {
         Value::Object(members) => in_object(members),
         Value::Array(_) => ApiWallet::NotUnderstood,
     }
-}
-
-fn by_flag(is_there: bool) -> ApiWallet {
-    if is_there { ApiWallet::Installed(None) } else { ApiWallet::Absent }
 }
 
 fn by_date(value: &Value) -> ApiWallet {

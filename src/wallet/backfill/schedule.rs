@@ -115,8 +115,11 @@ impl Backfill {
 /// Whether somebody has to mend something first.
 fn is_refusal(trouble: &Trouble) -> bool {
     match trouble {
-        Trouble::Refused(..) | Trouble::NotAllowed | Trouble::TooLarge(_) | Trouble::Status(_) => true,
-        Trouble::ManyMissing { .. } => true,
+        Trouble::Refused(..)
+        | Trouble::NotAllowed
+        | Trouble::TooLarge(_)
+        | Trouble::Status(_)
+        | Trouble::ManyMissing { .. } => true,
         Trouble::Busy | Trouble::Unavailable(_) | Trouble::Store(_) | Trouble::Ledger(_) => false,
     }
 }
