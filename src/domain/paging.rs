@@ -167,10 +167,10 @@ impl Walk {
                 let page = *page;
                 self.order = self.order_with(facts);
                 self.found_new |= facts.new > 0;
-                if page > 0 && facts.items > 0 && self.above == facts.passes {
-                    // Two pages that are the same: this is still behind the end, which is looked for below.
+                if page > 0 && (facts.items == 0 || self.above == facts.passes) {
+                    // Nothing, or the same again: this is behind the end, which is looked for below.
                     self.above.clear();
-                    self.stage = Stage::Look(Search::below(page, &facts.passes));
+                    self.stage = Stage::Look(Search::below(page, facts));
                     return;
                 }
                 self.above.clone_from(&facts.passes);
@@ -224,10 +224,10 @@ enum Found {
 }
 
 impl Search {
-    /// For an end that is not behind this page, of a server that repeats its last one.
-    fn below(page: u64, passes: &[u64]) -> Self {
-        let (behind, repeated) = (Some(page), Some(passes.to_vec()));
-        Self { begun: true, behind, repeated, hint_tried: true, ..Self::default() }
+    /// For an end that is not behind this page.
+    fn below(page: u64, facts: &PageFacts) -> Self {
+        let repeated = (facts.items > 0).then(|| facts.passes.clone());
+        Self { behind: Some(page), repeated, hint_tried: true, ..Self::default() }
     }
 
     fn next(&self) -> u64 {

@@ -23,7 +23,7 @@ fn house(api: &PassApi, more: &str) -> House {
 
 fn configure(house: &House, api: &PassApi, more: &str) {
     house.write("pass-api-key", KEY);
-    let key = format!("key_file = {:?}\n", house.config().join("pass-api-key"));
+    let key = format!("key_file = '{}'\n", house.config().join("pass-api-key").display());
     let tenant = "from = \"Demo <wallet@demo.example>\"\nrelays = [\"primary\"]\n";
     house.write("tenants/demo.toml", &format!("{tenant}{}", api.section(&format!("{key}{more}"))));
 }
