@@ -7,8 +7,9 @@
 //! worst. At the end the last pages are read once more, for what was made meanwhile.
 //!
 //! ```text
-//! look for the end ─▶ read down to page 0 ─▶ look for the end ─▶ read down to a pass known from before ─▶ ended
-//!                              └ not in the order asked for: all is read again until a round finds nothing new
+//! look for the end ─▶ read down to page 0 ─▶ look for the end ─▶ read down to a page that is all known ─▶ ended
+//!                      ▲                                         └ something was new: so again, a few times
+//!                      └ not in the order asked for: all is read until a round finds nothing new
 //! ```
 //!
 //! The total that a server tells is a hint where to look first and nothing else. The end is an empty page; or, of a
@@ -174,8 +175,8 @@ impl Walk {
                     return;
                 }
                 self.above.clone_from(&facts.passes);
-                let met_known = self.round > 1 && self.order == Order::Kept && facts.items > facts.new;
-                if page == 0 || met_known {
+                let all_known = self.round > 1 && self.order == Order::Kept && facts.new == 0;
+                if page == 0 || all_known {
                     self.end_round();
                 } else {
                     self.stage = Stage::Down(page - 1);
@@ -192,14 +193,12 @@ impl Walk {
     }
 
     fn end_round(&mut self) {
-        let enough = match self.order {
-            Order::Kept => self.round > 1,
-            Order::NotKept => self.round > 1 && !self.found_new,
-        };
-        if enough {
+        if self.round > 1 && !self.found_new {
             self.stage = Stage::Ended(End::Settled);
         } else if self.round >= ROUNDS_MAX {
-            self.stage = Stage::Ended(End::Unsettled);
+            // In order, what is still new was made meanwhile.
+            let end = if self.order == Order::Kept { End::Settled } else { End::Unsettled };
+            self.stage = Stage::Ended(end);
         } else {
             self.round += 1;
             self.found_new = false;

@@ -9,8 +9,9 @@
 //! # What is promised
 //!
 //! * A pass that the API has from the beginning of a run to its end is read, whatever is made or removed meanwhile, as
-//!   long as the API gives passes in the order of their creation (`domain::paging` has the rules and the proof). If it does
-//!   not, all is read again until nothing new is found; and if that does not come to an end, nothing is called missing.
+//!   long as the API gives passes in the order of their creation (and, if it repeats its last page behind the end, as long
+//!   as some of that page stays from one request to the next); `domain::paging` has the rules. If it keeps no order, all is
+//!   read again until nothing new is found; and if that does not come to an end, nothing is called missing.
 //! * What a page says holds for the moment before it was asked for. An event of a later time, before or after it came in,
 //!   wins by its time. So a world that moves while it is read stays right.
 //! * A run that ends early, by whatever cause, goes on where it stood; a day later it begins anew. One run of a tenant
