@@ -201,6 +201,7 @@ impl Intake {
             entry: if allowed { Entry::Queued } else { Entry::Suppressed(Reason::NotAllowed) },
             idempotency: None,
             fact: None,
+            unless: submission.unless.clone(),
             recipient_limit: tenant.per_recipient.rate(),
         })
     }

@@ -32,6 +32,7 @@ pub mod courier;
 pub mod delivery;
 pub mod intake;
 pub mod keys;
+pub mod push;
 pub mod steering;
 pub mod wallet;
 

@@ -88,6 +88,7 @@ impl App {
         passes::start(self, tasks)?;
         let delivering = parts::start_delivery(self, tasks).await?;
         let control = delivering.control.clone();
+        parts::start_push(self, tasks)?;
         parts::start_hatch(self, &control, tasks);
         let listen = parts::start_doors(self, delivering, tasks).await?;
         Ok(Started { listen, control })

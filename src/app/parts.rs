@@ -28,6 +28,8 @@ use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
+use crate::outgoing::Client;
+use crate::push::{self, Push};
 use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
@@ -111,6 +113,21 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
         delivery.run(soft, hard).await;
     });
     Ok(Delivering { health, control })
+}
+
+/// Begins to tell the tenants' own receivers.
+pub fn start_push(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
+    let push = Push::new(push::Parts {
+        store: Arc::clone(&app.store),
+        clock: Arc::clone(&app.clock),
+        rules: app.rules.subscribe(),
+        client: Client::new(&app.config.outgoing).context("making ready to call receivers")?,
+        settings: app.config.push.clone(),
+    });
+    let (soft, hard) = (tasks.soft(), tasks.hard());
+    tasks.spawn("push.feed", Kind::Essential, push.feed(soft.clone()));
+    tasks.spawn("push.send", Kind::Essential, push.send(soft, hard));
+    Ok(())
 }
 
 /// What the doors need to know of delivery.

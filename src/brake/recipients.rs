@@ -152,6 +152,7 @@ mod tests {
             deadline: None,
             send_at: None,
             dedupe: None,
+            unless: None,
             tags: Vec::new(),
             metadata: std::collections::BTreeMap::new(),
             data: std::collections::BTreeMap::new(),

@@ -12,6 +12,7 @@ mod inbox;
 mod keys;
 mod output;
 mod parent;
+mod push;
 mod queue;
 mod send;
 mod serve;
@@ -82,6 +83,8 @@ enum Command {
     Brake(brake::Arguments),
     /// Mend who has the pass by what the Pass API says
     Backfill(backfill::Arguments),
+    /// See what the tenants' own receivers were not told yet, and have it sent again
+    Push(push::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -188,6 +191,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Send(_)
         | Command::Queue(_)
         | Command::Brake(_)
+        | Command::Push(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -199,6 +203,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Queue(queue) => queue::run(context, queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
+        Command::Push(push) => push::run(context, push).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -114,6 +114,7 @@ pub(super) fn plain(recipient: Mailbox, subject: String) -> Submission {
         deadline: None,
         send_at: None,
         dedupe: None,
+        unless: None,
         tags: Vec::new(),
         metadata: BTreeMap::new(),
         data: BTreeMap::new(),

@@ -33,6 +33,11 @@ const FACTOR_MAX: f64 = 1_000_000.0;
 /// Streams and recipients remembered at most: it bounds memory.
 const REMEMBERED_MAX: usize = 1_000_000;
 
+/// `push.in_flight_max` at most: each is a connection.
+const PUSHES_IN_FLIGHT_MAX: usize = 1_000;
+/// `push.kept_max` at most.
+const PUSHES_KEPT_MAX: u64 = 10_000_000;
+
 /// Adds a problem for every rule that is broken.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let file = postern_file(&config.folder);
@@ -46,6 +51,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     lanes(config, &mut say);
     brake(config, &mut say);
     alarms(config, &mut say);
+    push(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
 }
 
@@ -167,6 +173,25 @@ fn alarms(config: &Config, say: &mut impl FnMut(&str, String)) {
     }
     if alarms.uninstall_min == 0 {
         say("alarms.uninstall_min", "must be at least 1".to_owned());
+    }
+}
+
+fn push(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let push = &config.push;
+    retry("push.retry", &push.retry, say);
+    wait("push.timeout", push.timeout, say);
+    wait("push.pause_max", push.pause_max, say);
+    if !(1..=PUSHES_IN_FLIGHT_MAX).contains(&push.in_flight_max) {
+        say("push.in_flight_max", format!("must be 1 to {PUSHES_IN_FLIGHT_MAX}"));
+    }
+    if !(1..=push.in_flight_max.max(1)).contains(&push.in_flight_per_endpoint) {
+        say("push.in_flight_per_endpoint", "must be 1 to push.in_flight_max".to_owned());
+    }
+    if push.kept.0.is_zero() {
+        say("push.kept", "must be more than 0s".to_owned());
+    }
+    if !(1..=PUSHES_KEPT_MAX).contains(&push.kept_max) {
+        say("push.kept_max", format!("must be 1 to {PUSHES_KEPT_MAX}"));
     }
 }
 

@@ -22,6 +22,7 @@ use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
@@ -46,6 +47,7 @@ pub(super) struct PosternFile {
     brake: BrakeSettings,
     wallet: WalletSettings,
     alarms: AlarmSettings,
+    push: PushSettings,
     outgoing: OutgoingSettings,
     log: LogSettings,
 }
@@ -86,6 +88,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         brake: written.brake,
         wallet: written.wallet,
         alarms: written.alarms,
+        push: written.push,
         outgoing: written.outgoing,
         relays: relays.usable,
         log: written.log,

@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod fixed;
 mod lanes;
+mod outbound;
 mod pass_api;
 mod reading;
 mod secrets;
@@ -42,6 +43,7 @@ use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
+use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
@@ -71,6 +73,8 @@ pub struct Config {
     pub wallet: WalletSettings,
     /// `[alarms]`.
     pub alarms: AlarmSettings,
+    /// `[push]`.
+    pub push: PushSettings,
     /// `[outgoing]`.
     pub outgoing: OutgoingSettings,
     /// `[[relays]]`, secrets read from their files.
@@ -95,6 +99,7 @@ impl Config {
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
             alarms: AlarmSettings::default(),
+            push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),

@@ -37,7 +37,8 @@ pub(super) fn secrets(
     problems: &mut Problems,
 ) -> Vec<Secret> {
     if inline.is_some() && files.is_some() {
-        problems.add(file, format!("{key}_file"), format!("give {key} or {key}_file, not both"));
+        let name = key.rsplit('.').next().unwrap_or(key);
+        problems.add(file, format!("{key}_file"), format!("give {name} or {name}_file, not both"));
     }
     let mut secrets = Vec::new();
     for text in inline.map(OneOrMany::into_vec).unwrap_or_default() {

@@ -8,6 +8,7 @@ use serde::de::{MapAccess, Visitor};
 
 use super::Problems;
 use super::check::per_recipient_problem;
+use super::outbound::{OutboundFile, outbounds};
 use super::pass_api::PassApiFile;
 use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
@@ -43,6 +44,8 @@ pub(super) struct TenantFile {
     webhook_secret: Option<OneOrMany<String>>,
     #[serde(default)]
     webhook_secret_file: Option<OneOrMany<PathBuf>>,
+    #[serde(default)]
+    outbound: Vec<OutboundFile>,
     #[serde(default)]
     limits: TenantLimitsFile,
     #[serde(default)]
@@ -152,6 +155,7 @@ impl TenantFile {
             lanes: self.lanes.0,
             data_kept: self.data_kept,
             identifiers,
+            outbound: outbounds(self.outbound, file, problems),
             webhook_secrets,
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,

@@ -18,6 +18,7 @@ use super::message::{Entry, NewMessage, Outcome, Reason, Status};
 use super::reply::Reply;
 use super::time;
 use super::verb::{Because, Verb};
+use super::wallet::WalletStatus;
 
 /// Most leaves are shorter.
 const LEAF_BYTES_LIKELY: usize = 512;
@@ -350,6 +351,14 @@ pub fn steered(
         Some(because) => happening.with("because", because.as_str()),
         None => happening,
     }
+}
+
+/// The leaf of a message that ends at its commit point because of how its customer's wallets stand.
+#[must_use]
+pub fn not_wanted(at: Timestamp, tenant: &TenantId, id: MessageId, status: WalletStatus) -> Happening {
+    Happening::new(at, Kind::Cancelled, tenant, Some(id), Actor::Gateway)
+        .with("reason", Reason::WalletStatus.as_str())
+        .with("walletStatus", status.as_str())
 }
 
 /// The leaf of a stream that is out of line.

@@ -99,6 +99,11 @@ uuid_id!(
     "alm_"
 );
 uuid_id!(
+    /// One push: an event for one endpoint; the receiver's `webhook-id`.
+    PushId,
+    "psh_"
+);
+uuid_id!(
     /// One HTTP request, as shown in `instance` of an error and in the access log.
     RequestId,
     "req_"
@@ -189,6 +194,10 @@ slug!(
 slug!(
     /// A relay, named in `[[relays]]`.
     RelayName
+);
+slug!(
+    /// A receiver of pushes, named in a tenant's `[[outbound]]`.
+    EndpointName
 );
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::lane::Lane;
 use super::quantity::Rate;
 use super::reply::Reply;
 use super::time;
+use super::unless::Unless;
 
 mod view;
 
@@ -142,11 +143,13 @@ pub enum Reason {
     Operator,
     /// Its stream is out of line and the blast brake is on.
     Brake,
+    /// Its customer's wallets stand as its `unless` says.
+    WalletStatus,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -163,6 +166,7 @@ impl Reason {
         Self::Fault,
         Self::Operator,
         Self::Brake,
+        Self::WalletStatus,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -185,6 +189,7 @@ impl Reason {
             Self::Fault => "fault",
             Self::Operator => "operator",
             Self::Brake => "brake",
+            Self::WalletStatus => "wallet-status",
         }
     }
 }
@@ -250,6 +255,8 @@ pub struct NewMessage {
     pub idempotency: Option<Idempotency>,
     /// The fact it is to take, if the caller named one.
     pub fact: Option<Fact>,
+    /// When it is no longer wanted, if the caller said so.
+    pub unless: Option<Unless>,
     /// How many mails the tenant may have accepted for this recipient within the rate's time; its burst does not count.
     pub recipient_limit: Option<Rate>,
 }

@@ -9,6 +9,7 @@ use super::address::Mailbox;
 use super::fact::Dedupe;
 use super::lane::Lane;
 use super::quantity::HumanDuration;
+use super::unless::Unless;
 
 /// A deadline or `sendAt` lies at most this far ahead, `deliverWithin` is at most so long.
 pub const AHEAD_MAX: std::time::Duration = std::time::Duration::from_hours(366 * 24);
@@ -65,6 +66,9 @@ pub struct Submission {
     /// At most one mail for a fact. Left out when absent: keys bound before there were facts still know their submission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedupe: Option<Dedupe>,
+    /// When it is no longer wanted. Left out when absent, as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unless: Option<Unless>,
     /// The caller's tags.
     pub tags: Vec<String>,
     /// The caller's metadata.

@@ -4,6 +4,7 @@ use super::address::{EmailAddress, Mailbox};
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
 use super::pass_api::PassApi;
+use super::push::Outbound;
 use super::quantity::Limit;
 use super::secret::Secret;
 
@@ -30,6 +31,8 @@ pub struct Tenant {
     pub data_kept: Vec<String>,
     /// Names of the pass identifiers that customers are known by, the best first. They may hold dots.
     pub identifiers: Vec<String>,
+    /// Who is told of what happens, by our own calls.
+    pub outbound: Vec<Outbound>,
     /// With which the platform signs its webhooks, several while they change; without one it may send none.
     pub webhook_secrets: Vec<Secret>,
     /// How many submissions all its keys together may make.
@@ -66,6 +69,12 @@ impl Tenant {
         *from == self.from.address || self.from_allowed.iter().any(|domain| domain == from.domain())
     }
 
+    /// Whether any receiver wants events of this name.
+    #[must_use]
+    pub fn tells(&self, event: &str) -> bool {
+        self.outbound.iter().any(|outbound| outbound.wants(event))
+    }
+
     /// The lane of a template, by the first pattern that matches its name whatever the case.
     #[must_use]
     pub fn lane_of(&self, template: Option<&str>) -> Lane {
@@ -77,7 +86,7 @@ impl Tenant {
 }
 
 /// Whether `text` fits `pattern`, in which `*` stands for any run of characters. Linear in pattern × text, no recursion.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
+pub(super) fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     // Unwrap safety: split yields at least one part.
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };

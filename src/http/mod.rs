@@ -103,13 +103,13 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))
+        .service(Door::at("/v1/pass-events").post(pass_events::submit))
+        .service(Door::at("/wallet/installation").post(pass_events::installation))
+        .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
         .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
-        .service(Door::at("/v1/pass-events").post(pass_events::submit))
-        .service(Door::at("/wallet/installation").post(pass_events::installation))
-        .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

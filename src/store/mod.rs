@@ -20,6 +20,7 @@
 mod alarms;
 mod backfill;
 mod brakes;
+mod push;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -47,6 +48,10 @@ pub use self::backfill::{BackfillRun, BackfillStore, Turn};
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
+};
+pub use self::push::{
+    DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
+    PushView, PushesToReplay, Settling,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
@@ -239,7 +244,9 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: AlarmStore + BackfillStore + BrakeStore + WalletStore + WebhookStore + Send + Sync + 'static {
+pub trait Store:
+    AlarmStore + BackfillStore + BrakeStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static
+{
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
@@ -298,7 +305,8 @@ pub trait Store: AlarmStore + BackfillStore + BrakeStore + WalletStore + Webhook
     /// The commit point: records the attempt as committing if the message may still be sent, in one short transaction.
     ///
     /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
-    /// attempt row. Its leaf (`attempt-committed`) is appended with it.
+    /// attempt row. Its leaf (`attempt-committed`) is appended with it. One whose `unless` holds now ends `cancelled`
+    /// (`wallet-status`) instead, with its leaf.
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
 
     /// Writes how an attempt ended.

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EventId, TenantId};
 use crate::domain::pass_event::{NewPassEvent, PassEvent};
+use crate::domain::push::WALLET_CHANGED;
 use crate::domain::rules::Rules;
 use crate::domain::submission::FieldError;
 use crate::domain::wallet::CustomerKey;
@@ -86,7 +87,7 @@ impl Ledger {
             history_max: self.settings.history_max,
             passes_max: self.settings.passes_max,
             time_ahead_max: self.settings.time_ahead_max.0,
-            pushed: Pushed::No,
+            pushed: if known.tells(WALLET_CHANGED) { Pushed::Yes } else { Pushed::No },
         };
         let nobody = |event: &PassEvent| {
             event.pass.is_none() && CustomerKey::of(&event.identifiers, &known.identifiers).is_none()

@@ -95,6 +95,7 @@ pub(crate) fn mail(recipient: &str) -> NewMessage {
         entry: Entry::Queued,
         idempotency: None,
         fact: None,
+        unless: None,
         recipient_limit: None,
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-fn rules() -> RecordRules {
+pub(crate) fn rules() -> RecordRules {
     RecordRules {
         identifiers: ["customerId", "email"].map(str::to_owned).to_vec(),
         reinstall_settle: Duration::from_mins(10),
@@ -29,7 +29,7 @@ fn rules() -> RecordRules {
 }
 
 /// An event of pass `pass`, known by `customer`, that happened at `second`.
-fn event(second: i64, pass: &str, kind: EventKind, wallet: Wallet) -> NewPassEvent {
+pub(crate) fn event(second: i64, pass: &str, kind: EventKind, wallet: Wallet) -> NewPassEvent {
     NewPassEvent {
         id: EventId::from_uuid(Uuid::now_v7()),
         received_at: at(second),
@@ -49,7 +49,7 @@ fn event(second: i64, pass: &str, kind: EventKind, wallet: Wallet) -> NewPassEve
     }
 }
 
-fn of(customer: &str, mut event: NewPassEvent) -> NewPassEvent {
+pub(crate) fn of(customer: &str, mut event: NewPassEvent) -> NewPassEvent {
     event.event.identifiers.insert("customerId".to_owned(), customer.to_owned());
     event
 }

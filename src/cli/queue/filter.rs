@@ -101,13 +101,13 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 
 /// A moment, or a length of time ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(in crate::cli) enum When {
     At(Timestamp),
     Ago(HumanDuration),
 }
 
 impl When {
-    fn before(self, now: Timestamp) -> Timestamp {
+    pub(in crate::cli) fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
             Self::Ago(ago) => now.checked_sub(ago.0).unwrap_or(Timestamp::MIN),

@@ -9,6 +9,8 @@ mod steer;
 mod summary;
 mod why;
 
+pub(super) use self::filter::When;
+
 pub(super) use self::steer::confirm;
 
 use std::io;

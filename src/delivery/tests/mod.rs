@@ -241,6 +241,7 @@ impl Built {
             data_kept: Vec::new(),
             webhook_secrets: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
+            outbound: Vec::new(),
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,
             pass_api: None,
@@ -325,6 +326,7 @@ impl House {
             entry: Entry::Queued,
             idempotency: None,
             fact: None,
+            unless: None,
             recipient_limit: None,
         };
         self.store.accept(message).await.unwrap();

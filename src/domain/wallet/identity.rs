@@ -41,6 +41,11 @@ impl Identifiers {
         found.unwrap_or_else(|| CustomerKey::by_pass(pass))
     }
 
+    /// Their values.
+    pub fn values(&self) -> impl Iterator<Item = &String> {
+        self.0.values().map(|word| &word.value)
+    }
+
     /// Their names and values.
     #[must_use]
     pub fn into_values(self) -> BTreeMap<String, String> {

@@ -54,6 +54,11 @@ const BRAKE: Cause = Cause::of(
     "Its stream of mails (tenant, key and template) is out of line, and the brake holds it",
     "Look whether these mails are meant: postern brake list. Then release or cancel the brake, and with it all of them.",
 );
+const WALLET_STATUS: Cause = Cause::of(
+    "wallet-status",
+    "Just before it would have been sent its customer's walletStatus was one of those that its unless lists: it was not sent",
+    "Nothing. If it is wanted after all, submit it again without unless.",
+);
 const FAULT: Cause = Cause::of(
     "fault",
     "An attempt ended in a defect of Postern: set aside",
@@ -111,6 +116,7 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::NotConfigured), _) => NOT_CONFIGURED,
         (Some(Reason::Fault), _) => FAULT,
         (Some(Reason::Operator), _) => of_operator(status),
+        (Some(Reason::WalletStatus), _) => WALLET_STATUS,
         (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",

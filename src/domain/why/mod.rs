@@ -6,7 +6,9 @@
 //! a relay's own text; those stand with the message.
 
 mod cause;
+mod condition;
 pub mod live;
+mod replies;
 #[cfg(test)]
 mod tests;
 
@@ -18,14 +20,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::cause::{Cause, cause, with_brake};
+use self::replies::{reply_words, with_reply};
 use super::address::Mailbox;
 use super::brake::BrakedBy;
 use super::ids::{MessageId, RelayName, TenantId};
 use super::lane::{Lane, UnknownPolicy};
 use super::message::{MessageView, Reason, Status};
-use super::reply::EnhancedCode;
 use super::rules::Rules;
 use super::time;
+use super::unless::Condition;
 
 /// With so many seconds left, a deadline is worth a thought even before it binds.
 const DEADLINE_NEAR: i64 = 300;
@@ -48,6 +51,8 @@ pub struct Stored {
     pub word: Option<Word>,
     /// The brake that holds it, or has ended it.
     pub brake: Option<BrakedBy>,
+    /// When it is no longer wanted, and how that stands.
+    pub condition: Option<Condition>,
 }
 
 /// An attempt past its commit point and not settled.
@@ -196,6 +201,7 @@ pub fn decisions(stored: &Stored, rules: &Rules, gateway: Gateway<'_>, now: Time
     };
     if stored.message.status.is_live() && stored.under_way.is_none() {
         decisions.extend(deadline(stored, now));
+        decisions.extend(stored.condition.as_ref().map(condition::decision));
     }
     if stored.message.status.is_live() {
         decisions.extend(no_gateway(gateway));
@@ -405,43 +411,6 @@ fn deadline(stored: &Stored, now: Timestamp) -> Option<Decision> {
         );
     }
     decision(Force::Next, format!("Its deadline is {at}: past it it ends as expired, unsent."))
-}
-
-/// What the relay answered: the codes alone, its words may name the recipient.
-struct Code {
-    code: u16,
-    enhanced: Option<EnhancedCode>,
-}
-
-fn code(stored: &Stored) -> Option<Code> {
-    let (code, text) = stored.message.relay_reply.as_deref()?.split_once(' ')?;
-    Some(Code { code: code.parse().ok()?, enhanced: EnhancedCode::leading(text) })
-}
-
-fn reply_words(stored: &Stored) -> String {
-    let relay = stored.message.relay.as_ref().map_or_else(String::new, |relay| format!(" (relay {relay}"));
-    let reply = code(stored).map(|Code { code, enhanced }| match enhanced {
-        Some(enhanced) => format!("{code} {enhanced}"),
-        None => code.to_string(),
-    });
-    match (relay.as_str(), reply) {
-        ("", _) => String::new(),
-        (relay, Some(reply)) => format!("{relay}: {reply})"),
-        (relay, None) => format!("{relay})"),
-    }
-}
-
-fn with_reply(decision: Decision, stored: &Stored) -> Decision {
-    let decision = match &stored.message.relay {
-        Some(relay) => decision.number("relay", relay.as_str()),
-        None => decision,
-    };
-    let Some(Code { code, enhanced }) = code(stored) else { return decision };
-    let decision = decision.number("code", code);
-    match enhanced {
-        Some(enhanced) => decision.number("enhanced", enhanced.to_string()),
-        None => decision,
-    }
 }
 
 /// Whole seconds from one moment to another; none when it lies before.

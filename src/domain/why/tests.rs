@@ -27,6 +27,7 @@ fn rules() -> Rules {
         data_kept: Vec::new(),
         webhook_secrets: Vec::new(),
         identifiers: vec!["customerId".to_owned()],
+        outbound: Vec::new(),
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
         pass_api: None,
@@ -76,6 +77,7 @@ fn stored(status: Status, reason: Option<Reason>) -> Stored {
         under_way: None,
         word: None,
         brake: None,
+        condition: None,
     }
 }
 
@@ -109,6 +111,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::NotConfigured)) => "not-configured",
         (_, Some(Reason::Fault)) => "fault",
         (_, Some(Reason::Brake)) => "brake",
+        (_, Some(Reason::WalletStatus)) => "wallet-status",
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod dedupe;
 mod files;
+mod unless;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,10 +42,6 @@ fn submission(root: &Object) -> Result<Submission, Vec<FieldError>> {
         problems.add("/recipient", "required");
     }
     let content = content(fields, problems);
-    if !fields.given("unless").is_empty() {
-        // Ignored, it would change whether a mail is sent.
-        problems.add("/unless", "not available in this version");
-    }
     cultures(fields, problems);
     let submission = Submission {
         template: fields.line("emailTemplate", TEMPLATE_CHARS_MAX, problems),
@@ -56,6 +53,7 @@ fn submission(root: &Object) -> Result<Submission, Vec<FieldError>> {
         deadline: deadline(fields, problems),
         send_at: time(fields, "sendAt", problems),
         dedupe: dedupe::dedupe(fields, problems),
+        unless: unless::unless(fields, problems),
         tags: tags(fields, problems),
         metadata: metadata(fields, problems),
         data: data(fields, problems),

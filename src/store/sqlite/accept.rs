@@ -18,6 +18,7 @@ use crate::domain::address::EmailAddress;
 use crate::domain::audit::{Actor, accepted, held_by_brake};
 use crate::domain::ids::{BrakeId, TenantId};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason, Receipt, Status};
+use crate::domain::unless::Unless;
 
 /// A time as stored. What is finer than a millisecond is cut, which makes no deadline later.
 pub(super) fn millis(at: Timestamp) -> i64 {
@@ -158,10 +159,10 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
     let sql = r"-- insert_message
         INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
             domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact, api_key,
-            brake)
+            brake, unless_wallet, customer)
         VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
             :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact,
-            :api_key, :brake)";
+            :api_key, :brake, :unless_wallet, :customer)";
     let waits = stands.status.is_live();
     let api_key = match &message.actor {
         Actor::Key(key) => Some(key.as_bytes()),
@@ -191,6 +192,8 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
         ":fact": message.fact.as_ref().map(|fact| &fact.name),
         ":api_key": api_key,
         ":brake": stands.brake.as_ref().map(BrakeId::as_bytes),
+        ":unless_wallet": message.unless.as_ref().map(Unless::words),
+        ":customer": message.unless.as_ref().and_then(|unless| unless.customer.as_deref()),
     })?;
     Ok(())
 }

@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::accept::millis;
-use super::audit;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
+use super::{audit, unless};
 use crate::domain::audit::{attempt_committed, late, outcome};
 use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
+use crate::domain::unless::{Condition, Unless};
 use crate::store::CommitPoint;
 
 /// Whether an attempt of the message is past its commit point and not settled.
@@ -34,11 +35,13 @@ struct Standing {
     may_have_been_sent: bool,
     /// An attempt of it is past its commit point and not settled.
     in_flight: bool,
+    /// When it is no longer wanted, and whose wallets say so.
+    unless: Option<(Unless, String)>,
 }
 
 fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
     let sql = r"-- standing
-        SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent,
+        SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent, unless_wallet, customer, recipient,
             EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
         FROM message WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
@@ -54,6 +57,7 @@ fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, 
         deliver_by: cells.time("deliver_by")?,
         may_have_been_sent: cells.plain("may_have_been_sent")?,
         in_flight: cells.plain("in_flight")?,
+        unless: unless::kept(&cells)?,
     }))
 }
 
@@ -68,6 +72,12 @@ pub(super) fn commit_point(connection: &Writing<'_>, commit: &CommitPoint) -> Re
     let Some(message) = standing(connection, commit.id)? else { return Ok(Verdict::Stop) };
     let due = message.due_at.is_some_and(|due_at| due_at <= commit.at) && message.deliver_by > commit.at;
     if !message.waits() || !due || message.in_flight {
+        return Ok(Verdict::Stop);
+    }
+    if let Some(Condition { unless, status }) = unless::stands(connection, &message.tenant, message.unless)?
+        && unless.ends(status)
+    {
+        unless::end(connection, &message.tenant, commit.id, status, commit.at)?;
         return Ok(Verdict::Stop);
     }
     let number = message.attempts.saturating_add(1);

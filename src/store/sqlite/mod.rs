@@ -66,6 +66,7 @@ mod keys;
 mod messages;
 mod metadata;
 mod open;
+mod push;
 mod readers;
 mod shelf;
 mod steering;
@@ -73,6 +74,7 @@ mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unless;
 mod waiting;
 mod wallets;
 mod webhooks;

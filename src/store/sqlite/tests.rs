@@ -10,8 +10,11 @@ use super::*;
 use crate::domain::audit::{Happening, Kind};
 
 /// Statements that read a whole table, and why they may.
-const WHOLE_TABLES: [(&str, &str); 2] = [
+const WHOLE_TABLES: [(&str, &str); 5] = [
     ("recover", "one row for each attempt in flight when a process died"),
+    ("configured_endpoints", "endpoints are few"),
+    ("push_endpoints", "endpoints are few"),
+    ("dead_pushes", "endpoints are few; what each has is found by an index"),
     ("keys", "keys are few, and the door keeps them"),
 ];
 
@@ -46,6 +49,9 @@ fn statements() -> Vec<String> {
         include_str!("messages.rs"),
         include_str!("metadata.rs"),
         include_str!("open.rs"),
+        include_str!("push/feed.rs"),
+        include_str!("push/outbox.rs"),
+        include_str!("push/shown.rs"),
         include_str!("steering.rs"),
         include_str!("streams.rs"),
         include_str!("sweep.rs"),

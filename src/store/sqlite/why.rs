@@ -11,6 +11,7 @@ use super::accept::millis;
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::messages::message;
+use super::unless;
 use super::writer::Writing;
 use crate::domain::audit::{Kind, config_changed};
 use crate::domain::brake::{BrakedBy, Excess};
@@ -29,12 +30,14 @@ pub(super) fn stored(connection: &Connection, tenant: &TenantId, id: MessageId) 
     let snapshot = connection.unchecked_transaction()?;
     let Some(message) = message(&snapshot, tenant, id)? else { return Ok(None) };
     let sql = r"-- why
-        SELECT id, due_at, resent, domain FROM message WHERE id = :id";
+        SELECT id, due_at, resent, domain, unless_wallet, customer, recipient FROM message WHERE id = :id";
     let mut statement = snapshot.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "message");
+    let unless = unless::kept(&cells)?.filter(|_| message.status.is_live());
     Ok(Some(Stored {
+        condition: unless::stands(&snapshot, tenant, unless)?,
         message,
         domain: cells.plain("domain")?,
         due_at: cells.time_or_none("due_at")?,

@@ -117,7 +117,7 @@ fn everything_wrong_is_said_at_once() {
         "headers": {"Bcc": "x", "X-A": "a\nb", "x-b": "1", "X-B": "2"}, "lane": "fast", "deliverBy": "2030-01-01T00:00:00",
         "deliverWithin": "soon", "sendAt": "tomorrow", "tags": ["a,b", 1], "metadata": {"k": {}}, "data": "x",
         "attachments": [{}, {"filename": "a\0", "contentType": "message/rfc822", "content": "%%", "contentId": "<x>"}],
-        "emailTemplate": "a\u{7}", "cultures": 3, "dedupe": {"fact": "x"}, "unless": {"walletStatus": ["both"]},
+        "emailTemplate": "a\u{7}", "cultures": 3, "dedupe": {"fact": "x"}, "unless": {"walletStatus": ["windows"]},
     }));
     let mut found = pointers(all);
     found.sort();
@@ -150,7 +150,7 @@ fn everything_wrong_is_said_at_once() {
             "/sendAt",
             "/tags/0",
             "/tags/1",
-            "/unless",
+            "/unless/walletStatus",
         ]
     );
     assert_eq!(pointers(read(&json!({}))), ["/recipient", "/Subject", "/Body"]);
@@ -314,5 +314,58 @@ proptest! {
             json!({"from": format!("{bad} <a@b.example>")}), json!({"attachments": [{"filename": bad, "content": ""}]}),
         ];
         prop_assert!(read(&with(&more[field])).is_err());
+    }
+}
+
+#[test]
+fn a_condition_is_read_in_every_writing_and_half_of_one_is_refused() {
+    let unless =
+        |more: Value| read(&with(&more)).map(|submission| submission.unless.map(|it| (it.words(), it.customer)));
+    let both = |customer: Option<&str>| Ok(Some(("apple both".to_owned(), customer.map(str::to_owned))));
+    let condition = json!({"walletStatus": ["both", "apple"]});
+    assert_eq!(unless(json!({"unless": condition})), both(None));
+    assert_eq!(unless(json!({"Unless": condition.to_string(), "CustomerID": 17})), both(Some("17")));
+    let written = json!({"unless": {"WALLETSTATUS": "[\"Apple\",\"BOTH\"]"}, "customerId": " Ann@B.example "});
+    assert_eq!(unless(written), both(Some("ann@b.example")));
+    for body in [
+        "recipient=a@b.example&Subject=s&Body=b&unless.walletStatus=apple&unless.walletStatus=both&customerId=C-1",
+        "recipient=a@b.example&Subject=s&Body=b&unless[walletStatus][]=both&unless[walletStatus][]=apple&customerId=C-1",
+        "recipient=a@b.example&Subject=s&Body=b&unless={\"walletStatus\":[\"both\",\"apple\"]}&customerId=C-1",
+    ] {
+        let read = form(body).unwrap().unless.unwrap();
+        assert_eq!((read.words().as_str(), read.customer.as_deref()), ("apple both", Some("C-1")), "{body}");
+    }
+    assert_eq!(unless(json!({"unless": {"walletStatus": "none"}})), Ok(Some(("none".to_owned(), None))));
+    // Without a condition a customerId is a field like any other that is not ours.
+    assert_eq!(unless(json!({"customerId": {"lost": 1}})), Ok(None));
+    for (more, pointer) in [
+        (json!({"unless": {}}), "/unless/walletStatus"),
+        (json!({"unless": {"walletStatus": []}}), "/unless/walletStatus"),
+        (json!({"unless": {"walletStatus": ["apple", "windows"]}}), "/unless/walletStatus"),
+        (json!({"unless": {"walletStatus": ["apple"], "opened": true}}), "/unless/opened"),
+        (json!({"unless": "installed"}), "/unless"),
+        (json!({"unless": "[object Object]"}), "/unless"),
+        (json!({"unless": [condition]}), "/unless"),
+        (json!({"unless": condition, "customerId": ["x"]}), "/customerId"),
+        (json!({"unless": condition, "customerId": "x".repeat(256)}), "/customerId"),
+    ] {
+        assert_eq!(pointers(read(&with(&more))), [pointer], "{more}");
+    }
+}
+
+#[test]
+fn a_submission_without_a_condition_is_bound_as_it_was_before_there_were_any() {
+    let plain = read(&with(&json!({}))).unwrap();
+    let written = |submission: &Submission| serde_json::to_value(submission).unwrap();
+    assert!(written(&plain).get("unless").is_none() && written(&plain).get("dedupe").is_none());
+    let more = |unless: Value, customer: &str| read(&with(&json!({"unless": unless, "customerId": customer}))).unwrap();
+    let one = more(json!({"walletStatus": ["apple", "both"]}), "C-1");
+    assert_eq!(written(&one), written(&more(json!({"walletStatus": ["both", "apple", "apple"]}), "C-1")));
+    for other in [
+        plain,
+        more(json!({"walletStatus": ["apple"]}), "C-1"),
+        more(json!({"walletStatus": ["apple", "both"]}), "C-2"),
+    ] {
+        assert_ne!(written(&one), written(&other));
     }
 }

@@ -157,7 +157,7 @@ fn kept(connection: &Connection, tenant: &TenantId, customer: &CustomerKey) -> R
 }
 
 /// The columns of a projection.
-pub(super) fn read_projection(cells: &Cells<'_>) -> Result<Projection, Fault> {
+pub(in crate::store::sqlite) fn read_projection(cells: &Cells<'_>) -> Result<Projection, Fault> {
     Ok(Projection {
         status: cells.word("status")?,
         apple_installed_at: cells.time_or_none("apple_installed_at")?,

@@ -3,11 +3,13 @@
 //! One event is one step of a transaction ([`record`]): its row, the pass's new standings, the leaf, then what the customer's
 //! passes add up to now ([`customers`]). The rules are `domain::wallet`'s; here they are given the rows they need.
 
+mod addresses;
 mod customers;
 mod reading;
 mod record;
 mod trends;
 
+pub(super) use self::customers::read_projection;
 pub(super) use reading::read_pass;
 
 use async_trait::async_trait;

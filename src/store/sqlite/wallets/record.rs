@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Row, named_params};
 
+use super::addresses;
 use super::customers::{self, Settling};
 use super::nameless_key;
 use crate::domain::audit::{Actor, Happening, Kind};
@@ -124,12 +125,15 @@ impl Recording<'_, '_> {
             Some(Known { customer, identifiers, pass_type }) => (Some(customer), identifiers, pass_type),
             None => (None, Identifiers::default(), None),
         };
+        let addresses_before = addresses::among(identifiers.values());
         identifiers.learn(&event.identifiers, entry.at);
         let customer = identifiers.customer(&self.rules.identifiers, key);
         // What comes late has the last word only where there is none.
         let (said, kept) = (event.pass_type.as_ref(), known_type.as_ref());
         let pass_type = if change == Change::Stale { kept.or(said) } else { said.or(kept) };
         self.upsert_pass(key, &customer, pass_type, &identifiers, after)?;
+        let addresses = addresses::among(identifiers.values());
+        addresses::keep(self.connection, self.tenant, key, &addresses_before, &addresses)?;
         let settling = Settling { tenant: self.tenant, rules: self.rules, seq, at: entry.at, now: new.received_at };
         if let Some(before) = before.filter(|before| *before != customer) {
             customers::settle(self.connection, &before, &settling, Some(&customer))?;

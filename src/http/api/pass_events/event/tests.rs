@@ -26,6 +26,7 @@ fn tenant(identifiers: &[&str]) -> Tenant {
         data_kept: Vec::new(),
         identifiers: identifiers.iter().map(|name| (*name).to_owned()).collect(),
         webhook_secrets: Vec::new(),
+        outbound: Vec::new(),
         per_tenant: Limit::Unlimited,
         per_recipient: Limit::Unlimited,
         pass_api: None,
