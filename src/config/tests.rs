@@ -113,7 +113,7 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
     let [password, secret] =
         [both("postern.toml", "relays[0].password"), both("tenants/demo.toml", "outbound[0].secret")];
     let pass_api = both("tenants/demo.toml", "pass_api.key");
-    assert_eq!(found, [password, both("tenants/demo.toml", "webhook_secret"), secret, pass_api]);
+    assert_eq!(found, [password, both("tenants/demo.toml", "webhook_secret"), pass_api, secret]);
     assert!(files.iter().all(unreadable), "{files:?}");
 }
 
