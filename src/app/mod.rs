@@ -8,6 +8,7 @@
 //! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
 
 pub mod parts;
+pub mod passes;
 pub mod reload;
 mod room;
 
@@ -84,6 +85,7 @@ impl App {
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<Started> {
         watch_store(Arc::clone(&self.store), tasks);
         parts::start_brakeman(self, tasks).await?;
+        passes::start(self, tasks)?;
         let delivering = parts::start_delivery(self, tasks).await?;
         let control = delivering.control.clone();
         parts::start_push(self, tasks)?;

@@ -3,6 +3,7 @@
 //! Standard output carries the answer only: a table for people, or with `--format json` exactly one object or array.
 //! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
+mod backfill;
 mod bench;
 mod brake;
 mod check;
@@ -81,6 +82,8 @@ enum Command {
     Queue(queue::Arguments),
     /// See which streams of mails are out of line, and decide about them
     Brake(brake::Arguments),
+    /// Mend who has the pass by what the Pass API says
+    Backfill(backfill::Arguments),
     /// See what the tenants' own receivers were not told yet, and have it sent again
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
@@ -185,6 +188,7 @@ async fn run(arguments: Arguments) -> Done {
             telemetry::start(LogSettings::default());
             return inbox::run(context, inbox).await;
         }
+        Command::Backfill(_) => _ = telemetry::start(backfill::log_settings()),
         Command::Check(_)
         | Command::Keys(_)
         | Command::Send(_)
@@ -202,6 +206,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
+        Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
         Command::Bench(bench) => bench::run(context, bench).await,

@@ -35,6 +35,19 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Writes a piece of an answer that is too long to be held: `json` or `table`, as wanted. A reader that went away gets
+    /// no more.
+    pub(super) fn piece(self, json: &str, table: &str) {
+        let text = match self.format {
+            Format::Json => json,
+            Format::Table => table,
+        };
+        let mut out = io::stdout().lock();
+        _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
 /// Writes a text and its newline to standard output, and flushes: scripts wait for it.
 fn write_out(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

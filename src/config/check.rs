@@ -50,6 +50,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     limits(config, &mut say);
     lanes(config, &mut say);
     brake(config, &mut say);
+    alarms(config, &mut say);
     push(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
 }
@@ -158,6 +159,20 @@ fn brake(config: &Config, say: &mut impl FnMut(&str, String)) {
         if !(1..=REMEMBERED_MAX).contains(&count) {
             say(key, format!("must be 1 to {REMEMBERED_MAX}"));
         }
+    }
+}
+
+fn alarms(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let alarms = &config.alarms;
+    for (key, value) in
+        [("alarms.silence_expected", alarms.silence_expected), ("alarms.uninstall_factor", alarms.uninstall_factor)]
+    {
+        if !(1.0..=FACTOR_MAX).contains(&value) {
+            say(key, format!("must be 1.0 to {FACTOR_MAX}"));
+        }
+    }
+    if alarms.uninstall_min == 0 {
+        say("alarms.uninstall_min", "must be at least 1".to_owned());
     }
 }
 

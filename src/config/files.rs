@@ -25,6 +25,7 @@ use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
 /// No file of the configuration is larger.
@@ -45,6 +46,7 @@ pub(super) struct PosternFile {
     limits: LimitsSettings,
     brake: BrakeSettings,
     wallet: WalletSettings,
+    alarms: AlarmSettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
     log: LogSettings,
@@ -85,6 +87,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         limits: written.limits,
         brake: written.brake,
         wallet: written.wallet,
+        alarms: written.alarms,
         push: written.push,
         outgoing: written.outgoing,
         relays: relays.usable,

@@ -25,6 +25,7 @@ impl Config {
             ("server", serde_json::to_value(&self.server)),
             ("brake", serde_json::to_value(&self.brake)),
             ("wallet", serde_json::to_value(&self.wallet)),
+            ("alarms", serde_json::to_value(&self.alarms)),
             ("push", serde_json::to_value(&self.push)),
             ("outgoing", serde_json::to_value(&self.outgoing)),
         ];

@@ -18,6 +18,7 @@ mod files;
 mod fixed;
 mod lanes;
 mod outbound;
+mod pass_api;
 mod reading;
 mod secrets;
 mod tenants;
@@ -46,6 +47,7 @@ use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
 /// Problems listed at most; after so many the rest is probably one mistake.
@@ -70,6 +72,8 @@ pub struct Config {
     pub brake: BrakeSettings,
     /// `[wallet]`.
     pub wallet: WalletSettings,
+    /// `[alarms]`.
+    pub alarms: AlarmSettings,
     /// `[push]`.
     pub push: PushSettings,
     /// `[outgoing]`.
@@ -95,6 +99,7 @@ impl Config {
             limits: LimitsSettings::default(),
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
+            alarms: AlarmSettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             relays: Vec::new(),

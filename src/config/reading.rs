@@ -14,7 +14,7 @@ use super::environment::{FILE as ENVIRONMENT, Override};
 use super::{PROBLEMS_MAX, Problems};
 
 /// Keys whose values never appear in a problem.
-const SECRET_KEYS: [&str; 4] = ["password", "secret", "webhook_secret", "header_value"];
+const SECRET_KEYS: [&str; 5] = ["password", "secret", "webhook_secret", "header_value", "key"];
 
 /// Where a table comes from.
 pub(super) struct Origin<'a> {

@@ -10,6 +10,7 @@ use super::Problems;
 use super::check::per_recipient_problem;
 use super::contact_lookup::ContactLookupFile;
 use super::outbound::{OutboundFile, outbounds};
+use super::pass_api::PassApiFile;
 use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
 use crate::domain::ids::{RelayName, TenantId};
@@ -50,6 +51,8 @@ pub(super) struct TenantFile {
     limits: TenantLimitsFile,
     #[serde(default)]
     contact_lookup: ContactLookupFile,
+    #[serde(default)]
+    pass_api: PassApiFile,
 }
 
 /// `[limits]` of a tenant: what is not the same for all.
@@ -144,6 +147,7 @@ impl TenantFile {
             say(problems, file, "limits.per_recipient", detail);
         }
         let contact_lookup = self.contact_lookup.into_lookup(file, problems);
+        let pass_api = self.pass_api.into_pass_api(file, problems);
         Some(Tenant {
             id,
             name,
@@ -160,6 +164,7 @@ impl TenantFile {
             per_tenant: self.limits.per_tenant.unwrap_or(shared.limits.per_tenant),
             per_recipient,
             contact_lookup,
+            pass_api,
         })
     }
 }

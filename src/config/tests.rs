@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod fields;
+mod overrides;
 
 use std::fs;
 
@@ -72,6 +73,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.wallet == defaults.wallet);
     assert!(config.push == defaults.push);
     assert!(config.outgoing == defaults.outgoing);
+    assert!(config.alarms == defaults.alarms);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -101,6 +103,7 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     let tenant: toml::Table = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap().parse().unwrap();
     let lookup: contact_lookup::ContactLookupFile = tenant["contact_lookup"].clone().try_into().unwrap();
     assert_eq!(lookup, contact_lookup::ContactLookupFile::default());
+    assert!(short.pass_api.is_none() && long.pass_api.is_none());
 }
 
 #[test]
@@ -119,6 +122,7 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
         [
             both("postern.toml", "relays[0].password"),
             of_tenant("webhook_secret"),
+            of_tenant("pass_api.key"),
             of_tenant("outbound[0].secret"),
             of_tenant("contact_lookup.header_value"),
         ]
@@ -147,6 +151,8 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["wallet"])), fields::of::<WalletSettings>());
     assert_eq!(sorted(keys(&postern["push"])), fields::of::<PushSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
+    assert_eq!(sorted(keys(&postern["alarms"])), fields::of::<AlarmSettings>());
+    assert_eq!(sorted(keys(&tenant["pass_api"])), fields::of::<pass_api::PassApiFile>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
     for lane in Lane::ALL {
@@ -315,55 +321,6 @@ fn a_secret_may_stand_in_a_file_without_its_last_newline() {
 }
 
 #[test]
-fn the_environment_overrides_a_key_in_its_own_type() {
-    let environment = Environment::of([
-        ("POSTERN__SERVER__LISTEN", "0.0.0.0:9000"),
-        ("POSTERN__DELIVERY__WINDOW", "200"),
-        ("POSTERN__DELIVERY__DOMAIN_SHARE", "0.5"),
-        ("POSTERN__DELIVERY__RETRY", "[\"1s\", \"2s\"]"),
-        ("POSTERN__LANES__URGENT__DELIVER_WITHIN", "1m"),
-        ("POSTERN__STORE__URL", "sqlite:true"),
-    ]);
-    let folder = folder("[delivery]\nwindow = 100\n", &[]);
-    let config = Config::load(folder.path(), &environment).map_err(|p| p.to_string()).unwrap();
-    assert_eq!(config.server.listen.port(), 9000);
-    assert_eq!(config.delivery.window, 200);
-    assert_eq!(config.delivery.retry.len(), 2);
-    assert_eq!(config.lanes.urgent.deliver_within.to_string(), "1m");
-    assert_eq!(config.store.url, "sqlite:true");
-}
-
-#[test]
-fn a_problem_with_an_override_names_the_variable() {
-    let environment = Environment::of([
-        ("POSTERN__SERVER__LISTNE", "127.0.0.1:1"),
-        ("POSTERN__SEVER__LISTEN", "127.0.0.1:1"),
-        ("POSTERN__SEVER__WORKERS", "3"),
-        ("POSTERN__DELIVERY__WINDOW", "many"),
-        ("POSTERN__DELIVERY__RETRY", "[\"1s\", \"soon\"]"),
-        ("POSTERN__RELAYS__0__PORT", "25"),
-        ("POSTERN__", "x"),
-        ("POSTERN__LOG__LEVEL__DEEP", "x"),
-        ("POSTERN__STORE__URL", "postgres://user:hunter2@db/postern"),
-    ]);
-    let found = problems(&folder("[log]\nlevel = \"info\"\n", &[]), &environment);
-    for expected in [
-        "environment: POSTERN__SERVER__LISTNE: unknown key",
-        "environment: POSTERN__SEVER__LISTEN: unknown key",
-        "environment: POSTERN__SEVER__WORKERS: unknown key",
-        "environment: POSTERN__DELIVERY__WINDOW: invalid type",
-        "environment: POSTERN__DELIVERY__RETRY: \"soon\" is not a duration",
-        "environment: POSTERN__RELAYS__0__PORT: a list of tables",
-        "environment: POSTERN__: names no key",
-        "environment: POSTERN__LOG__LEVEL__DEEP: there is a value",
-        "postern.toml: store.url: PostgreSQL comes in a later version",
-    ] {
-        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}\nin {found:#?}");
-    }
-    assert_eq!(found.len(), 9, "{found:#?}");
-}
-
-#[test]
 fn the_order_of_lane_patterns_is_kept() {
     let lanes = "\"*z*\" = \"urgent\"\n\"*a*\" = \"journey\"\n\"*\" = \"standard\"\n\"*b*\" = \"urgent\"\n";
     let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}[lanes]\n{lanes}"))]);
@@ -435,6 +392,9 @@ fn impossible_values_are_refused() {
         ("[brake]\nforget = \"0s\"", "brake.forget"),
         ("[brake]\nstreams_max = 0", "brake.streams_max"),
         ("[brake]\nrecipients_max = 2000000", "brake.recipients_max"),
+        ("[alarms]\nsilence_expected = 0.5", "alarms.silence_expected"),
+        ("[alarms]\nuninstall_factor = nan", "alarms.uninstall_factor"),
+        ("[alarms]\nuninstall_min = 0", "alarms.uninstall_min"),
         ("relays = \"primary\"", "relays"),
         ("relays = [\"primary\"]", "relays[0]"),
         ("server = \"x\"", "server"),

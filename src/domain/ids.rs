@@ -94,6 +94,11 @@ uuid_id!(
     "evt_"
 );
 uuid_id!(
+    /// One time that a tenant's passes were worth a look.
+    AlarmId,
+    "alm_"
+);
+uuid_id!(
     /// One push: an event for one endpoint; the receiver's `webhook-id`.
     PushId,
     "psh_"

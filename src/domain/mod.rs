@@ -1,7 +1,9 @@
 //! The words everybody here speaks: pure, synchronous types and rules, without input or output.
 
 pub mod address;
+pub mod alarm;
 pub mod audit;
+pub mod backfill;
 pub mod brake;
 pub mod contact;
 pub mod contact_lookup;
@@ -13,6 +15,8 @@ pub mod media_type;
 pub mod message;
 pub mod network;
 pub mod outgoing_url;
+pub mod paging;
+pub mod pass_api;
 pub mod pass_event;
 pub mod push;
 pub mod quantity;

@@ -259,6 +259,8 @@ impl Share {
     pub const NONE: Self = Self(0.0);
     /// A quarter.
     pub const QUARTER: Self = Self(0.25);
+    /// Half.
+    pub const HALF: Self = Self(0.5);
     /// Three quarters.
     pub const THREE_QUARTERS: Self = Self(0.75);
 

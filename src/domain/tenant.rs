@@ -4,6 +4,7 @@ use super::address::{EmailAddress, Mailbox};
 use super::contact_lookup::ContactLookup;
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
+use super::pass_api::PassApi;
 use super::push::Outbound;
 use super::quantity::Limit;
 use super::secret::Secret;
@@ -41,6 +42,8 @@ pub struct Tenant {
     pub per_recipient: Limit,
     /// How its CRM is asked for customers whose address is not known; `None`: it is not.
     pub contact_lookup: Option<ContactLookup>,
+    /// Where its passes can be read.
+    pub pass_api: Option<PassApi>,
 }
 
 /// An entry of `recipients_allowed`.
@@ -74,6 +77,7 @@ impl Tenant {
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::Unlimited,
             contact_lookup: None,
+            pass_api: None,
         }
     }
 }

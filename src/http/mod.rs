@@ -37,7 +37,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
+use self::api::{alarms, brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -102,6 +102,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
         .service(Door::at("/v1/emails/{id}/release").post(verbs::release))
         .service(Door::at("/v1/emails/{id}/retry").post(verbs::retry))
+        .service(Door::at("/v1/alarms").get(alarms::list))
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))
         .service(Door::at("/v1/brakes/{id}/cancel").post(brakes::cancel))

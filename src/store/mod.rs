@@ -17,8 +17,11 @@
 //! Every method speaks of an intent ([`Store::accept`], [`Store::commit_point`], [`Store::settle`]), never of rows.
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
+mod alarms;
+mod backfill;
 mod brakes;
 mod contacts;
+mod keys;
 mod push;
 pub mod settings;
 pub mod sqlite;
@@ -33,20 +36,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::address::EmailAddress;
-use crate::domain::audit::Actor;
-use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
-use crate::domain::key::ApiKey;
+use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
 };
 use crate::domain::why::Stored;
 
+pub use self::alarms::{AlarmStore, Counted};
+pub use self::backfill::{BackfillRun, BackfillStore, Turn};
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
+pub use self::keys::KeyStore;
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,
@@ -242,7 +246,19 @@ impl Decided {
 
 /// The store, as work and doors see it.
 #[async_trait]
-pub trait Store: BrakeStore + ContactStore + PushStore + WalletStore + WebhookStore + Send + Sync + 'static {
+pub trait Store:
+    AlarmStore
+    + BackfillStore
+    + BrakeStore
+    + ContactStore
+    + KeyStore
+    + PushStore
+    + WalletStore
+    + WebhookStore
+    + Send
+    + Sync
+    + 'static
+{
     // --- the door ---
 
     /// Keeps a composed message, its content, its idempotency key and its leaf, or nothing.
@@ -378,20 +394,6 @@ pub trait Store: BrakeStore + ContactStore + PushStore + WalletStore + WebhookSt
 
     /// The content of a message of a tenant.
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError>;
-
-    // --- keys ---
-
-    /// The store's own random key, made with the store, under which API secrets are kept as MACs.
-    async fn key_pepper(&self) -> Result<[u8; 32], StoreError>;
-
-    /// Keeps a new API key, with its leaf.
-    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError>;
-
-    /// All API keys, oldest first, revoked ones too. One that cannot be read is logged and left out.
-    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError>;
-
-    /// Revokes a key, with its leaf. `false` when there is no such key; revoking twice changes nothing.
-    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError>;
 
     // --- health ---
 

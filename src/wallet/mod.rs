@@ -27,6 +27,8 @@ use crate::domain::submission::FieldError;
 use crate::domain::wallet::CustomerKey;
 use crate::store::{Pushed, RecordRules, Recorded, Store, StoreError};
 
+pub mod alarms;
+pub mod backfill;
 pub mod settings;
 mod unknown;
 

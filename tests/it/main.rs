@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
+mod backfill;
 mod bench;
 mod brake;
 mod browser;
@@ -20,6 +21,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod logs;
+mod pass_api;
 mod pass_events;
 mod postfix;
 mod process;

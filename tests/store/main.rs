@@ -20,6 +20,7 @@ macro_rules! on_every_database {
 }
 
 mod accepting;
+mod backfilling;
 mod braking;
 mod contacts;
 mod deduping;

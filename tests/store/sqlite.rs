@@ -11,7 +11,7 @@ use postern::domain::key::{ApiKey, Scope};
 use postern::domain::lane::UnknownPolicy;
 use postern::domain::message::{Acceptance, NewMessage, Reason, Status};
 use postern::store::sqlite::{OpenOptions, Role, SqliteStore};
-use postern::store::{Decided, MessageFilter, Store, StoreError, Swept};
+use postern::store::{Decided, KeyStore as _, MessageFilter, Store, StoreError, Swept};
 use rusqlite::Connection;
 
 use crate::harness::*;

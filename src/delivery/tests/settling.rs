@@ -2,6 +2,7 @@
 
 use super::super::under_way::SETTLING_MAX;
 use super::*;
+use crate::store::KeyStore as _;
 
 /// A house with so many mails that are due now, all refused at RCPT, while the store's writer is kept busy.
 async fn refused_while_the_store_stalls(mails: usize) -> (House, Vec<MessageId>, std::sync::mpsc::Sender<()>) {

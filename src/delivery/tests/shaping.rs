@@ -1,6 +1,7 @@
 //! Rates, turns and answers in the running dispatcher, and what it tells of them.
 
 use super::*;
+use crate::store::KeyStore as _;
 
 fn due(stage: &House) -> Timestamp {
     stage.clock.now()

@@ -1,5 +1,6 @@
 //! The doors for programs: JSON in, JSON out, one file per thing.
 
+pub mod alarms;
 pub mod brakes;
 pub mod contacts;
 pub mod emails;

@@ -1,8 +1,10 @@
 //! API keys, the pepper under which their secrets are kept, and the probe of the store's health.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
+use super::SqliteStore;
 use super::accept::millis;
 use super::attempts::tell_unreadable;
 use super::audit;
@@ -11,6 +13,26 @@ use super::writer::Writing;
 use crate::domain::audit::{Actor, Happening, Kind};
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
+use crate::store::{KeyStore, StoreError};
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {
+        self.doors().map(|_| self.key_pepper)
+    }
+
+    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError> {
+        self.write("creating a key", move |connection| create(connection, &key, &actor)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.read("reading keys", keys).await
+    }
+
+    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError> {
+        self.write("revoking a key", move |connection| revoke(connection, id, at, &actor)).await
+    }
+}
 
 /// Keeps a new key.
 pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {

@@ -42,9 +42,7 @@ use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
     OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
-use crate::domain::audit::Actor;
-use crate::domain::ids::{KeyId, MessageId, TenantId};
-use crate::domain::key::ApiKey;
+use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
@@ -52,8 +50,10 @@ use crate::domain::message::{
 use crate::domain::why::Stored;
 
 mod accept;
+mod alarms;
 mod attempts;
 mod audit;
+mod backfill;
 mod brakes;
 mod checkpoint;
 mod contacts;
@@ -407,22 +407,6 @@ impl Store for SqliteStore {
 
     async fn config_changed(&self, sections: Vec<&'static str>, at: Timestamp) -> Result<(), StoreError> {
         self.note_config(sections, at).await
-    }
-
-    async fn key_pepper(&self) -> Result<[u8; 32], StoreError> {
-        self.doors().map(|_| self.key_pepper)
-    }
-
-    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError> {
-        self.write("creating a key", move |connection| keys::create(connection, &key, &actor)).await
-    }
-
-    async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        self.read("reading keys", keys::keys).await
-    }
-
-    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError> {
-        self.write("revoking a key", move |connection| keys::revoke(connection, id, at, &actor)).await
     }
 
     async fn live(&self) -> Result<u64, StoreError> {

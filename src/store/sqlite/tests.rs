@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 
 use super::*;
-use crate::domain::audit::{Happening, Kind};
+use crate::domain::audit::{Actor, Happening, Kind};
+use crate::store::KeyStore as _;
 
 /// Statements that read a whole table, and why they may.
 const WHOLE_TABLES: [(&str, &str); 5] = [

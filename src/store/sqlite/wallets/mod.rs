@@ -11,6 +11,7 @@ mod record;
 mod trends;
 
 pub(super) use self::customers::read_projection;
+pub(super) use reading::read_pass;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -89,7 +90,7 @@ impl WalletStore for SqliteStore {
 }
 
 /// The key of the nameless pass of a customer.
-fn nameless_key(customer: &CustomerKey) -> String {
+pub(super) fn nameless_key(customer: &CustomerKey) -> String {
     format!("{NAMELESS}{}{NAMELESS}{}", customer.by, customer.value)
 }
 

@@ -180,7 +180,7 @@ pub(super) fn passes(connection: &Connection, tenant: &TenantId, passes: &[Strin
     Ok(found)
 }
 
-fn read_pass(row: &Row<'_>) -> Result<PassView, Fault> {
+pub(in crate::store::sqlite) fn read_pass(row: &Row<'_>) -> Result<PassView, Fault> {
     let cells = Cells::new(row, "wallet_pass");
     let identifiers: Identifiers = cells.json("identifiers")?;
     Ok(PassView {
