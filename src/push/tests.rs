@@ -173,7 +173,10 @@ impl House {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LIMIT, look).await.unwrap()
+        match tokio::time::timeout(LIMIT, look).await {
+            Ok(push) => push,
+            Err(_) => panic!("at {}: {:?}, asked {:?}", self.clock.now(), self.store.push(id).await, self.bodies()),
+        }
     }
 
     /// Winds the clock, step by step, until the outbox is as wanted.
