@@ -173,10 +173,10 @@ impl House {
                 tokio::task::yield_now().await;
             }
         };
-        match tokio::time::timeout(LIMIT, look).await {
-            Ok(push) => push,
-            Err(_) => panic!("at {}: {:?}, asked {:?}", self.clock.now(), self.store.push(id).await, self.bodies()),
-        }
+        let Ok(push) = tokio::time::timeout(LIMIT, look).await else {
+            panic!("at {}: {:?}, asked {:?}", self.clock.now(), self.store.push(id).await, self.bodies());
+        };
+        push
     }
 
     /// Winds the clock, step by step, until the outbox is as wanted.
