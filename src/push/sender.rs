@@ -103,10 +103,12 @@ impl Sender {
         let mut rules = self.parts.rules.clone();
         self.reconfigure(&Arc::clone(&rules.borrow_and_update()));
         while !soft.is_cancelled() {
-            let looked = self.look().await;
+            // One moment for the whole round: what becomes due in the middle of it ends the sleep at its end.
+            let now = self.parts.clock.now();
+            let looked = self.look(now).await;
             self.tell_store(&looked);
-            self.begin_what_may(&hard);
-            let wake_at = self.wake_at();
+            self.begin_what_may(now, &hard);
+            let wake_at = self.wake_at(now);
             tokio::select! {
                 () = soft.cancelled() => {}
                 Some(done) = self.under_way.next() => self.end(done),
@@ -144,8 +146,7 @@ impl Sender {
     }
 
     /// Asks the store how endpoints stand, when it is time, and for pushes where places are free.
-    async fn look(&mut self) -> Result<(), StoreError> {
-        let now = self.parts.clock.now();
+    async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.standings.is_empty() {
             return Ok(());
         }
@@ -186,8 +187,7 @@ impl Sender {
     }
 
     /// When something may be done that nobody tells us of.
-    fn wake_at(&self) -> Timestamp {
-        let now = self.parts.clock.now();
+    fn wake_at(&self, now: Timestamp) -> Timestamp {
         let ends = |standing: &Standing| {
             let pause = Some(standing.paused_until).filter(|_| !standing.held.is_empty());
             [pause, standing.look.due_at].into_iter().flatten().filter(|at| *at > now).min()
@@ -197,8 +197,7 @@ impl Sender {
     }
 
     /// Begins attempts in turns, as long as there are pushes and places.
-    fn begin_what_may(&mut self, hard: &CancellationToken) {
-        let now = self.parts.clock.now();
+    fn begin_what_may(&mut self, now: Timestamp, hard: &CancellationToken) {
         let settings = &self.parts.settings;
         while self.under_way.len() < settings.in_flight_max {
             let may = |(_, standing): &(&Endpoint, &Standing)| {

@@ -158,7 +158,10 @@ impl House {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LIMIT, look).await.unwrap()
+        let Ok(push) = tokio::time::timeout(LIMIT, look).await else {
+            panic!("at {}: {:?}, asked {:?}", self.clock.now(), self.store.push(id).await, self.bodies());
+        };
+        push
     }
 
     /// Winds the clock, step by step, until the outbox is as wanted.
