@@ -1,8 +1,8 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
-//! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (`intake`,
-//! `delivery`, `steering`, `brake`), work keeps it through a **tool** (`store`) and carries it to the brand's relay through
-//! another (`courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
+//! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (mails:
+//! `intake`, `delivery`, `courier`, `steering`, `brake`; passes: `wallet`, `contacts`, `push`), and work keeps it through a
+//! **tool** (`store`) and calls others through another (`outgoing`; the relay through the room `courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
 //! ```text
@@ -10,6 +10,11 @@
 //!                     │
 //!                     ▼ wake or poll
 //!                 delivery ─▶ courier: MAIL, RCPT ─▶ commit point (store) ─▶ DATA ─▶ settle (store)
+//!
+//! hook, form, webhook, backfill ─▶ wallet ─▶ store: ledger, pass, customer, leaf (one durable transaction) ─▶ 202
+//!                                              │
+//!                                              ▼ what is due, and what the audit says of mails
+//!                                            push ─▶ outbox (store) ─▶ the brand's receivers
 //! ```
 //!
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
