@@ -122,9 +122,9 @@ fn every_commented_example_is_a_known_key_of_the_right_type() {
         [
             both("postern.toml", "relays[0].password"),
             of_tenant("webhook_secret"),
+            of_tenant("contact_lookup.header_value"),
             of_tenant("pass_api.key"),
             of_tenant("outbound[0].secret"),
-            of_tenant("contact_lookup.header_value"),
         ]
     );
     assert!(files.iter().all(unreadable), "{files:?}");
