@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
+use super::alarm::Alarm;
 use super::ids::{EndpointName, MessageId, PushId, TenantId};
 use super::message::{MessageView, Status};
 use super::outgoing_url::OutgoingUrl;
@@ -34,6 +35,10 @@ const FORGIVING: GeneralPurpose = GeneralPurpose::new(
 
 /// The event of a customer whose wallets changed.
 pub const WALLET_CHANGED: &str = "wallet.changed";
+/// The event of an alarm that was raised.
+pub const ALARM_OPENED: &str = "alarm.opened";
+/// The event of an alarm that ended.
+pub const ALARM_CLOSED: &str = "alarm.closed";
 /// Changes of a message, by the leaf that tells of each. What stands here never changes its name.
 const MESSAGE_EVENTS: [(&str, &str, Status); 11] = [
     ("accepted", "message.accepted", Status::Queued),
@@ -81,7 +86,7 @@ impl Outbound {
 /// Whether a pattern means any event that there is.
 #[must_use]
 pub fn is_event_pattern(pattern: &str) -> bool {
-    matches_pattern(pattern, WALLET_CHANGED)
+    [WALLET_CHANGED, ALARM_OPENED, ALARM_CLOSED].iter().any(|event| matches_pattern(pattern, event))
         || MESSAGE_EVENTS.iter().any(|(_, event, _)| matches_pattern(pattern, event))
 }
 
@@ -245,6 +250,13 @@ pub fn wallet_changed(customer: &str, projection: &Projection, previous: WalletS
     Event::new(WALLET_CHANGED, format!("customer {customer}"), projection.changed_at, &data)
 }
 
+/// The event of an alarm: that it was raised, or, with the time of its end, that it ended.
+#[must_use]
+pub fn alarm_told(alarm: &Alarm) -> Event {
+    let (name, at) = alarm.closed_at.map_or((ALARM_OPENED, alarm.opened_at), |at| (ALARM_CLOSED, at));
+    Event::new(name, format!("alarm {}", alarm.id), at, &json!(alarm))
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
@@ -300,7 +312,9 @@ mod tests {
             assert_eq!(outbound(events).wants(event), wants, "{events:?} {event}");
         }
         assert!(outbound(&["*.held"]).wants_messages() && !outbound(&["wallet.*"]).wants_messages());
-        for (pattern, known) in [("*", true), ("message.held", true), ("mesage.*", false), ("", false)] {
+        for (pattern, known) in
+            [("*", true), ("message.held", true), ("alarm.*", true), ("mesage.*", false), ("", false)]
+        {
             assert_eq!(is_event_pattern(pattern), known, "{pattern}");
         }
     }

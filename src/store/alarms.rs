@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::StoreError;
+use super::{NewPush, StoreError};
 use crate::domain::alarm::{Alarm, Counts, HourCount};
 use crate::domain::ids::{AlarmId, TenantId};
 
@@ -34,11 +34,12 @@ pub trait AlarmStore: Send + Sync + 'static {
         forget_before: i64,
     ) -> Result<Counted, StoreError>;
 
-    /// Keeps an alarm that is raised. One of the same tenant and kind that is open stays as it is.
-    async fn open_alarm(&self, alarm: Alarm) -> Result<(), StoreError>;
+    /// Keeps an alarm that is raised, and the pushes that tell of it. One of the same tenant and kind that is open stays as
+    /// it is, and nothing is told.
+    async fn open_alarm(&self, alarm: Alarm, told: Vec<NewPush>) -> Result<(), StoreError>;
 
-    /// Ends an alarm.
-    async fn close_alarm(&self, id: AlarmId, at: Timestamp) -> Result<(), StoreError>;
+    /// Ends an alarm that is open at the time it says, and keeps the pushes that tell of it.
+    async fn close_alarm(&self, id: AlarmId, at: Timestamp, told: Vec<NewPush>) -> Result<(), StoreError>;
 
     /// Alarms that are open, of a tenant or of all, oldest first, at most `limit`.
     async fn open_alarms(&self, tenant: Option<TenantId>, limit: usize) -> Result<Vec<Alarm>, StoreError>;

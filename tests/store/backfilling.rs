@@ -147,15 +147,15 @@ on_every_database! {
         let (silence, jump) = (alarm(1, "demo", AlarmKind::Silence), alarm(2, "demo", AlarmKind::Uninstalls));
         let (second, other) = (alarm(3, "demo", AlarmKind::Silence), alarm(4, "other", AlarmKind::Silence));
         for raised in [&silence, &jump, &second, &other] {
-            home.store.open_alarm(raised.clone()).await.unwrap();
+            home.store.open_alarm(raised.clone(), Vec::new()).await.unwrap();
         }
         home.crash().await;
         let open = home.store.open_alarms(Some(tenant("demo")), 9).await.unwrap();
         assert_eq!(open, [silence.clone(), jump.clone()]);
         assert_eq!(home.store.open_alarms(None, 9).await.unwrap().len(), 3);
-        home.store.close_alarm(silence.id, at(9)).await.unwrap();
+        home.store.close_alarm(silence.id, at(9), Vec::new()).await.unwrap();
         assert_eq!(home.store.open_alarms(Some(tenant("demo")), 9).await.unwrap(), [jump]);
-        home.store.open_alarm(second.clone()).await.unwrap();
+        home.store.open_alarm(second.clone(), Vec::new()).await.unwrap();
         assert!(home.store.open_alarms(None, 9).await.unwrap().contains(&second));
     }
 }

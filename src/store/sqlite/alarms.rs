@@ -10,12 +10,13 @@ use super::SqliteStore;
 use super::accept::millis;
 use super::attempts::tell_unreadable;
 use super::fault::{Cells, Fault};
+use super::push;
 use super::sweep::limit_of;
 use super::writer::Writing;
 use crate::domain::alarm::{Alarm, Counts, HourCount, Numbers, hour_of};
 use crate::domain::ids::{AlarmId, TenantId};
 use crate::domain::pass_event::{Change, Way};
-use crate::store::{AlarmStore, Counted, StoreError};
+use crate::store::{AlarmStore, Counted, NewPush, StoreError};
 
 #[async_trait]
 impl AlarmStore for SqliteStore {
@@ -45,12 +46,12 @@ impl AlarmStore for SqliteStore {
         Ok(Counted { hours, last_install: found.last_install, looked_at: found.looked_at })
     }
 
-    async fn open_alarm(&self, alarm: Alarm) -> Result<(), StoreError> {
-        self.write("raising an alarm", move |connection| open(connection, &alarm)).await
+    async fn open_alarm(&self, alarm: Alarm, told: Vec<NewPush>) -> Result<(), StoreError> {
+        self.write("raising an alarm", move |connection| open(connection, &alarm, &told)).await
     }
 
-    async fn close_alarm(&self, id: AlarmId, at: Timestamp) -> Result<(), StoreError> {
-        self.write("ending an alarm", move |connection| close(connection, id, at)).await
+    async fn close_alarm(&self, id: AlarmId, at: Timestamp, told: Vec<NewPush>) -> Result<(), StoreError> {
+        self.write("ending an alarm", move |connection| close(connection, id, at, &told)).await
     }
 
     async fn open_alarms(&self, tenant: Option<TenantId>, limit: usize) -> Result<Vec<Alarm>, StoreError> {
@@ -183,11 +184,11 @@ fn keep_counted(connection: &Writing<'_>, tenant: &TenantId, found: &Found, forg
 
 // --- alarms ---
 
-fn open(connection: &Writing<'_>, alarm: &Alarm) -> Result<(), Fault> {
+fn open(connection: &Writing<'_>, alarm: &Alarm, told: &[NewPush]) -> Result<(), Fault> {
     let sql = r"-- open_alarm
         INSERT OR IGNORE INTO alarm (id, tenant, kind, seen, usual, opened_at)
         VALUES (:id, :tenant, :kind, :seen, :usual, :opened_at)";
-    connection.prepare_cached(sql)?.execute(named_params! {
+    let opened = connection.prepare_cached(sql)?.execute(named_params! {
         ":id": alarm.id.as_bytes(),
         ":tenant": alarm.tenant.as_str(),
         ":kind": alarm.kind.as_str(),
@@ -195,14 +196,14 @@ fn open(connection: &Writing<'_>, alarm: &Alarm) -> Result<(), Fault> {
         ":usual": alarm.numbers.usual,
         ":opened_at": millis(alarm.opened_at),
     })?;
-    Ok(())
+    if opened == 1 { push::tell(connection, told, alarm.opened_at) } else { Ok(()) }
 }
 
-fn close(connection: &Writing<'_>, id: AlarmId, at: Timestamp) -> Result<(), Fault> {
+fn close(connection: &Writing<'_>, id: AlarmId, at: Timestamp, told: &[NewPush]) -> Result<(), Fault> {
     let sql = r"-- close_alarm
         UPDATE alarm SET closed_at = :at WHERE id = :id AND closed_at IS NULL";
-    connection.prepare_cached(sql)?.execute(named_params! { ":id": id.as_bytes(), ":at": millis(at) })?;
-    Ok(())
+    let closed = connection.prepare_cached(sql)?.execute(named_params! { ":id": id.as_bytes(), ":at": millis(at) })?;
+    if closed == 1 { push::tell(connection, told, at) } else { Ok(()) }
 }
 
 fn open_alarms(connection: &Connection, tenant: Option<&TenantId>, limit: usize) -> Result<Vec<Alarm>, Fault> {

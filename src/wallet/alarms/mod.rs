@@ -2,7 +2,7 @@
 //!
 //! In rounds: the events that came in since the last one are counted by hour, in steps that look at a bounded number of
 //! rows; then each tenant is judged. An alarm is a row, so a restart neither forgets nor repeats it; one line in the log
-//! says that it was raised, one that it ended. Events of backfills are not counted: they tell of another day.
+//! says that it was raised, one that it ended, and the tenant's receivers are told of both. Events of backfills are not counted: they tell of another day.
 //!
 //! What an event turned out to be is known when it is committed, a little after the moment it came in: the last moments are
 //! left to the next round, so that none is passed over.
@@ -21,9 +21,11 @@ use uuid::{NoContext, Uuid};
 use self::settings::AlarmSettings;
 use crate::clock::Clock;
 use crate::domain::alarm::{Alarm, AlarmKind, Counts, HOURS_KEPT, Judgement, Numbers, Rules as AlarmRules, hour_of};
-use crate::domain::ids::{AlarmId, TenantId};
+use crate::domain::ids::{AlarmId, EndpointName, TenantId};
+use crate::domain::push::{self, Endpoint};
 use crate::domain::rules::Rules;
-use crate::store::{Store, StoreError};
+use crate::domain::tenant::Tenant;
+use crate::store::{NewPush, Store, StoreError};
 
 /// How long between two rounds.
 pub const ROUND: Duration = Duration::from_secs(10);
@@ -68,10 +70,10 @@ impl Watchman {
     pub async fn run(&self, tenants: watch::Receiver<Arc<Rules>>, soft: CancellationToken) {
         let mut memory = Memory::default();
         while !soft.is_cancelled() {
-            let known: Vec<TenantId> = tenants.borrow().tenants.keys().cloned().collect();
+            let known = Arc::clone(&tenants.borrow());
             tokio::select! {
                 () = soft.cancelled() => return,
-                done = self.round(&known, &mut memory) => match (&done, memory.failing) {
+                done = self.round(&known.tenants, &mut memory) => match (&done, memory.failing) {
                     (Err(error), false) => tracing::warn!(%error, "alarms have to wait for the store"),
                     (Ok(()), _) | (Err(_), true) => memory.failing = done.is_err(),
                 },
@@ -85,22 +87,22 @@ impl Watchman {
     }
 
     /// Counts what came in, and judges each tenant.
-    pub async fn round(&self, tenants: &[TenantId], memory: &mut Memory) -> Result<(), StoreError> {
+    pub async fn round(&self, tenants: &BTreeMap<TenantId, Tenant>, memory: &mut Memory) -> Result<(), StoreError> {
         let open = self.store.open_alarms(None, ALARMS_MAX).await?;
-        memory.counts.retain(|tenant, _| tenants.contains(tenant));
-        for tenant in tenants {
-            if self.count(tenant, memory).await? == Caught::NotYet {
+        memory.counts.retain(|id, _| tenants.contains_key(id));
+        for (id, tenant) in tenants {
+            if self.count(id, memory).await? == Caught::NotYet {
                 continue;
             }
-            let Some(counts) = memory.counts.get(tenant) else { continue };
+            let Some(counts) = memory.counts.get(id) else { continue };
             for kind in AlarmKind::ALL {
-                let alarm = open.iter().find(|alarm| alarm.tenant == *tenant && alarm.kind == kind);
+                let alarm = open.iter().find(|alarm| alarm.tenant == *id && alarm.kind == kind);
                 self.judge(tenant, kind, counts, alarm).await?;
             }
         }
         // Nobody is left whose passes they would be.
-        for alarm in open.iter().filter(|alarm| !tenants.contains(&alarm.tenant)) {
-            self.end(alarm).await?;
+        for alarm in open.iter().filter(|alarm| !tenants.contains_key(&alarm.tenant)) {
+            self.end(alarm, None).await?;
         }
         Ok(())
     }
@@ -131,40 +133,53 @@ impl Watchman {
 
     async fn judge(
         &self,
-        tenant: &TenantId,
+        tenant: &Tenant,
         kind: AlarmKind,
         counts: &Counts,
         open: Option<&Alarm>,
     ) -> Result<(), StoreError> {
         match (counts.judge(kind, self.clock.now(), &self.rules), open) {
             (Judgement::Raised(numbers), None) => self.raise(tenant, kind, numbers).await,
-            (Judgement::InLine, Some(alarm)) => self.end(alarm).await,
+            (Judgement::InLine, Some(alarm)) => self.end(alarm, Some(tenant)).await,
             (Judgement::Raised(_), Some(_)) | (Judgement::InLine, None) => Ok(()),
         }
     }
 
-    async fn raise(&self, tenant: &TenantId, kind: AlarmKind, numbers: Numbers) -> Result<(), StoreError> {
+    async fn raise(&self, tenant: &Tenant, kind: AlarmKind, numbers: Numbers) -> Result<(), StoreError> {
         let opened_at = self.clock.now();
         let seconds = u64::try_from(opened_at.as_second()).unwrap_or_default();
         let nanoseconds = u32::try_from(opened_at.subsec_nanosecond()).unwrap_or_default();
         let id = AlarmId::from_uuid(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)));
         let Numbers { seen, usual } = numbers;
-        let alarm = Alarm { id, tenant: tenant.clone(), kind, numbers, opened_at, closed_at: None };
-        self.store.open_alarm(alarm).await?;
+        let alarm = Alarm { id, tenant: tenant.id.clone(), kind, numbers, opened_at, closed_at: None };
+        let told = told(tenant, &alarm);
+        self.store.open_alarm(alarm, told).await?;
         let text = match kind {
             AlarmKind::Silence => "no pass was installed for longer than is usual",
             AlarmKind::Uninstalls => "many more passes than usual are removed",
         };
-        tracing::error!(alarm.id = %id, %tenant, kind = kind.as_str(), seen, usual, "{text}");
+        tracing::error!(alarm.id = %id, tenant = %tenant.id, kind = kind.as_str(), seen, usual, "{text}");
         Ok(())
     }
 
-    async fn end(&self, alarm: &Alarm) -> Result<(), StoreError> {
-        self.store.close_alarm(alarm.id, self.clock.now()).await?;
+    /// Ends an alarm; who is no longer configured has nobody to be told.
+    async fn end(&self, alarm: &Alarm, tenant: Option<&Tenant>) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        let ended = Alarm { closed_at: Some(at), ..alarm.clone() };
+        let told = tenant.map(|tenant| told(tenant, &ended)).unwrap_or_default();
+        self.store.close_alarm(alarm.id, at, told).await?;
         let (id, tenant, kind) = (alarm.id, &alarm.tenant, alarm.kind.as_str());
         tracing::info!(alarm.id = %id, %tenant, kind, "what was worth a look is in line again");
         Ok(())
     }
+}
+
+/// The pushes that tell a tenant's receivers of an alarm.
+fn told(tenant: &Tenant, alarm: &Alarm) -> Vec<NewPush> {
+    let event = push::alarm_told(alarm);
+    let wanting = tenant.outbound.iter().filter(|outbound| outbound.wants(event.name));
+    let endpoint = |name: &EndpointName| Endpoint { tenant: tenant.id.clone(), endpoint: name.clone() };
+    wanting.map(|outbound| NewPush { endpoint: endpoint(&outbound.name), event: event.clone() }).collect()
 }
 
 #[cfg(test)]

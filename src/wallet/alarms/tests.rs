@@ -14,7 +14,8 @@ use crate::domain::audit::Actor;
 use crate::domain::ids::EventId;
 use crate::domain::pass_event::{EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
-use crate::store::{Pushed, RecordRules};
+use crate::domain::push::{ALARM_CLOSED, ALARM_OPENED, Outbound};
+use crate::store::{Pushed, RecordRules, Settling};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -24,6 +25,7 @@ struct Home {
     clock: ManualClock,
     store: Arc<dyn Store>,
     memory: Memory,
+    tenant: Tenant,
     passes: u32,
 }
 
@@ -41,7 +43,7 @@ impl Home {
         let folder = TempDir::new().unwrap();
         let start: Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
         let (clock, store) = (ManualClock::at(start), open(&folder));
-        Self { folder, clock, store, memory: Memory::default(), passes: 0 }
+        Self { folder, clock, store, memory: Memory::default(), tenant: Tenant::plain("demo"), passes: 0 }
     }
 
     /// Everything ends, and begins again with what is on disk.
@@ -98,7 +100,7 @@ impl Home {
     async fn look(&mut self) -> Vec<AlarmKind> {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let watchman = Watchman::new(Arc::clone(&self.store), clock, &AlarmSettings::default());
-        watchman.round(&[demo()], &mut self.memory).await.unwrap();
+        watchman.round(&[(demo(), self.tenant.clone())].into(), &mut self.memory).await.unwrap();
         self.open().await.into_iter().map(|alarm| alarm.kind).collect()
     }
 
@@ -169,7 +171,39 @@ async fn the_alarms_of_a_tenant_that_left_end() {
     assert_eq!(home.look().await, [AlarmKind::Silence]);
     let clock: Arc<dyn Clock> = Arc::new(home.clock.clone());
     let watchman = Watchman::new(Arc::clone(&home.store), clock, &AlarmSettings::default());
-    watchman.round(&[], &mut home.memory).await.unwrap();
+    watchman.round(&BTreeMap::new(), &mut home.memory).await.unwrap();
     assert_eq!(home.open().await, []);
+    home.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receivers_are_told_once_that_an_alarm_began_and_once_that_it_ended() {
+    let mut home = Home::new();
+    let crm = Endpoint { tenant: demo(), endpoint: "crm".parse().unwrap() };
+    home.store.configure_endpoints(vec![crm.clone()]).await.unwrap();
+    home.tenant.outbound = vec![Outbound {
+        name: crm.endpoint.clone(),
+        url: "http://127.0.0.1:9/".parse().unwrap(),
+        keys: Vec::new(),
+        events: vec!["alarm.*".to_owned()],
+    }];
+    home.hours(3 * 24, 8).await;
+    home.clock.advance(HOUR);
+    for _ in 0..2 {
+        assert_eq!(home.look().await, [AlarmKind::Silence]);
+    }
+    home.install(1).await;
+    home.clock.advance(SETTLED_AFTER * 2);
+    for _ in 0..2 {
+        assert_eq!(home.look().await, []);
+    }
+    // One of a subject is due at a time, in their order.
+    for name in [ALARM_OPENED, ALARM_CLOSED] {
+        let due = home.store.due_pushes(&crm, home.clock.now(), 10).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(&due[0].body).unwrap();
+        assert_eq!((due.len(), &body["type"], &body["data"]["kind"]), (1, &name.into(), &"silence".into()));
+        home.store.settle_push(due[0].id, Settling::Delivered, home.clock.now()).await.unwrap();
+    }
+    assert_eq!(home.store.due_pushes(&crm, home.clock.now(), 10).await.unwrap(), []);
     home.store.close().await;
 }

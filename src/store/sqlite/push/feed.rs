@@ -156,6 +156,14 @@ pub(super) fn keep(
     Ok(next)
 }
 
+/// Keeps pushes of what no leaf tells, in the transaction of what they tell.
+pub(in crate::store::sqlite) fn tell(connection: &Writing<'_>, pushes: &[NewPush], at: Timestamp) -> Result<(), Fault> {
+    let mut pushes = pushes.iter();
+    pushes.try_for_each(|NewPush { endpoint, event }| {
+        insert(connection, (&endpoint.tenant, &endpoint.endpoint), event, ANY_LEAF, at)
+    })
+}
+
 /// Keeps a push for an endpoint that is configured and told of this leaf.
 fn insert(
     connection: &Writing<'_>,

@@ -4,6 +4,8 @@ mod feed;
 mod outbox;
 mod shown;
 
+pub(super) use self::feed::tell;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
