@@ -197,13 +197,12 @@ pub trait WalletStore: Send + Sync + 'static {
         rules: RecordRules,
     ) -> Result<Vec<Recorded>, StoreError>;
 
-    /// A customer's wallets and passes, by the value of an identifier; when several of a tenant's identifiers have it, by
-    /// the best; also by the id of one of their passes.
+    /// A customer's wallets and passes, by the value of one of their identifiers; when several customers have it, the one who
+    /// has it as the tenant's best identifier. Else whoever was known by it before; else whose pass has it as its id.
     async fn customer_wallet(
         &self,
         tenant: &TenantId,
         value: String,
-        identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
 
     /// The ledger of a customer: the events of all their passes, the latest first, at most `limit`. `customer` as

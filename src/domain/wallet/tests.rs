@@ -233,7 +233,7 @@ fn add_up(events: &[Said]) -> BTreeMap<CustomerKey, Option<Projection>> {
     let mut passes: BTreeMap<u8, (Identifiers, Vec<&Entry>)> = BTreeMap::new();
     for said in events {
         let (identifiers, entries) = passes.entry(said.pass).or_default();
-        identifiers.learn(&said.identifiers, said.entry.at);
+        identifiers.learn(&said.identifiers, &names, said.entry.at);
         entries.push(&said.entry);
     }
     let mut customers: BTreeMap<CustomerKey, Vec<Pass>> = BTreeMap::new();

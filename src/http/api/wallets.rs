@@ -131,8 +131,7 @@ impl<'a> ShownPass<'a> {
 /// One customer's wallets and passes.
 pub async fn show(app: App, caller: Caller, customer: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
-    let identifiers = app.ledger.identifiers(caller.tenant());
-    let found = app.store.customer_wallet(caller.tenant(), customer.into_inner(), identifiers).await?;
+    let found = app.store.customer_wallet(caller.tenant(), customer.into_inner()).await?;
     let (wallet, passes) = found.ok_or_else(no_customer)?;
     let passes = passes.iter().map(ShownPass::of).collect();
     Ok(HttpResponse::Ok().json(Shown { passes: Some(passes), ..Shown::of(&wallet) }))
@@ -153,8 +152,7 @@ struct Ledger {
 pub async fn events(app: App, caller: Caller, customer: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
     let tenant = caller.tenant();
-    let identifiers = app.ledger.identifiers(tenant);
-    let found = app.store.customer_wallet(tenant, customer.into_inner(), identifiers).await?;
+    let found = app.store.customer_wallet(tenant, customer.into_inner()).await?;
     let (wallet, _) = found.ok_or_else(no_customer)?;
     let entries = app.store.wallet_events(tenant, wallet.customer, EVENTS_SHOWN_MAX).await?;
     Ok(HttpResponse::Ok().json(Ledger { items: entries.iter().map(event).collect() }))
