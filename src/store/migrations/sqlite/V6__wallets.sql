@@ -77,7 +77,7 @@ CREATE TABLE wallet_customer (
     last_event          TEXT    NOT NULL CHECK (last_event IN ('installed', 'uninstalled')), -- what that was
     changed_seq         INTEGER NOT NULL, -- the audit's leaf of that change: the order in which changes are read
     joined              TEXT,             -- no pass is left here: whose the last one turned out to be
-    pushed_status       TEXT,             -- the status that was pushed last; NULL: none ever
+    pushed_status       TEXT,             -- the status that receivers know, or would if there were any; NULL: none
     push_due_at         INTEGER,          -- when the status is to be pushed; NULL: receivers know it, or there are none
     PRIMARY KEY (tenant, customer, known_by)
 ) STRICT, WITHOUT ROWID;

@@ -252,7 +252,7 @@ pub(super) fn push_wallets(
     }
     drop(rows);
     let sql = r"-- wallet_pushed
-        UPDATE wallet_customer SET push_due_at = NULL, pushed_status = CASE WHEN :told THEN status ELSE pushed_status END
+        UPDATE wallet_customer SET push_due_at = NULL, pushed_status = status
         WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by";
     let told = due.len();
     for DueWallet { tenant, customer, known_by, joined, change } in due {
@@ -264,7 +264,6 @@ pub(super) fn push_wallets(
             }
         }
         connection.prepare_cached(sql)?.execute(named_params! {
-            ":told": receivers.is_some(),
             ":tenant": tenant,
             ":customer": customer,
             ":known_by": known_by,

@@ -60,14 +60,14 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// A customer whom a value may mean.
+/// A customer whom a value may mean, and how good the identifier is that has it.
 pub(super) struct Meant {
-    rank: i64,
+    pub(super) rank: i64,
     pub(super) customer: CustomerKey,
     pub(super) status: WalletStatus,
 }
 
-/// The customers whom a value means as the best identifier that has it: one, or several who have it in common.
+/// The customers whom a value may mean, by the best identifier first.
 pub(super) fn meant(connection: &Connection, tenant: &TenantId, value: &str) -> Result<Vec<Meant>, Fault> {
     let sql = r"-- customers_meant
         SELECT rank, customer, known_by, status FROM wallet_customer
@@ -91,7 +91,6 @@ pub(super) fn meant(connection: &Connection, tenant: &TenantId, value: &str) -> 
         let customer = CustomerKey { value: cells.plain("customer")?, by: cells.plain("known_by")? };
         found.push(Meant { rank: cells.plain("rank")?, customer, status: cells.word("status")? });
     }
-    let best = found.iter().map(|meant| meant.rank).min();
-    found.retain(|meant| Some(meant.rank) == best);
+    found.sort_by_key(|meant| meant.rank);
     Ok(found)
 }

@@ -83,11 +83,11 @@ fn push_due_at(
     if rules.pushed == Pushed::No || customer.is_by_pass() || projection.status == known {
         return None;
     }
-    let before = kept.map_or(WalletStatus::None, |kept| kept.projection.status);
-    if before == projection.status {
-        return kept.and_then(|kept| kept.push_due_at).or(Some(*now));
+    if let Some(kept) = kept.filter(|kept| kept.projection.status == projection.status) {
+        return kept.push_due_at.or(Some(*now));
     }
-    let removed = Wallet::ALL.into_iter().any(|wallet| before.has(wallet) && !projection.status.has(wallet));
+    // What receivers know of and is gone may be back in a moment: until then they are told nothing else either.
+    let removed = Wallet::ALL.into_iter().any(|wallet| known.has(wallet) && !projection.status.has(wallet));
     let settled = projection.changed_at.checked_add(rules.reinstall_settle).unwrap_or(*now);
     Some(if removed { settled.max(*now) } else { *now })
 }
@@ -215,14 +215,14 @@ fn upsert(
 ) -> Result<(), Fault> {
     let sql = r"-- upsert_wallet_customer
         INSERT INTO wallet_customer (tenant, customer, known_by, rank, status, apple_installed_at, google_installed_at,
-            changed_at, last_event, changed_seq, joined, push_due_at)
+            changed_at, last_event, changed_seq, joined, pushed_status, push_due_at)
         VALUES (:tenant, :customer, :known_by, :rank, :status, :apple, :google, :changed_at, :last_event, :seq, :joined,
-            :due)
+            :pushed, :due)
         ON CONFLICT (tenant, customer, known_by) DO UPDATE SET rank = excluded.rank,
             status = excluded.status, apple_installed_at = excluded.apple_installed_at,
             google_installed_at = excluded.google_installed_at, changed_at = excluded.changed_at,
             last_event = excluded.last_event, changed_seq = excluded.changed_seq, joined = excluded.joined,
-            push_due_at = excluded.push_due_at";
+            pushed_status = coalesce(excluded.pushed_status, pushed_status), push_due_at = excluded.push_due_at";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":tenant": settling.tenant.as_str(),
         ":customer": customer.value,
@@ -235,6 +235,8 @@ fn upsert(
         ":last_event": projection.last_event.as_str(),
         ":seq": settling.seq,
         ":joined": joined,
+        // Whoever listens later is told of what changes from then on.
+        ":pushed": (settling.rules.pushed == Pushed::No).then_some(projection.status.as_str()),
         ":due": push_due_at.map(millis),
     })?;
     Ok(())

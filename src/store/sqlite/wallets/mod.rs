@@ -89,9 +89,12 @@ impl WalletStore for SqliteStore {
     }
 }
 
-/// In which wallets whoever has this identifier has a pass: all of them together, when several have it in common.
+/// In which wallets whoever has this identifier has a pass: all of them together, when several have it in common. An
+/// address is one and the same under every name; another value means who has it as the best identifier alone.
 pub(super) fn status_of(connection: &Connection, tenant: &TenantId, value: &str) -> Result<WalletStatus, Fault> {
-    let meant = aliases::meant(connection, tenant, value)?;
+    let mut meant = aliases::meant(connection, tenant, value)?;
+    let best = meant.first().map(|meant| meant.rank).filter(|_| !value.contains('@'));
+    meant.retain(|meant| best.is_none_or(|best| meant.rank == best));
     let wallets = meant.iter().flat_map(|meant| Wallet::ALL.into_iter().filter(|wallet| meant.status.has(*wallet)));
     Ok(WalletStatus::in_wallets(wallets))
 }
