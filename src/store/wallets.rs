@@ -21,9 +21,9 @@ pub struct RecordRules {
     pub identifiers: Vec<String>,
     /// A removal that is followed by an install within this time was none for anybody but the ledger.
     pub reinstall_settle: Duration,
-    /// How many events of one pass are looked at, the latest first.
+    /// How many events of one pass in one wallet are walked again when one comes late, the latest first.
     pub history_max: usize,
-    /// How many passes of one customer are added up, those first that changed last.
+    /// How many passes of one customer are looked at beside events that named no pass, those first that changed last.
     pub passes_max: usize,
     /// A time that lies further ahead of the receive time than this counts as the receive time.
     pub time_ahead_max: Duration,
