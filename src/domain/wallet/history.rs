@@ -47,10 +47,13 @@ pub struct Standing {
     /// Whether it is there ([`EventKind::Installed`]) or was removed.
     pub last: EventKind,
     /// Since when, as far as is known.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub since: Timestamp,
     /// The time of the event that last changed `last` or `since`.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub changed_at: Timestamp,
     /// The time of the last event.
+    #[serde(with = "jiff::fmt::serde::timestamp::millisecond::required")]
     pub heard_at: Timestamp,
     /// What the last event was; a removal from one of several devices leaves the pass installed.
     pub heard: EventKind,

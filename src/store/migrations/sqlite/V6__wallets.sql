@@ -57,12 +57,8 @@ CREATE TABLE pass_alias (
     value    TEXT    NOT NULL, -- the identifier's value
     pass_key TEXT    NOT NULL, -- the pass that has it, as in wallet_pass
     rank     INTEGER NOT NULL, -- how good the identifier is: its place among the tenant's, from 0
-    PRIMARY KEY (tenant, value, pass_key),
-    FOREIGN KEY (tenant, pass_key) REFERENCES wallet_pass (tenant, pass_key) ON DELETE CASCADE
+    PRIMARY KEY (tenant, value, pass_key)
 ) STRICT, WITHOUT ROWID;
-
--- What goes with a pass.
-CREATE INDEX pass_alias_of_pass ON pass_alias (tenant, pass_key);
 
 -- What the passes of a customer add up to.
 CREATE TABLE wallet_customer (

@@ -15,6 +15,12 @@ pub(in crate::store::sqlite) fn erase(
     let events = r"-- erase_pass_events
         DELETE FROM pass_event WHERE tenant = :tenant AND pass_key IN
             (SELECT pass_key FROM wallet_pass WHERE tenant = :tenant AND customer = :value)";
+    // The values stand with the pass; an index by pass would cost every event what an erasure needs now and then.
+    let aliases = r"-- erase_aliases
+        DELETE FROM pass_alias WHERE (tenant, value, pass_key) IN
+            (SELECT tenant, identifier.value ->> 'value', pass_key
+            FROM wallet_pass, json_each(wallet_pass.identifiers) AS identifier
+            WHERE tenant = :tenant AND customer = :value)";
     let passes = r"-- erase_passes
         DELETE FROM wallet_pass WHERE tenant = :tenant AND customer = :value";
     let customers = r"-- erase_wallets
@@ -26,6 +32,7 @@ pub(in crate::store::sqlite) fn erase(
             connection.prepare_cached(sql)?.execute(params)
         };
         erased.pass_events += delete(events)?;
+        delete(aliases)?;
         erased.passes += delete(passes)?;
         delete(customers)?;
     }

@@ -329,7 +329,7 @@ impl Recording<'_, '_> {
             ":way": event.way.as_str(),
             ":received_at": millis(new.received_at),
             ":pass_type": event.pass_type,
-            ":tags": serde_json::json!(event.source.tags).to_string(),
+            ":tags": serde_json::to_string(&event.source.tags).unwrap_or_default(),
             ":medium": event.source.medium,
             ":origin": event.source.origin,
             ":user_agent": event.source.user_agent,
@@ -347,6 +347,8 @@ impl Recording<'_, '_> {
                 customer = excluded.customer, known_by = excluded.known_by, pass_type = excluded.pass_type,
                 identifiers = excluded.identifiers, standings = excluded.standings, apple_since = excluded.apple_since,
                 google_since = excluded.google_since, changed_at = excluded.changed_at, last_event = excluded.last_event";
+        // Texts, numbers and lists of them: writing these as JSON cannot fail.
+        let json = |written: Result<String, serde_json::Error>| written.unwrap_or_default();
         let (changed_at, last_event) = pass.standings.last_change().unwrap_or((entry.at, entry.kind));
         self.connection.prepare_cached(sql)?.execute(named_params! {
             ":tenant": self.tenant.as_str(),
@@ -354,8 +356,8 @@ impl Recording<'_, '_> {
             ":customer": pass.customer.value,
             ":known_by": pass.customer.by,
             ":pass_type": pass_type,
-            ":identifiers": serde_json::json!(pass.identifiers).to_string(),
-            ":standings": serde_json::json!(pass.standings).to_string(),
+            ":identifiers": json(serde_json::to_string(pass.identifiers)),
+            ":standings": json(serde_json::to_string(pass.standings)),
             ":apple_since": pass.standings.installed_since(Wallet::Apple).map(millis),
             ":google_since": pass.standings.installed_since(Wallet::Google).map(millis),
             ":changed_at": millis(changed_at),
