@@ -138,13 +138,17 @@ on_every_database! {
         set(store, said("C1", "Ann@customer.example", 1)).await;
         // Known by the pass first, then by the identifier; another pass by the address alone; and somebody else's.
         installed(store, 1, "P1", &[]).await;
-        installed(store, 2, "P1", &[("customerId", "C1")]).await;
+        installed(store, 2, "P1", &[("customerId", "C1"), ("email", "ann@second.example")]).await;
+        assert_eq!(wallet(store, "ann@second.example").await.unwrap().customer.value, "C1");
         installed(store, 3, "P2", &[("email", "ann@customer.example")]).await;
         installed(store, 4, "P3", &[("customerId", "C2")]).await;
         assert_eq!(erase(store, "C1", Extent::Person).await, Some(Erased { passes: 2, pass_events: 3 }));
-        for gone in ["C1", "P1", "P2", "ann@customer.example"] {
+        for gone in ["C1", "P1", "P2", "ann@customer.example", "ann@second.example"] {
             assert!(wallet(store, gone).await.is_none(), "{gone}");
         }
+        let connection = Connection::open(home.folder.path().join("store.db")).unwrap();
+        let aliases = connection.query_row("SELECT count(*) FROM pass_alias", [], |row| row.get::<_, i64>(0));
+        assert_eq!(aliases, Ok(0), "no row names them still");
         assert!(wallet(store, "C2").await.is_some());
         let changed = store.wallets_changed(&tenant("demo"), None, 9).await.unwrap();
         assert_eq!(changed.len(), 1, "{changed:?}");
