@@ -13,8 +13,8 @@ use crate::clock::ManualClock;
 use crate::domain::audit::Actor;
 use crate::domain::ids::EventId;
 use crate::domain::pass_event::{EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way};
-use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 use crate::domain::push::{ALARM_CLOSED, ALARM_OPENED, Outbound};
+use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
 use crate::store::{Pushed, RecordRules, Settling};
 
 const HOUR: Duration = Duration::from_hours(1);
