@@ -19,7 +19,7 @@ pub struct WalletSettings {
     pub passes_max: usize,
     /// A time in an event that lies further ahead of ours than this counts as the time it came in.
     pub time_ahead_max: HumanDuration,
-    /// Events in one request.
+    /// Events in one request of a hook; of a webhook, which may have more, so many are one transaction.
     pub events_max: usize,
     /// The largest body of a webhook, which is read before anybody knows whose it is.
     pub webhook_body_max: ByteSize,
