@@ -406,7 +406,7 @@ fn lists_are_read_up_to_their_limit_and_name_what_is_wrong_in_each() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_sent_makes_the_door_fall_over(text in "\\PC*", key in "[a-zA-Z_.]{0,12}", number in any::<f64>()) {
+    fn nothing_that_is_sent_makes_the_door_fall_over(text in "\\PC*", key in "[a-zA-Z_]{0,5}(\\.[a-zA-Z_]{0,3}){0,5}", number in any::<f64>()) {
         for way in [Way::Hook, Way::Installation, Way::Webhook] {
             let text = form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             let _ = read_as(way, Media::Form, &format!("event={text}&{key}={text}&passId={text}&identifiers.{key}={text}"));
