@@ -236,7 +236,7 @@ fn subject_of(message: MessageId) -> String {
 
 /// The event of a customer whose wallets changed since receivers were last told.
 #[must_use]
-pub fn wallet_changed(customer: &str, projection: &Projection, previous: WalletStatus) -> Event {
+pub fn wallet_changed(customer: &str, projection: &Projection, previous: WalletStatus, joined: Option<&str>) -> Event {
     let time_or_null = |at: Option<Timestamp>| at.map(time::text);
     let data = json!({
         "customerId": customer,
@@ -246,6 +246,8 @@ pub fn wallet_changed(customer: &str, projection: &Projection, previous: WalletS
         "walletLastChangedAt": time::text(projection.changed_at),
         "walletLastEvent": projection.last_event.as_str(),
         "previousWalletStatus": previous,
+        // Whose the passes are now that were this customer's: they are not gone.
+        "joined": joined,
     });
     Event::new(WALLET_CHANGED, format!("customer {customer}"), projection.changed_at, &data)
 }

@@ -21,9 +21,9 @@ pub struct RecordRules {
     pub identifiers: Vec<String>,
     /// A removal that is followed by an install within this time was none for anybody but the ledger.
     pub reinstall_settle: Duration,
-    /// How many events of one pass are looked at, the latest first.
+    /// How many events of one pass in one wallet are walked again when one comes late, the latest first.
     pub history_max: usize,
-    /// How many passes of one customer are added up, those first that changed last.
+    /// How many passes of one customer are looked at beside events that named no pass, those first that changed last.
     pub passes_max: usize,
     /// A time that lies further ahead of the receive time than this counts as the receive time.
     pub time_ahead_max: Duration,
@@ -197,13 +197,12 @@ pub trait WalletStore: Send + Sync + 'static {
         rules: RecordRules,
     ) -> Result<Vec<Recorded>, StoreError>;
 
-    /// A customer's wallets and passes, by the value of an identifier; when several of a tenant's identifiers have it, by
-    /// the best; also by the id of one of their passes.
+    /// A customer's wallets and passes, by the value of one of their identifiers; when several customers have it, the one who
+    /// has it as the tenant's best identifier. Else whoever was known by it before; else whose pass has it as its id.
     async fn customer_wallet(
         &self,
         tenant: &TenantId,
         value: String,
-        identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError>;
 
     /// The ledger of a customer: the events of all their passes, the latest first, at most `limit`. `customer` as

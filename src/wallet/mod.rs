@@ -102,12 +102,6 @@ impl Ledger {
         self.store.record(tenant, actor, numbered.collect(), rules).await.map_err(Refusal::Store)
     }
 
-    /// Names of the identifiers that a tenant knows customers by; none for a tenant that is not configured.
-    #[must_use]
-    pub fn identifiers(&self, tenant: &TenantId) -> Vec<String> {
-        self.rules.borrow().tenants.get(tenant).map(|tenant| tenant.identifiers.clone()).unwrap_or_default()
-    }
-
     /// How events are understood.
     #[must_use]
     pub fn settings(&self) -> &WalletSettings {

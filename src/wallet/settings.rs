@@ -13,9 +13,9 @@ pub struct WalletSettings {
     /// A removal that is followed by an install within this time was none for anybody but the ledger: no journey begins,
     /// and nothing is pushed.
     pub reinstall_settle: HumanDuration,
-    /// Events of one pass that are looked at, the latest first.
+    /// Events of one pass in one wallet that are walked again when one comes late, the latest first.
     pub history_max: usize,
-    /// Passes of one customer that are added up, those first that changed last.
+    /// Passes of one customer that are looked at beside events that named no pass, those first that changed last.
     pub passes_max: usize,
     /// A time in an event that lies further ahead of ours than this counts as the time it came in.
     pub time_ahead_max: HumanDuration,

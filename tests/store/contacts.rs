@@ -183,8 +183,7 @@ async fn installed(store: &dyn Store, number: u8, pass: &str, identifiers: &[(&s
 }
 
 async fn wallet(store: &dyn Store, value: &str) -> Option<CustomerWallet> {
-    let identifiers = ["customerId", "email"].map(str::to_owned).into();
-    let found = store.customer_wallet(&tenant("demo"), value.to_owned(), identifiers).await.unwrap();
+    let found = store.customer_wallet(&tenant("demo"), value.to_owned()).await.unwrap();
     found.map(|(wallet, _)| wallet)
 }
 

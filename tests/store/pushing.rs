@@ -8,7 +8,8 @@ use postern::domain::ids::PushId;
 use postern::domain::pass_event::{EventKind, Wallet};
 use postern::domain::push::{Endpoint, Event};
 use postern::store::{
-    DuePush, EndpointCounts, EndpointState, NewPush, PushSettled, PushState, PushesToReplay, Settling, Store,
+    DuePush, EndpointCounts, EndpointState, NewPush, PushSettled, PushState, Pushed, PushesToReplay, RecordRules,
+    Settling, Store,
 };
 use serde_json::Value;
 
@@ -226,7 +227,7 @@ on_every_database! {
         assert_eq!(
             first[0]["data"],
             serde_json::json!({
-                "customerId": "C-1", "walletStatus": "apple", "previousWalletStatus": "none",
+                "customerId": "C-1", "walletStatus": "apple", "joined": null, "previousWalletStatus": "none",
                 "appleWalletInstalledAt": "2026-01-01T00:00:10.000Z", "googleWalletInstalledAt": null,
                 "walletLastChangedAt": "2026-01-01T00:00:10.000Z", "walletLastEvent": "installed",
             })
@@ -249,6 +250,28 @@ on_every_database! {
         record(9_001, EventKind::Installed, Wallet::Google).await;
         let both = told(9_001).await;
         assert_eq!((both.len(), &both[0]["data"]["walletStatus"]), (1, &"both".into()));
+        // What is removed and back meanwhile is not told either when another wallet changes in between.
+        record(9_100, EventKind::Uninstalled, Wallet::Apple).await;
+        record(9_101, EventKind::Uninstalled, Wallet::Google).await;
+        record(9_102, EventKind::Installed, Wallet::Google).await;
+        assert_eq!(told(9_102).await, Vec::<Value>::new());
+        record(9_103, EventKind::Installed, Wallet::Apple).await;
+        assert_eq!(told(9_103 + 2 * settle).await, Vec::<Value>::new());
+    }
+
+    async fn a_receiver_that_comes_later_is_told_of_a_removal_of_what_was_there_before(home) {
+        let store = &*home.store;
+        let record = async |second, kind, pushed| {
+            let events = vec![of("C-1", event(second, "P-1", kind, Wallet::Apple))];
+            store.record(&tenant("demo"), Actor::Webhook, events, RecordRules { pushed, ..rules() }).await.unwrap();
+        };
+        record(1, EventKind::Installed, Pushed::No).await;
+        store.configure_endpoints(vec![endpoint("crm")]).await.unwrap();
+        record(2, EventKind::Uninstalled, Pushed::Yes).await;
+        let wanting = vec![(tenant("demo"), vec![endpoint("crm").endpoint])];
+        assert_eq!(store.push_wallets(wanting, at(2_000), 10).await.unwrap(), 1);
+        let told: Value = serde_json::from_str(&due(store, "crm", 2_000).await[0].body).unwrap();
+        assert_eq!((&told["data"]["walletStatus"], &told["data"]["previousWalletStatus"]), (&"none".into(), &"apple".into()));
     }
 
     async fn where_nobody_wants_to_know_no_wallet_stays_due(home) {

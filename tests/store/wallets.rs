@@ -77,7 +77,7 @@ async fn record(store: &dyn Store, events: Vec<NewPassEvent>) -> Vec<(Change, Wa
 }
 
 async fn wallet(store: &dyn Store, customer: &str) -> Option<CustomerWallet> {
-    let found = store.customer_wallet(&tenant("demo"), customer.to_owned(), rules().identifiers).await.unwrap();
+    let found = store.customer_wallet(&tenant("demo"), customer.to_owned()).await.unwrap();
     found.map(|(wallet, _)| wallet)
 }
 
@@ -109,7 +109,7 @@ on_every_database! {
         assert_eq!((found.projection.google_installed_at, found.projection.last_event), (None, Installed));
         assert_eq!(found.projection.changed_at, at(900));
         assert_eq!(wallet(store, "C2").await, None);
-        let elsewhere = store.customer_wallet(&tenant("other"), "C1".to_owned(), rules().identifiers).await.unwrap();
+        let elsewhere = store.customer_wallet(&tenant("other"), "C1".to_owned()).await.unwrap();
         assert_eq!(elsewhere, None);
     }
 
@@ -145,13 +145,99 @@ on_every_database! {
         let id = first.id;
         record(store, vec![first.clone()]).await;
         record(store, vec![of("C1", event(2, "P", Uninstalled, Apple))]).await;
-        // The same id again, whatever else it says.
+        // The same id again, at whatever time.
         let again = keyed("E1", of("C1", event(3, "P", Installed, Apple)));
         let told = store.record(&tenant("demo"), Actor::Webhook, vec![again], rules()).await.unwrap();
         assert_eq!((told[0].id, told[0].change, told[0].status), (id, Duplicate, WalletStatus::None));
-        // Another tenant's id is another.
+        // Used for another pass, wallet or kind it is another; so is another tenant's.
+        for other in [("Q", Installed, Apple), ("P", Installed, Google), ("Q", Uninstalled, Apple)] {
+            let event = keyed("E1", of("C1", event(9, other.0, other.1, other.2)));
+            assert_ne!(record(store, vec![event]).await[0].0, Duplicate, "{other:?}");
+        }
         let other = store.record(&tenant("other"), Actor::Webhook, vec![first], rules()).await.unwrap();
         assert_eq!(other[0].change, FirstInstall);
+    }
+
+    async fn what_is_no_news_of_the_pass_may_still_say_whose_it_is(home) {
+        let store = &*home.store;
+        record(store, vec![untimed(event(1, "P1", Installed, Apple)), event(1, "P2", Installed, Apple)]).await;
+        let told = record(
+            store,
+            vec![of("C1", untimed(event(2, "P1", Installed, Apple))), of("C2", event(1, "P2", Installed, Apple))],
+        )
+        .await;
+        assert_eq!(told, [(Duplicate, WalletStatus::Apple), (Duplicate, WalletStatus::Apple)]);
+        for customer in ["C1", "C2"] {
+            assert_eq!(wallet(store, customer).await.unwrap().projection.status, WalletStatus::Apple, "{customer}");
+        }
+    }
+
+    async fn words_with_and_without_a_pass_follow_each_other_and_each_answer_says_what_holds(home) {
+        let store = &*home.store;
+        let told = async |event: NewPassEvent| {
+            let told = record(store, vec![of("C1", event)]).await[0];
+            assert_eq!(wallet(store, "C1").await.unwrap().projection.status, told.1);
+            told
+        };
+        assert_eq!(told(untimed(event(1, "Q1", Installed, Apple))).await.0, FirstInstall);
+        assert_eq!(told(nameless(event(2, "", Installed, Apple))).await, (Duplicate, WalletStatus::Apple));
+        assert_eq!(told(nameless(event(3, "", Uninstalled, Apple))).await, (Removed, WalletStatus::None));
+        assert_eq!(told(untimed(event(4, "Q1", Installed, Apple))).await, (Reinstall, WalletStatus::Apple));
+        let projection = wallet(store, "C1").await.unwrap().projection;
+        assert_eq!((projection.changed_at, projection.last_event), (at(4), Installed));
+        assert_eq!(told(untimed(event(5, "Q1", Uninstalled, Apple))).await, (Removed, WalletStatus::None));
+        assert_eq!(told(nameless(event(6, "", Installed, Apple))).await, (Reinstall, WalletStatus::Apple));
+        assert_eq!(told(untimed(event(7, "Q1", Uninstalled, Apple))).await, (Removed, WalletStatus::None));
+    }
+
+    async fn many_events_of_one_wallet_forget_nothing_of_the_other(home) {
+        let store = &*home.store;
+        let few = RecordRules { history_max: 5, ..rules() };
+        record(store, vec![of("C1", event(1, "P", Installed, Google)), of("C1", event(2, "P", Installed, Apple))]).await;
+        let many: Vec<_> = (3..40).map(|second| keyed(&format!("E{second}"), of("C1", event(second, "P", Installed, Apple)))).collect();
+        store.record(&tenant("demo"), Actor::Webhook, many, few.clone()).await.unwrap();
+        // One that comes late has the latest walked again, and they alone.
+        let late = of("C1", event(38, "P", Uninstalled, Google));
+        store.record(&tenant("demo"), Actor::Webhook, vec![late], few).await.unwrap();
+        let projection = wallet(store, "C1").await.unwrap().projection;
+        assert_eq!((projection.status, projection.apple_installed_at), (WalletStatus::Apple, Some(at(2))));
+        assert_eq!(projection.changed_at, at(38));
+    }
+
+    async fn however_many_passes_a_customer_has_all_of_them_count(home) {
+        let store = &*home.store;
+        let few = RecordRules { passes_max: 3, ..rules() };
+        let record = async |events| store.record(&tenant("demo"), Actor::Webhook, events, few.clone()).await.unwrap();
+        record((0..20).map(|n| of("C1", event(n, &format!("P{n}"), Installed, Apple))).collect()).await;
+        record((5..20).map(|n| of("C1", event(100 + n, &format!("P{n}"), Uninstalled, Apple))).collect()).await;
+        let projection = wallet(store, "C1").await.unwrap().projection;
+        assert_eq!((projection.status, projection.apple_installed_at), (WalletStatus::Apple, Some(at(0))));
+        assert_eq!((projection.changed_at, projection.last_event), (at(119), Uninstalled));
+    }
+
+    async fn a_customer_is_found_by_each_of_their_identifiers_and_by_the_best_first(home) {
+        let store = &*home.store;
+        let with = |customer: &str, email: &str, event: NewPassEvent| {
+            let mut event = of(customer, event);
+            event.event.identifiers.insert("email".to_owned(), email.to_owned());
+            event
+        };
+        record(store, vec![with("C1", "ann@example.com", event(1, "P1", Installed, Apple))]).await;
+        assert_eq!(wallet(store, "ann@example.com").await.unwrap().customer.value, "C1");
+        // An address that is somebody's customerId is that somebody.
+        record(store, vec![of("ann@example.com", event(2, "P2", Installed, Google))]).await;
+        assert_eq!(wallet(store, "ann@example.com").await.unwrap().projection.status, WalletStatus::Google);
+        record(store, vec![with("C1", "ann@other.example", event(3, "P1", Installed, Apple))]).await;
+        assert_eq!(wallet(store, "ann@other.example").await.unwrap().customer.value, "C1");
+    }
+
+    async fn an_event_without_a_time_comes_after_what_a_fast_clock_said(home) {
+        let store = &*home.store;
+        let mut ahead = of("C1", event(100, "P", Installed, Apple));
+        ahead.event.occurred_at = Some(at(300));
+        record(store, vec![ahead]).await;
+        let removal = of("C1", untimed(event(110, "P", Uninstalled, Apple)));
+        assert_eq!(record(store, vec![removal]).await, [(Removed, WalletStatus::None)]);
     }
 
     async fn only_a_quick_reinstall_is_marked_as_flapping(home) {
@@ -173,7 +259,7 @@ on_every_database! {
         assert_eq!(wallet(store, "P1").await.unwrap().projection.status, WalletStatus::Apple);
         assert_eq!(record(store, vec![of("C1", event(3, "P1", Installed, Apple))]).await, [(Duplicate, WalletStatus::Both)]);
         let (found, passes) =
-            store.customer_wallet(&tenant("demo"), "C1".to_owned(), rules().identifiers).await.unwrap().unwrap();
+            store.customer_wallet(&tenant("demo"), "C1".to_owned()).await.unwrap().unwrap();
         assert_eq!((found.projection.status, found.projection.apple_installed_at), (WalletStatus::Both, Some(at(1))));
         assert_eq!(passes.len(), 2);
         // Asked by the pass's id, it is the customer that answers; a reader of changes is told where the pass went.
@@ -194,7 +280,8 @@ on_every_database! {
         assert_eq!(wallet(store, "ann@example.com").await.unwrap().projection.status, WalletStatus::Apple);
         record(store, vec![of("C1", event(2, "P1", Uninstalled, Apple))]).await;
         assert_eq!(wallet(store, "C1").await.unwrap().projection.status, WalletStatus::None);
-        assert_eq!(wallet(store, "ann@example.com").await, None);
+        // Who asks by what they were known by before is led on.
+        assert_eq!(wallet(store, "ann@example.com").await.unwrap().customer.value, "C1");
     }
 
     async fn a_time_too_far_ahead_counts_as_the_time_it_came_in(home) {

@@ -93,10 +93,26 @@ impl Standings {
         self.get(wallet).is_some_and(|standing| standing.last == EventKind::Installed)
     }
 
-    /// When anything about it changed last.
+    /// When anything about it changed last, and what that was: at the same moment the removal is the last word.
     #[must_use]
-    pub fn changed_at(&self) -> Option<Timestamp> {
-        Wallet::ALL.into_iter().filter_map(|wallet| self.get(wallet)).map(|standing| standing.changed_at).max()
+    pub fn last_change(&self) -> Option<(Timestamp, EventKind)> {
+        let standings = Wallet::ALL.into_iter().filter_map(|wallet| self.get(wallet));
+        standings.map(|standing| (standing.changed_at, standing.last)).max()
+    }
+
+    /// Since when it is in a wallet.
+    #[must_use]
+    pub fn installed_since(&self, wallet: Wallet) -> Option<Timestamp> {
+        self.get(wallet).filter(|standing| standing.last == EventKind::Installed).map(|standing| standing.since)
+    }
+
+    /// Whether an event is later than all that these standings are made of.
+    #[must_use]
+    pub fn are_before(&self, entry: &Entry) -> bool {
+        Wallet::ALL.into_iter().all(|wallet| {
+            let place = |standing: Standing| (standing.heard_at, standing.heard, wallet);
+            self.get(wallet).is_none_or(|standing| place(standing) < (entry.at, entry.kind, entry.wallet))
+        })
     }
 }
 
@@ -108,7 +124,8 @@ pub fn standings(mut entries: Vec<&Entry>) -> Standings {
 }
 
 /// How a pass stands after one more event, the latest so far.
-fn follow(mut standings: Standings, entry: &Entry) -> Standings {
+#[must_use]
+pub fn follow(mut standings: Standings, entry: &Entry) -> Standings {
     let before = standings.get(entry.wallet);
     let stays = entry.kind == EventKind::Uninstalled && others_have_it(&standings, entry);
     let last = if stays { EventKind::Installed } else { entry.kind };

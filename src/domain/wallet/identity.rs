@@ -21,13 +21,14 @@ struct Word {
 }
 
 impl Identifiers {
-    /// Takes note of what an event said at its time. What says nothing takes nothing back.
-    pub fn learn(&mut self, said: &BTreeMap<String, String>, at: Timestamp) {
+    /// Takes note of what an event said at its time. What says nothing takes nothing back. Those that the tenant knows
+    /// customers by, `names`, always have a place; the others as long as there is one.
+    pub fn learn(&mut self, said: &BTreeMap<String, String>, names: &[String], at: Timestamp) {
         for (name, value) in said.iter().filter(|(_, value)| !value.is_empty()) {
             let word = Word { at: at.as_millisecond(), value: value.clone() };
             if let Some(known) = self.0.get_mut(name) {
                 *known = word.max(known.clone());
-            } else if self.0.len() < IDENTIFIERS_MAX {
+            } else if self.0.len() < IDENTIFIERS_MAX || names.contains(name) {
                 self.0.insert(name.clone(), word);
             }
         }
@@ -41,12 +42,18 @@ impl Identifiers {
         found.unwrap_or_else(|| CustomerKey::by_pass(pass))
     }
 
-    /// Their values.
-    pub fn values(&self) -> impl Iterator<Item = &String> {
-        self.0.values().map(|word| &word.value)
+    /// Whether they say the same, whenever each was said.
+    #[must_use]
+    pub fn says_as(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 
     /// Their names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter().map(|(name, word)| (name, &word.value))
+    }
+
+    /// Their names and values, to be shown.
     #[must_use]
     pub fn into_values(self) -> BTreeMap<String, String> {
         self.0.into_iter().map(|(name, word)| (name, word.value)).collect()

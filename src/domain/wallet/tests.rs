@@ -211,35 +211,52 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 /// An entry, the pass it is of, and the identifiers that came with it.
 #[derive(Debug, Clone)]
 struct Said {
-    pass: u8,
+    /// `None`: it named no pass.
+    pass: Option<u8>,
     identifiers: BTreeMap<String, String>,
     entry: Entry,
 }
 
-fn any_said() -> impl Strategy<Value = Said> {
-    let identifiers = proptest::collection::btree_map("customerId|email", "[xyz]", 0..2);
-    (0_u8..3, identifiers, any_entry()).prop_map(|(pass, identifiers, entry)| Said { pass, identifiers, entry })
+fn names() -> [String; 2] {
+    ["customerId", "email"].map(str::to_owned)
 }
 
-/// Two events of the same place are the same event: the ledger keeps the first.
+impl Said {
+    /// The pass it is of: by its id, or by whose it is.
+    fn pass(&self) -> (Option<u8>, Option<CustomerKey>) {
+        (self.pass, CustomerKey::of(&self.identifiers, &names()).filter(|_| self.pass.is_none()))
+    }
+}
+
+fn any_said() -> impl Strategy<Value = Said> {
+    let identifiers = proptest::collection::btree_map("customerId|email", "[xyz]", 0..2);
+    let pass = proptest::option::weighted(0.8, 0_u8..3);
+    (pass, identifiers, any_entry()).prop_map(|(pass, identifiers, entry)| Said { pass, identifiers, entry })
+}
+
+/// Two events of the same place are the same event: the ledger keeps the first. One that belongs to nobody is none.
 fn without_doubles(events: Vec<Said>) -> Vec<Said> {
-    let place = |said: &Said| (said.pass, said.entry.at, said.entry.kind, said.entry.wallet, said.entry.tie.clone());
-    events.into_iter().map(|said| (place(&said), said)).collect::<BTreeMap<_, _>>().into_values().collect()
+    let place = |said: &Said| {
+        let Entry { at, kind, wallet, tie, .. } = &said.entry;
+        (said.pass(), *at, *kind, *wallet, tie.clone())
+    };
+    let kept = events.into_iter().filter(|said| said.pass() != (None, None));
+    kept.map(|said| (place(&said), said)).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 /// What events add up to for every customer, in the steps in which the store takes them.
 fn add_up(events: &[Said]) -> BTreeMap<CustomerKey, Option<Projection>> {
-    let names = ["customerId", "email"].map(str::to_owned);
-    let mut passes: BTreeMap<u8, (Identifiers, Vec<&Entry>)> = BTreeMap::new();
+    let mut passes: BTreeMap<_, (Identifiers, Vec<&Entry>)> = BTreeMap::new();
     for said in events {
-        let (identifiers, entries) = passes.entry(said.pass).or_default();
-        identifiers.learn(&said.identifiers, said.entry.at);
+        let (identifiers, entries) = passes.entry(said.pass()).or_default();
+        identifiers.learn(&said.identifiers, &names(), said.entry.at);
         entries.push(&said.entry);
     }
     let mut customers: BTreeMap<CustomerKey, Vec<Pass>> = BTreeMap::new();
-    for (pass, (identifiers, entries)) in passes {
-        let customer = identifiers.customer(&names, &pass.to_string());
-        customers.entry(customer).or_default().push(Pass { naming: Naming::Named, standings: standings(entries) });
+    for ((pass, _), (identifiers, entries)) in passes {
+        let naming = if pass.is_some() { Naming::Named } else { Naming::Nameless };
+        let customer = identifiers.customer(&names(), &format!("{pass:?}"));
+        customers.entry(customer).or_default().push(Pass { naming, standings: standings(entries) });
     }
     customers.into_iter().map(|(customer, passes)| (customer, projection(&passes))).collect()
 }

@@ -138,10 +138,10 @@ pub async fn show(app: App, caller: Caller, customer: web::Path<String>) -> Resu
 async fn find(app: &App, tenant: &TenantId, value: String) -> Result<(CustomerWallet, Vec<PassView>), Problem> {
     let normalized = normalized_identifier(&value);
     let is_other = normalized != value;
-    let mut found = app.store.customer_wallet(tenant, normalized, app.ledger.identifiers(tenant)).await?;
+    let mut found = app.store.customer_wallet(tenant, normalized).await?;
     if found.is_none() && is_other {
         // A pass's own id is kept as it is, even if it looks like an address.
-        found = app.store.customer_wallet(tenant, value, app.ledger.identifiers(tenant)).await?;
+        found = app.store.customer_wallet(tenant, value).await?;
     }
     found.ok_or_else(|| Problem::saying(Kind::NotFound, "no pass event ever named such a customer"))
 }

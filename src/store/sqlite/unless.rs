@@ -7,13 +7,13 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::audit;
 use super::fault::{Cells, Fault};
+use super::wallets::status_of;
 use super::writer::Writing;
 use crate::domain::audit::not_wanted;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::message::Reason;
-use crate::domain::pass_event::Wallet;
 use crate::domain::unless::{Condition, Unless};
-use crate::domain::wallet::{BY_PASS, WalletStatus};
+use crate::domain::wallet::WalletStatus;
 
 /// The condition that a row of `message` keeps, and whose wallets it asks for. The row has the columns `unless_wallet`,
 /// `customer` and `recipient`.
@@ -33,27 +33,6 @@ pub(super) fn stands(
     let Some((unless, customer)) = kept else { return Ok(None) };
     let status = status_of(connection, tenant, &customer)?;
     Ok(Some(Condition { unless, status }))
-}
-
-/// In which wallets whoever has this identifier has a pass: all of them together, when several are known by it or, being an
-/// address, have it among their identifiers.
-fn status_of(connection: &Connection, tenant: &TenantId, value: &str) -> Result<WalletStatus, Fault> {
-    let sql = r"-- status_of_value
-        SELECT status FROM wallet_customer
-        WHERE tenant = :tenant AND customer = :value AND known_by <> :by_pass AND joined IS NULL
-        UNION ALL
-        SELECT wallet_customer.status FROM pass_address JOIN wallet_pass USING (tenant, pass_key)
-        JOIN wallet_customer USING (tenant, customer, known_by)
-        WHERE pass_address.tenant = :tenant AND pass_address.address = :value";
-    let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! { ":tenant": tenant.as_str(), ":value": value, ":by_pass": BY_PASS };
-    let mut rows = statement.query(params)?;
-    let mut wallets = Vec::new();
-    while let Some(row) = rows.next()? {
-        let status: WalletStatus = Cells::new(row, "wallet_customer").word("status")?;
-        wallets.extend(Wallet::ALL.into_iter().filter(|wallet| status.has(*wallet)));
-    }
-    Ok(WalletStatus::in_wallets(wallets))
 }
 
 /// Ends a waiting message whose condition holds, with its leaf.

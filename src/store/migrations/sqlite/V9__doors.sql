@@ -25,21 +25,3 @@ ALTER TABLE message ADD COLUMN unless_wallet TEXT;
 
 -- message.customer: whose wallets that asks for, as an identifier's value; NULL: the recipient's.
 ALTER TABLE message ADD COLUMN customer TEXT;
-
--- Addresses among the identifiers of passes: by one a customer is found who is known by something else.
-CREATE TABLE pass_address (
-    tenant   TEXT NOT NULL, -- whose customers
-    address  TEXT NOT NULL, -- the address, normalised
-    pass_key TEXT NOT NULL, -- the pass that has it, as in wallet_pass
-    PRIMARY KEY (tenant, address, pass_key),
-    FOREIGN KEY (tenant, pass_key) REFERENCES wallet_pass (tenant, pass_key) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
-
--- What goes with a pass.
-CREATE INDEX pass_address_of_pass ON pass_address (tenant, pass_key);
-
--- Passes from before there was this table.
-INSERT OR IGNORE INTO pass_address (tenant, address, pass_key)
-SELECT wallet_pass.tenant, identifier.value ->> 0, wallet_pass.pass_key
-FROM wallet_pass, json_each(wallet_pass.identifiers) AS identifier
-WHERE identifier.value ->> 0 LIKE '%@%';

@@ -207,6 +207,8 @@ struct DueWallet {
     tenant: String,
     customer: String,
     known_by: String,
+    /// Whose their passes are now.
+    joined: Option<String>,
     /// How they stand now, and what was told last, if that is something else.
     change: Option<(Projection, WalletStatus)>,
 }
@@ -223,6 +225,7 @@ fn due_wallet(row: &Row<'_>) -> Result<DueWallet, Fault> {
         tenant: row.get("tenant")?,
         customer: row.get("customer")?,
         known_by: row.get("known_by")?,
+        joined: row.get("joined")?,
         // A row that cannot be read is passed over, and keeps no other waiting.
         change: read().or_else(|fault| tell_unreadable(fault).map(|()| None))?,
     })
@@ -237,7 +240,7 @@ pub(super) fn push_wallets(
 ) -> Result<usize, Fault> {
     let sql = r"-- wallets_to_push
         SELECT tenant, customer, known_by, status, apple_installed_at, google_installed_at, changed_at, last_event,
-            pushed_status
+            pushed_status, joined
         FROM wallet_customer INDEXED BY wallet_customer_push_due
         WHERE push_due_at <= :at ORDER BY push_due_at LIMIT :limit";
     let mut statement = connection.prepare_cached(sql)?;
@@ -249,19 +252,18 @@ pub(super) fn push_wallets(
     }
     drop(rows);
     let sql = r"-- wallet_pushed
-        UPDATE wallet_customer SET push_due_at = NULL, pushed_status = CASE WHEN :told THEN status ELSE pushed_status END
+        UPDATE wallet_customer SET push_due_at = NULL, pushed_status = status
         WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by";
     let told = due.len();
-    for DueWallet { tenant, customer, known_by, change } in due {
+    for DueWallet { tenant, customer, known_by, joined, change } in due {
         let receivers = wanting.iter().find(|(wanting, _)| wanting.as_str() == tenant);
         if let (Some((tenant, endpoints)), Some((projection, previous))) = (receivers, change) {
-            let event = push::wallet_changed(&customer, &projection, previous);
+            let event = push::wallet_changed(&customer, &projection, previous, joined.as_deref());
             for endpoint in endpoints {
                 insert(connection, (tenant, endpoint), &event, ANY_LEAF, at)?;
             }
         }
         connection.prepare_cached(sql)?.execute(named_params! {
-            ":told": receivers.is_some(),
             ":tenant": tenant,
             ":customer": customer,
             ":known_by": known_by,

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::NAMELESS;
+use super::aliases::rank;
+use super::{NAMELESS, nameless_key};
 use crate::domain::ids::TenantId;
 use crate::domain::pass_event::{EventKind, Wallet};
 use crate::domain::wallet::customer::{Naming, Pass, Projection, projection};
@@ -44,9 +45,9 @@ pub(super) fn settle(
     went_to: Option<&CustomerKey>,
 ) -> Result<WalletStatus, Fault> {
     let Settling { tenant, rules, at, .. } = settling;
-    let passes = passes(connection, tenant, customer, rules.passes_max)?;
+    let added_up = added_up(connection, tenant, customer, rules.passes_max)?;
     let kept = kept(connection, tenant, customer)?;
-    let (projection, joined) = match (projection(&passes), &kept) {
+    let (projection, joined) = match (added_up, &kept) {
         (Some(projection), _) => (projection, None),
         // No pass is left here.
         (None, Some(kept)) => {
@@ -82,13 +83,50 @@ fn push_due_at(
     if rules.pushed == Pushed::No || customer.is_by_pass() || projection.status == known {
         return None;
     }
-    let before = kept.map_or(WalletStatus::None, |kept| kept.projection.status);
-    if before == projection.status {
-        return kept.and_then(|kept| kept.push_due_at).or(Some(*now));
+    if let Some(kept) = kept.filter(|kept| kept.projection.status == projection.status) {
+        return kept.push_due_at.or(Some(*now));
     }
-    let removed = Wallet::ALL.into_iter().any(|wallet| before.has(wallet) && !projection.status.has(wallet));
+    // What receivers know of and is gone may be back in a moment: until then they are told nothing else either.
+    let removed = Wallet::ALL.into_iter().any(|wallet| known.has(wallet) && !projection.status.has(wallet));
     let settled = projection.changed_at.checked_add(rules.reinstall_settle).unwrap_or(*now);
     Some(if removed { settled.max(*now) } else { *now })
+}
+
+/// What the passes of a customer add up to; `None`: there are none. Each number of it is the first or last entry of an index,
+/// so however many passes there are, it costs the same; only beside events that named no pass they are looked at one by one.
+fn added_up(
+    connection: &Connection,
+    tenant: &TenantId,
+    customer: &CustomerKey,
+    passes_max: usize,
+) -> Result<Option<Projection>, Fault> {
+    let sql = r"-- added_up
+        SELECT changed_at, last_event,
+            (SELECT apple_since FROM wallet_pass INDEXED BY wallet_pass_apple
+                WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by AND apple_since IS NOT NULL
+                ORDER BY apple_since LIMIT 1) AS apple_since,
+            (SELECT google_since FROM wallet_pass INDEXED BY wallet_pass_google
+                WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by AND google_since IS NOT NULL
+                ORDER BY google_since LIMIT 1) AS google_since,
+            EXISTS (SELECT 1 FROM wallet_pass WHERE tenant = :tenant AND pass_key = :nameless) AS has_nameless
+        FROM wallet_pass INDEXED BY wallet_pass_of_customer
+        WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by
+        ORDER BY changed_at DESC, last_event DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":tenant": tenant.as_str(),
+        ":customer": customer.value,
+        ":known_by": customer.by,
+        ":nameless": nameless_key(customer),
+    })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let cells = Cells::new(row, "wallet_pass");
+    if cells.plain("has_nameless")? {
+        return Ok(projection(&passes(connection, tenant, customer, passes_max)?));
+    }
+    let (apple, google) = (cells.time_or_none("apple_since")?, cells.time_or_none("google_since")?);
+    let (changed_at, last_event) = (cells.time("changed_at")?, cells.word("last_event")?);
+    Ok(Some(Projection::of(apple, google, (changed_at, last_event))))
 }
 
 /// The passes of a customer, those first that changed last.
@@ -176,18 +214,20 @@ fn upsert(
     push_due_at: Option<Timestamp>,
 ) -> Result<(), Fault> {
     let sql = r"-- upsert_wallet_customer
-        INSERT INTO wallet_customer (tenant, customer, known_by, status, apple_installed_at, google_installed_at,
-            changed_at, last_event, changed_seq, joined, push_due_at)
-        VALUES (:tenant, :customer, :known_by, :status, :apple, :google, :changed_at, :last_event, :seq, :joined, :due)
-        ON CONFLICT (tenant, customer, known_by) DO UPDATE SET
+        INSERT INTO wallet_customer (tenant, customer, known_by, rank, status, apple_installed_at, google_installed_at,
+            changed_at, last_event, changed_seq, joined, pushed_status, push_due_at)
+        VALUES (:tenant, :customer, :known_by, :rank, :status, :apple, :google, :changed_at, :last_event, :seq, :joined,
+            :pushed, :due)
+        ON CONFLICT (tenant, customer, known_by) DO UPDATE SET rank = excluded.rank,
             status = excluded.status, apple_installed_at = excluded.apple_installed_at,
             google_installed_at = excluded.google_installed_at, changed_at = excluded.changed_at,
             last_event = excluded.last_event, changed_seq = excluded.changed_seq, joined = excluded.joined,
-            push_due_at = excluded.push_due_at";
+            pushed_status = coalesce(excluded.pushed_status, pushed_status), push_due_at = excluded.push_due_at";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":tenant": settling.tenant.as_str(),
         ":customer": customer.value,
         ":known_by": customer.by,
+        ":rank": rank(&customer.by, &settling.rules.identifiers),
         ":status": projection.status.as_str(),
         ":apple": projection.apple_installed_at.map(millis),
         ":google": projection.google_installed_at.map(millis),
@@ -195,6 +235,8 @@ fn upsert(
         ":last_event": projection.last_event.as_str(),
         ":seq": settling.seq,
         ":joined": joined,
+        // Whoever listens later is told of what changes from then on.
+        ":pushed": (settling.rules.pushed == Pushed::No).then_some(projection.status.as_str()),
         ":due": push_due_at.map(millis),
     })?;
     Ok(())

@@ -3,7 +3,7 @@
 //! One event is one step of a transaction ([`record`]): its row, the pass's new standings, the leaf, then what the customer's
 //! passes add up to now ([`customers`]). The rules are `domain::wallet`'s; here they are given the rows they need.
 
-mod addresses;
+mod aliases;
 mod customers;
 mod erase;
 mod reading;
@@ -18,11 +18,12 @@ use rusqlite::Connection;
 
 pub(super) use self::erase::erase;
 use super::SqliteStore;
+use super::fault::Fault;
 use super::writer::Writing;
 use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
-use crate::domain::pass_event::NewPassEvent;
-use crate::domain::wallet::CustomerKey;
+use crate::domain::pass_event::{NewPassEvent, Wallet};
+use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::{
     ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery,
     WalletStore,
@@ -49,10 +50,9 @@ impl WalletStore for SqliteStore {
         &self,
         tenant: &TenantId,
         value: String,
-        identifiers: Vec<String>,
     ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, StoreError> {
         let tenant = tenant.clone();
-        let work = move |connection: &Connection| reading::customer_wallet(connection, &tenant, &value, &identifiers);
+        let work = move |connection: &Connection| reading::customer_wallet(connection, &tenant, &value);
         self.list("reading a customer's wallets", work).await
     }
 
@@ -87,6 +87,16 @@ impl WalletStore for SqliteStore {
         let tenant = tenant.clone();
         self.list("counting pass events", move |connection| trends::trends(connection, &tenant, &query)).await
     }
+}
+
+/// In which wallets whoever has this identifier has a pass: all of them together, when several have it in common. An
+/// address is one and the same under every name; another value means who has it as the best identifier alone.
+pub(super) fn status_of(connection: &Connection, tenant: &TenantId, value: &str) -> Result<WalletStatus, Fault> {
+    let mut meant = aliases::meant(connection, tenant, value)?;
+    let best = meant.first().map(|meant| meant.rank).filter(|_| !value.contains('@'));
+    meant.retain(|meant| best.is_none_or(|best| meant.rank == best));
+    let wallets = meant.iter().flat_map(|meant| Wallet::ALL.into_iter().filter(|wallet| meant.status.has(*wallet)));
+    Ok(WalletStatus::in_wallets(wallets))
 }
 
 /// The key of the nameless pass of a customer.

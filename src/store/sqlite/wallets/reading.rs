@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
+use super::aliases::{self, Meant};
 use super::customers::read_projection;
 use super::pass_of_key;
 use super::record::event_id;
@@ -21,21 +22,37 @@ pub(super) fn customer_wallet(
     connection: &Connection,
     tenant: &TenantId,
     value: &str,
-    identifiers: &[String],
 ) -> Result<Option<(CustomerWallet, Vec<PassView>)>, Fault> {
-    let sql = r"-- customers_of_value
-        SELECT * FROM wallet_customer WHERE tenant = :tenant AND customer = :value AND joined IS NULL";
-    let mut found = customers(connection, sql, &[(":tenant", &tenant.as_str()), (":value", &value)])?;
-    // One who is known by an identifier that the tenant no longer has comes after all others.
-    let rank = |wallet: &CustomerWallet| identifiers.iter().position(|name| *name == wallet.customer.by);
-    found.sort_by_key(|wallet| rank(wallet).unwrap_or(usize::MAX));
-    let found = match found.into_iter().next() {
-        Some(found) => Some(found),
-        None => owner(connection, tenant, value)?,
+    let meant = aliases::meant(connection, tenant, value)?;
+    let found = match meant.first() {
+        Some(Meant { customer, .. }) => by_key(connection, tenant, customer)?,
+        // Whoever was known by it before; then whose pass it is.
+        None => match joined(connection, tenant, value)? {
+            Some(found) => Some(found),
+            None => owner(connection, tenant, value)?,
+        },
     };
     let Some(found) = found else { return Ok(None) };
     let passes = passes_of(connection, tenant, &found.customer)?;
     Ok(Some((found, passes)))
+}
+
+fn by_key(connection: &Connection, tenant: &TenantId, customer: &CustomerKey) -> Result<Option<CustomerWallet>, Fault> {
+    let sql = r"-- customer_by_key
+        SELECT * FROM wallet_customer WHERE tenant = :tenant AND customer = :customer AND known_by = :known_by";
+    let params: [(&str, &dyn rusqlite::ToSql); 3] =
+        [(":tenant", &tenant.as_str()), (":customer", &customer.value), (":known_by", &customer.by)];
+    Ok(customers(connection, sql, &params)?.pop())
+}
+
+/// The customer whose the passes are that were here.
+fn joined(connection: &Connection, tenant: &TenantId, value: &str) -> Result<Option<CustomerWallet>, Fault> {
+    let sql = r"-- customer_joined
+        SELECT customer.* FROM wallet_customer AS before JOIN wallet_customer AS customer
+            ON customer.tenant = before.tenant AND customer.customer = before.joined AND customer.joined IS NULL
+        WHERE before.tenant = :tenant AND before.customer = :value AND before.joined IS NOT NULL
+        ORDER BY customer.rank LIMIT 1";
+    Ok(customers(connection, sql, &[(":tenant", &tenant.as_str()), (":value", &value)])?.pop())
 }
 
 /// Whose a pass is.

@@ -1,15 +1,20 @@
 //! One pass event after another: into the ledger, then into what it adds up to.
 
-use jiff::Timestamp;
+use hmac::digest::Digest as _;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Row, named_params};
+use sha2::Sha256;
 
-use super::addresses;
+use super::aliases;
 use super::customers::{self, Settling};
 use super::nameless_key;
-use crate::domain::audit::{Actor, Happening, Kind};
+use crate::domain::audit::{Actor, Happening, Kind, hex};
 use crate::domain::ids::{EventId, TenantId};
-use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts};
-use crate::domain::wallet::history::{Entry, Standings, change, change_of_customer, flapped, standings};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Wallet};
+use crate::domain::wallet::customer::Naming;
+use crate::domain::wallet::history::{
+    Entry, Standing, Standings, change, change_of_customer, flapped, follow, standings,
+};
 use crate::domain::wallet::identity::Identifiers;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::sqlite::accept::millis;
@@ -40,76 +45,103 @@ struct Recording<'r, 'c> {
 }
 
 /// What was known of a pass before an event.
+#[derive(Default)]
 struct Known {
-    customer: CustomerKey,
+    /// Whose it was; `None`: nothing was known of it.
+    customer: Option<CustomerKey>,
     identifiers: Identifiers,
     pass_type: Option<String>,
+    standings: Standings,
 }
 
-/// An event of a pass's history.
-struct Told {
-    id: EventId,
-    entry: Entry,
+/// The pass that an event is of.
+struct Place {
+    key: String,
+    naming: Naming,
 }
 
 impl Recording<'_, '_> {
     fn one(&self, new: &NewPassEvent) -> Result<Recorded, Fault> {
-        if let Some(key) = &new.event.key
-            && let Some((id, pass_key)) = self.first_of(key)?
-        {
-            return self.repeated(id, self.known(&pass_key)?.as_ref());
-        }
-        let (key, named) = match (&new.event.pass, CustomerKey::of(&new.event.identifiers, &self.rules.identifiers)) {
-            (Some(pass), _) => (pass.clone(), true),
-            (None, Some(customer)) => (nameless_key(&customer), false),
-            // The ledger's entrance lets no such event in; kept under the event's own id it would do no harm.
-            (None, None) => (new.id.to_string(), true),
-        };
+        let Place { key, naming } = self.place(new);
         let known = self.known(&key)?;
-        let history = if known.is_some() { self.history(&key)? } else { Vec::new() };
-        let entry = self.entry(new);
-        let before = standings(history.iter().map(|told| &told.entry).collect());
-        let change = match (&known, named) {
-            (Some(known), false) => change_of_customer(&before, self.status(&known.customer)?, &entry),
-            (None, false) => {
-                let customer = CustomerKey::of(&new.event.identifiers, &self.rules.identifiers);
-                let status = customer.map_or(Ok(WalletStatus::None), |customer| self.status(&customer))?;
-                change_of_customer(&before, status, &entry)
-            }
-            (_, true) => change(&before, &entry),
+        let before = known.standings;
+        let entry = self.entry(new, &before);
+        let mut identifiers = known.identifiers.clone();
+        identifiers.learn(&new.event.identifiers, &self.rules.identifiers, entry.at);
+        let customer = identifiers.customer(&self.rules.identifiers, &key);
+        let whose = known.customer.as_ref().unwrap_or(&customer);
+        let event_key = new.event.key.as_ref().map(|said| event_key(said, &entry, &key));
+        if let Some(event_key) = &event_key
+            && let Some(id) = self.first_of(event_key)?
+        {
+            return self.repeated(id, whose);
+        }
+        let change = match naming {
+            Naming::Named => self.change_of_named(&before, whose, &entry)?,
+            Naming::Nameless => change_of_customer(&before, self.status(whose)?, &entry),
         };
-        let same = |told: &&Told| told.entry.wallet == entry.wallet;
-        if change == Change::Duplicate && new.event.occurred_at.is_none() && new.event.key.is_none() {
-            // By nothing but its state it could not be told from the next, so it is not kept.
-            let first = history.iter().filter(same).max_by_key(|told| (told.entry.at, told.entry.kind));
-            return self.repeated(first.map_or(new.id, |told| told.id), known.as_ref());
+        // By nothing but what it changes is an event without key and time told from the next.
+        let is_untold = new.event.occurred_at.is_none() && event_key.is_none();
+        let teaches = !identifiers.says_as(&known.identifiers)
+            || new.event.pass_type.as_ref().is_some_and(|said| known.pass_type.as_ref() != Some(said));
+        let repeats = change == Change::Duplicate && !teaches;
+        if let Some(here) = before.get(entry.wallet).filter(|_| repeats && is_untold) {
+            return self.repeated(self.last_of(&key, &entry, here)?.unwrap_or(new.id), whose);
         }
         let flapped = change == Change::Reinstall && flapped(&before, &entry, self.rules.reinstall_settle);
-        if !self.insert_event(new, &key, &entry, change, flapped)? {
-            let first = history.iter().find(|told| {
-                (told.entry.at, told.entry.kind, told.entry.wallet) == (entry.at, entry.kind, entry.wallet)
-            });
-            return self.repeated(first.map_or(new.id, |told| told.id), known.as_ref());
+        let is_kept = self.insert_event(new, &key, &entry, event_key.as_deref(), (change, flapped))?;
+        if !is_kept && !teaches {
+            return self.repeated(self.same_as(&key, &entry)?.unwrap_or(new.id), whose);
         }
-        let after = standings(history.iter().map(|told| &told.entry).chain([&entry]).collect());
-        let status = self.settle(new, &key, &entry, known, &after, change)?;
+        let after = match (is_kept, before.are_before(&entry)) {
+            (false, _) => before,
+            (true, true) => follow(before, &entry),
+            (true, false) => self.walked_again(&key, &before)?,
+        };
+        let pass = Pass { key: &key, customer: &customer, identifiers: &identifiers, standings: &after };
+        let status = self.settle(new, &entry, &known, &pass, change)?;
+        let change = if is_kept { change } else { Change::Duplicate };
         Ok(Recorded { id: new.id, change, status, flapped })
     }
 
+    fn place(&self, new: &NewPassEvent) -> Place {
+        match (&new.event.pass, CustomerKey::of(&new.event.identifiers, &self.rules.identifiers)) {
+            (Some(pass), _) => Place { key: pass.clone(), naming: Naming::Named },
+            (None, Some(customer)) => Place { key: nameless_key(&customer), naming: Naming::Nameless },
+            // The ledger's entrance lets no such event in; kept under the event's own id it would do no harm.
+            (None, None) => Place { key: new.id.to_string(), naming: Naming::Named },
+        }
+    }
+
+    /// What an event of a pass is. One that says nothing new of the pass may say something new of the customer, if words
+    /// that named no pass stand between.
+    fn change_of_named(&self, before: &Standings, whose: &CustomerKey, entry: &Entry) -> Result<Change, Fault> {
+        let said = change(before, entry);
+        if said != Change::Duplicate {
+            return Ok(said);
+        }
+        let nameless = self.known(&nameless_key(whose))?;
+        let Some(standing) = nameless.standings.get(entry.wallet) else { return Ok(said) };
+        let is_in = self.status(whose)?.has(entry.wallet);
+        Ok(match (entry.kind, standing.last) {
+            (EventKind::Installed, EventKind::Uninstalled) if !is_in => Change::Reinstall,
+            (EventKind::Uninstalled, EventKind::Installed) if is_in => Change::Removed,
+            (EventKind::Installed | EventKind::Uninstalled, _) => said,
+        })
+    }
+
     /// A repeat of what is known: nothing changes.
-    fn repeated(&self, id: EventId, known: Option<&Known>) -> Result<Recorded, Fault> {
-        let status = known.map_or(Ok(WalletStatus::None), |known| self.status(&known.customer))?;
-        Ok(Recorded { id, change: Change::Duplicate, status, flapped: false })
+    fn repeated(&self, id: EventId, whose: &CustomerKey) -> Result<Recorded, Fault> {
+        Ok(Recorded { id, change: Change::Duplicate, status: self.status(whose)?, flapped: false })
     }
 
     /// The leaf, the pass, its customer, and the customer it belonged to before.
     fn settle(
         &self,
         new: &NewPassEvent,
-        key: &str,
         entry: &Entry,
-        known: Option<Known>,
-        after: &Standings,
+        known: &Known,
+        pass: &Pass<'_>,
         change: Change,
     ) -> Result<WalletStatus, Fault> {
         let event = &new.event;
@@ -121,27 +153,24 @@ impl Recording<'_, '_> {
             .with("way", event.way.as_str());
         audit::append(self.connection, &leaf)?;
         let seq = self.connection.next_leaf.get().map_or(0, |next| next - 1);
-        let (before, mut identifiers, known_type) = match known {
-            Some(Known { customer, identifiers, pass_type }) => (Some(customer), identifiers, pass_type),
-            None => (None, Identifiers::default(), None),
-        };
-        let addresses_before = addresses::among(identifiers.values());
-        identifiers.learn(&event.identifiers, entry.at);
-        let customer = identifiers.customer(&self.rules.identifiers, key);
         // What comes late has the last word only where there is none.
-        let (said, kept) = (event.pass_type.as_ref(), known_type.as_ref());
+        let (said, kept) = (event.pass_type.as_ref(), known.pass_type.as_ref());
         let pass_type = if change == Change::Stale { kept.or(said) } else { said.or(kept) };
-        self.upsert_pass(key, &customer, pass_type, &identifiers, after)?;
-        let addresses = addresses::among(identifiers.values());
-        addresses::keep(self.connection, self.tenant, key, &addresses_before, &addresses)?;
+        self.upsert_pass(pass, entry, pass_type)?;
+        let names = &self.rules.identifiers;
+        let before = known.customer.as_ref();
+        let aliases_before =
+            before.map(|customer| aliases::of(&known.identifiers, customer, names)).unwrap_or_default();
+        let aliases = aliases::of(pass.identifiers, pass.customer, names);
+        aliases::keep(self.connection, self.tenant, pass.key, &aliases_before, &aliases)?;
         let settling = Settling { tenant: self.tenant, rules: self.rules, seq, at: entry.at, now: new.received_at };
-        if let Some(before) = before.filter(|before| *before != customer) {
-            customers::settle(self.connection, &before, &settling, Some(&customer))?;
+        if let Some(before) = before.filter(|before| *before != pass.customer) {
+            customers::settle(self.connection, before, &settling, Some(pass.customer))?;
         }
-        customers::settle(self.connection, &customer, &settling, None)
+        customers::settle(self.connection, pass.customer, &settling, None)
     }
 
-    fn entry(&self, new: &NewPassEvent) -> Entry {
+    fn entry(&self, new: &NewPassEvent, before: &Standings) -> Entry {
         let NewPassEvent { id, received_at, event } = new;
         let ahead = received_at.checked_add(self.rules.time_ahead_max).unwrap_or(Timestamp::MAX);
         let said = event.occurred_at.filter(|at| *at <= ahead);
@@ -153,8 +182,15 @@ impl Recording<'_, '_> {
         };
         // As the store keeps it: what is finer than a millisecond would be told apart before it is kept, and not after.
         let stored = |at: Timestamp| Timestamp::from_millisecond(millis(at)).unwrap_or(at);
+        let received_at = stored(*received_at);
+        // Who says no time speaks of now: after whatever was heard, also from a clock ahead of ours.
+        let heard_at =
+            before.get(event.wallet).map(|standing| standing.heard_at).filter(|_| event.occurred_at.is_none());
+        let now = heard_at
+            .filter(|heard_at| *heard_at >= received_at)
+            .map_or(received_at, |heard_at| heard_at.checked_add(SignedDuration::from_millis(1)).unwrap_or(heard_at));
         Entry {
-            at: stored(said.unwrap_or(*received_at)),
+            at: said.map_or(now, stored),
             kind: event.kind,
             wallet: event.wallet,
             tie,
@@ -163,55 +199,95 @@ impl Recording<'_, '_> {
         }
     }
 
+    /// What a pass's events add up to after one that came late. The latest events of each wallet are walked; what is older
+    /// than these counts as `before` has it.
+    fn walked_again(&self, key: &str, before: &Standings) -> Result<Standings, Fault> {
+        let of_wallets = [self.history(key, Wallet::Apple)?, self.history(key, Wallet::Google)?];
+        let mut after = standings(of_wallets.iter().flatten().collect());
+        for (wallet, events) in Wallet::ALL.into_iter().zip(&of_wallets) {
+            let oldest = events.iter().map(|event| event.at).min().filter(|_| events.len() >= self.rules.history_max);
+            if let (Some(oldest), Some(known), Some(found)) = (oldest, before.get(wallet), after.get(wallet))
+                && known.last == found.last
+                && found.since >= oldest
+                && known.since < oldest
+            {
+                after.set(wallet, Standing { since: known.since, changed_at: known.changed_at, ..found });
+            }
+        }
+        Ok(after)
+    }
+
     // --- rows ---
 
-    fn first_of(&self, key: &str) -> Result<Option<(EventId, String)>, Fault> {
+    fn first_of(&self, event_key: &str) -> Result<Option<EventId>, Fault> {
         let sql = r"-- first_of_event_key
-            SELECT id, pass_key FROM pass_event WHERE tenant = :tenant AND event_key = :key";
+            SELECT id FROM pass_event WHERE tenant = :tenant AND event_key = :key";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(named_params! { ":tenant": self.tenant.as_str(), ":key": key })?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some((event_id(row)?, Cells::new(row, "pass_event").plain("pass_key")?)))
+        let mut rows = statement.query(named_params! { ":tenant": self.tenant.as_str(), ":key": event_key })?;
+        rows.next()?.map(event_id).transpose()
     }
 
-    fn known(&self, key: &str) -> Result<Option<Known>, Fault> {
-        let sql = r"-- known_pass
-            SELECT customer, known_by, identifiers, pass_type FROM wallet_pass
-            WHERE tenant = :tenant AND pass_key = :key";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(named_params! { ":tenant": self.tenant.as_str(), ":key": key })?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        let cells = Cells::new(row, "wallet_pass");
-        Ok(Some(Known {
-            customer: CustomerKey { value: cells.plain("customer")?, by: cells.plain("known_by")? },
-            identifiers: cells.json("identifiers")?,
-            pass_type: cells.plain("pass_type")?,
-        }))
+    /// The event that a pass was heard of by last in a wallet.
+    fn last_of(&self, key: &str, entry: &Entry, here: Standing) -> Result<Option<EventId>, Fault> {
+        self.same_as(key, &Entry { at: here.heard_at, kind: here.heard, ..entry.clone() })
     }
 
-    /// The latest events of a pass, so many as the rules say.
-    fn history(&self, key: &str) -> Result<Vec<Told>, Fault> {
-        let sql = r"-- history_of_pass
-            SELECT id, at, kind, wallet, tie, active, total, since FROM pass_event
-            WHERE tenant = :tenant AND pass_key = :key ORDER BY at DESC, kind DESC LIMIT :limit";
+    /// The event of this time and kind.
+    fn same_as(&self, key: &str, entry: &Entry) -> Result<Option<EventId>, Fault> {
+        let sql = r"-- same_event
+            SELECT id FROM pass_event
+            WHERE tenant = :tenant AND pass_key = :key AND at = :at AND kind = :kind AND wallet = :wallet
+            ORDER BY tie LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(named_params! {
             ":tenant": self.tenant.as_str(),
             ":key": key,
+            ":at": millis(entry.at),
+            ":kind": entry.kind.as_str(),
+            ":wallet": entry.wallet.as_str(),
+        })?;
+        rows.next()?.map(event_id).transpose()
+    }
+
+    fn known(&self, key: &str) -> Result<Known, Fault> {
+        let sql = r"-- known_pass
+            SELECT customer, known_by, identifiers, pass_type, standings FROM wallet_pass
+            WHERE tenant = :tenant AND pass_key = :key";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(named_params! { ":tenant": self.tenant.as_str(), ":key": key })?;
+        let Some(row) = rows.next()? else { return Ok(Known::default()) };
+        let cells = Cells::new(row, "wallet_pass");
+        Ok(Known {
+            customer: Some(CustomerKey { value: cells.plain("customer")?, by: cells.plain("known_by")? }),
+            identifiers: cells.json("identifiers")?,
+            pass_type: cells.plain("pass_type")?,
+            standings: cells.json("standings")?,
+        })
+    }
+
+    /// The latest events of a pass in a wallet, so many as the rules say.
+    fn history(&self, key: &str, wallet: Wallet) -> Result<Vec<Entry>, Fault> {
+        let sql = r"-- history_of_pass
+            SELECT id, at, kind, wallet, tie, active, total, since FROM pass_event
+            WHERE tenant = :tenant AND pass_key = :key AND wallet = :wallet ORDER BY at DESC, kind DESC LIMIT :limit";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(named_params! {
+            ":tenant": self.tenant.as_str(),
+            ":key": key,
+            ":wallet": wallet.as_str(),
             ":limit": limit_of(self.rules.history_max),
         })?;
         let mut history = Vec::new();
         while let Some(row) = rows.next()? {
             let cells = Cells::new(row, "pass_event");
-            let entry = Entry {
+            history.push(Entry {
                 at: cells.time("at")?,
                 kind: cells.word("kind")?,
                 wallet: cells.word("wallet")?,
                 tie: cells.plain("tie")?,
                 counts: RegistrationCounts { active: cells.plain("active")?, total: cells.plain("total")? },
                 since: cells.time_or_none("since")?,
-            };
-            history.push(Told { id: event_id(row)?, entry });
+            });
         }
         Ok(history)
     }
@@ -226,8 +302,8 @@ impl Recording<'_, '_> {
         new: &NewPassEvent,
         key: &str,
         entry: &Entry,
-        change: Change,
-        flapped: bool,
+        event_key: Option<&str>,
+        (change, flapped): (Change, bool),
     ) -> Result<bool, Fault> {
         let sql = r"-- insert_pass_event
             INSERT INTO pass_event (id, tenant, pass_key, at, kind, wallet, tie, event_key, since, active, total, change,
@@ -244,7 +320,7 @@ impl Recording<'_, '_> {
             ":kind": entry.kind.as_str(),
             ":wallet": entry.wallet.as_str(),
             ":tie": entry.tie,
-            ":event_key": event.key,
+            ":event_key": event_key,
             ":since": entry.since.map(millis),
             ":active": entry.counts.active,
             ":total": entry.counts.total,
@@ -261,33 +337,51 @@ impl Recording<'_, '_> {
         Ok(inserted == 1)
     }
 
-    fn upsert_pass(
-        &self,
-        key: &str,
-        customer: &CustomerKey,
-        pass_type: Option<&String>,
-        identifiers: &Identifiers,
-        standings: &Standings,
-    ) -> Result<(), Fault> {
+    fn upsert_pass(&self, pass: &Pass<'_>, entry: &Entry, pass_type: Option<&String>) -> Result<(), Fault> {
         let sql = r"-- upsert_wallet_pass
-            INSERT INTO wallet_pass
-                (tenant, pass_key, customer, known_by, pass_type, identifiers, standings, changed_at)
-            VALUES (:tenant, :key, :customer, :known_by, :pass_type, :identifiers, :standings, :changed_at)
+            INSERT INTO wallet_pass (tenant, pass_key, customer, known_by, pass_type, identifiers, standings, apple_since,
+                google_since, changed_at, last_event)
+            VALUES (:tenant, :key, :customer, :known_by, :pass_type, :identifiers, :standings, :apple_since,
+                :google_since, :changed_at, :last_event)
             ON CONFLICT (tenant, pass_key) DO UPDATE SET
                 customer = excluded.customer, known_by = excluded.known_by, pass_type = excluded.pass_type,
-                identifiers = excluded.identifiers, standings = excluded.standings, changed_at = excluded.changed_at";
+                identifiers = excluded.identifiers, standings = excluded.standings, apple_since = excluded.apple_since,
+                google_since = excluded.google_since, changed_at = excluded.changed_at, last_event = excluded.last_event";
+        let (changed_at, last_event) = pass.standings.last_change().unwrap_or((entry.at, entry.kind));
         self.connection.prepare_cached(sql)?.execute(named_params! {
             ":tenant": self.tenant.as_str(),
-            ":key": key,
-            ":customer": customer.value,
-            ":known_by": customer.by,
+            ":key": pass.key,
+            ":customer": pass.customer.value,
+            ":known_by": pass.customer.by,
             ":pass_type": pass_type,
-            ":identifiers": serde_json::json!(identifiers).to_string(),
-            ":standings": serde_json::json!(standings).to_string(),
-            ":changed_at": standings.changed_at().map(millis),
+            ":identifiers": serde_json::json!(pass.identifiers).to_string(),
+            ":standings": serde_json::json!(pass.standings).to_string(),
+            ":apple_since": pass.standings.installed_since(Wallet::Apple).map(millis),
+            ":google_since": pass.standings.installed_since(Wallet::Google).map(millis),
+            ":changed_at": millis(changed_at),
+            ":last_event": last_event.as_str(),
         })?;
         Ok(())
     }
+}
+
+/// A pass as an event leaves it.
+struct Pass<'p> {
+    key: &'p str,
+    customer: &'p CustomerKey,
+    identifiers: &'p Identifiers,
+    standings: &'p Standings,
+}
+
+/// By what a repeat of an event is known: the sender's key, and what it is of. Nobody says what a sender's id is unique
+/// among, so one that is used for another pass, wallet or kind is another.
+fn event_key(said: &str, entry: &Entry, pass_key: &str) -> String {
+    let parts = [said, entry.kind.as_str(), entry.wallet.as_str(), pass_key];
+    let digest = parts.into_iter().fold(Sha256::new(), |digest, part| {
+        let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        digest.chain_update(length.to_be_bytes()).chain_update(part)
+    });
+    hex(&digest.finalize()[..16])
 }
 
 pub(super) fn event_id(row: &Row<'_>) -> Result<EventId, Fault> {
