@@ -198,6 +198,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
             limits: Arc::clone(&app.limits),
             trusted_proxies: settings.trusted_proxies.clone(),
             in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
+            webhooks_in_flight: InFlight::new(usize::from(app.config.wallet.webhooks_in_flight_max.get())),
         },
     };
     warn_of_few_files(settings.connections_max);

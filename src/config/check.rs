@@ -33,6 +33,11 @@ const FACTOR_MAX: f64 = 1_000_000.0;
 /// Streams and recipients remembered at most: it bounds memory.
 const REMEMBERED_MAX: usize = 1_000_000;
 
+/// Events, passes and what else `[wallet]` counts at most: they are walked.
+const WALLET_MAX: usize = 1_000_000;
+/// `wallet.events_max` at most: they are one transaction.
+const EVENTS_MAX: usize = 10_000;
+
 /// `push.in_flight_max` at most: each is a connection.
 const PUSHES_IN_FLIGHT_MAX: usize = 1_000;
 /// `push.kept_max` at most.
@@ -50,6 +55,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     limits(config, &mut say);
     lanes(config, &mut say);
     brake(config, &mut say);
+    wallet(config, &mut say);
     alarms(config, &mut say);
     push(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
@@ -158,6 +164,27 @@ fn brake(config: &Config, say: &mut impl FnMut(&str, String)) {
     for (key, count) in [("brake.streams_max", brake.streams_max), ("brake.recipients_max", brake.recipients_max)] {
         if !(1..=REMEMBERED_MAX).contains(&count) {
             say(key, format!("must be 1 to {REMEMBERED_MAX}"));
+        }
+    }
+}
+
+fn wallet(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let wallet = &config.wallet;
+    for (key, count, max) in [
+        ("wallet.history_max", wallet.history_max, WALLET_MAX),
+        ("wallet.passes_max", wallet.passes_max, WALLET_MAX),
+        ("wallet.events_max", wallet.events_max, EVENTS_MAX),
+        ("wallet.unknown_max", wallet.unknown_max, WALLET_MAX),
+    ] {
+        if !(1..=max).contains(&count) {
+            say(key, format!("must be 1 to {max}"));
+        }
+    }
+    for (key, size) in
+        [("wallet.webhook_body_max", wallet.webhook_body_max), ("wallet.unknown_bytes_max", wallet.unknown_bytes_max)]
+    {
+        if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&size.0) {
+            say(key, "must be 1KiB to 256MiB".to_owned());
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn frame(
     };
     request.extensions_mut().insert(line.id);
     let (request, visit) = visit(request);
-    let under_way = match limit::enter(request.app_data(), line.route.as_deref()) {
+    let under_way = match limit::enter(request.app_data(), request.method(), line.route.as_deref()) {
         Ok(under_way) => under_way,
         Err(problem) => return Ok(watched(finish(&line, request.error_response(problem)), visit)),
     };

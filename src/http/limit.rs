@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, web};
 
@@ -27,6 +28,8 @@ use crate::limits::{Limits, Shortage, Standing};
 const LIMITED: &str = "/v1/";
 /// The one among them that the platform's sample connector has elsewhere.
 const INSTALLATION: &str = "/wallet/installation";
+/// The one that is open until a body is there and its signature is not that of anybody.
+const WEBHOOKS: &str = "/v1/webhooks/{tenant}";
 
 /// What the doors' limits need.
 pub struct DoorLimits {
@@ -36,6 +39,9 @@ pub struct DoorLimits {
     pub trusted_proxies: Vec<Network>,
     /// Requests under way.
     pub in_flight: InFlight,
+    /// Requests under way at the door of webhooks, which nobody needs a key to reach: they have places of their own, so
+    /// that strangers who never end their bodies take none of everybody else's.
+    pub webhooks_in_flight: InFlight,
 }
 
 /// What the quotas said of a request, for its answer.
@@ -111,8 +117,21 @@ fn say(request: &HttpRequest, field: Field) {
 
 /// Counts a failed authentication; an error when there were too many from the client's address.
 pub(super) fn failure(app: &AppState, request: &HttpRequest) -> Result<(), Problem> {
-    let client: IpAddr = client::address(request, &app.doors.trusted_proxies);
-    match app.doors.limits.failure(client).and_then(|standing| standing.wait) {
+    refuse_stranger(request, app.doors.limits.failure(client(app, request)))
+}
+
+/// An error when too many failed from the client's address already: asked where a body has to be read before anybody can
+/// tell who sent it. Nothing is counted.
+pub(super) fn may_still_fail(app: &AppState, request: &HttpRequest) -> Result<(), Problem> {
+    refuse_stranger(request, app.doors.limits.failures_left(client(app, request)))
+}
+
+fn client(app: &AppState, request: &HttpRequest) -> IpAddr {
+    client::address(request, &app.doors.trusted_proxies)
+}
+
+fn refuse_stranger(request: &HttpRequest, standing: Option<Standing>) -> Result<(), Problem> {
+    match standing.and_then(|standing| standing.wait) {
         None => Ok(()),
         Some(wait) => {
             request.extensions_mut().insert(RefusedUnseen);
@@ -163,9 +182,15 @@ fn is_limited(route: &str) -> bool {
 }
 
 /// A request comes in by this route: `None` when it is not counted, an error when there are too many under way.
-pub(super) fn enter(app: Option<&web::Data<AppState>>, route: Option<&str>) -> Result<Option<UnderWay>, Problem> {
-    let (Some(app), true) = (app, route.is_some_and(is_limited)) else { return Ok(None) };
-    app.doors.in_flight.enter().map(Some).ok_or(Problem::new(Kind::Busy))
+pub(super) fn enter(
+    app: Option<&web::Data<AppState>>,
+    method: &Method,
+    route: Option<&str>,
+) -> Result<Option<UnderWay>, Problem> {
+    let (Some(app), Some(route)) = (app, route.filter(|route| is_limited(route))) else { return Ok(None) };
+    let is_webhook = route == WEBHOOKS && *method == Method::POST;
+    let places = if is_webhook { &app.doors.webhooks_in_flight } else { &app.doors.in_flight };
+    places.enter().map(Some).ok_or(Problem::new(Kind::Busy))
 }
 
 #[cfg(test)]

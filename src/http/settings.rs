@@ -27,7 +27,7 @@ pub struct ServerSettings {
     /// Connections open at once, in equal parts per worker; more wait to be accepted. When the last is taken, the client
     /// that has kept us waiting longest loses its own.
     pub connections_max: NonZeroU16,
-    /// Requests under way at once at the doors of `/v1`; one more is refused before its body is read.
+    /// Requests under way at once at the doors of `/v1`, webhooks apart; one more is refused before its body is read.
     pub requests_in_flight_max: NonZeroU16,
     /// Proxies whose `X-Forwarded-For` is believed when a client's address counts.
     pub trusted_proxies: Vec<Network>,

@@ -17,6 +17,15 @@ pub(super) struct Bounded<K> {
     keys_max: usize,
 }
 
+/// What is asked of a caller's quota.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Ask<K> {
+    /// One is taken.
+    Take(K),
+    /// Whether one could be taken. Who is not remembered has used nothing.
+    Look(K),
+}
+
 /// Later than any moment a quota can be used up to.
 const NEVER: Nanos = Nanos::new(u64::MAX);
 
@@ -31,13 +40,17 @@ impl<K> Bounded<K> {
 }
 
 impl<K: Hash + Eq + Clone> StateStore for Bounded<K> {
-    type Key = K;
+    type Key = Ask<K>;
 
-    fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, ask: &Ask<K>, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut known = self.known();
+        let key = match ask {
+            Ask::Take(key) => key,
+            Ask::Look(key) => return measure(known.get(key).copied()).map(|(outcome, _)| outcome),
+        };
         if let Some(used_until) = known.get_mut(key) {
             let (outcome, next) = measure(Some(*used_until))?;
             *used_until = next;
@@ -52,7 +65,7 @@ impl<K: Hash + Eq + Clone> StateStore for Bounded<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Bounded<K> {
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<Ask<K>> for Bounded<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         self.known().retain(|_, used_until| *used_until > drop_below);
     }
@@ -79,7 +92,7 @@ mod tests {
     fn a_million_keys_take_no_more_room_than_the_limit_and_give_it_back() {
         let store = Bounded::new(100_000);
         for key in 0..1_000_000_u128 {
-            let measured = store.measure_and_replace(&key, |used| match used {
+            let measured = store.measure_and_replace(&Ask::Take(key), |used| match used {
                 None => Ok(((), Nanos::new(1))),
                 Some(used) => Err(used),
             });
@@ -88,7 +101,7 @@ mod tests {
         assert_eq!(store.len(), 100_000);
         let places = store.known().capacity();
         assert!(places <= 200_000, "{places}");
-        store.measure_and_replace(&7, |_| Ok::<_, ()>(((), Nanos::new(9)))).unwrap();
+        store.measure_and_replace(&Ask::Take(7), |_| Ok::<_, ()>(((), Nanos::new(9)))).unwrap();
         store.retain_recent(Nanos::new(1));
         store.shrink_to_fit();
         assert_eq!(store.len(), 1);

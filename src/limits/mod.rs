@@ -105,9 +105,16 @@ impl Limits {
 
     /// One failed authentication from this address; `None` when they are not limited.
     pub fn failure(&self, client: IpAddr) -> Option<Standing> {
-        let bits = if client.to_canonical().is_ipv4() { IPV4_CLIENT_BITS } else { IPV6_CLIENT_BITS };
         let rate = self.rules().failed_auth.rate()?;
-        let standing = self.strangers.take(&Network::around(client, bits).address(), rate);
+        let standing = self.strangers.take(&stranger(client), rate);
+        self.strangers_refused.fetch_add(standing.is_refused().into(), Ordering::Relaxed);
+        Some(standing)
+    }
+
+    /// What is left to this address of failed authentications, none of them counted; `None` when they are not limited.
+    pub fn failures_left(&self, client: IpAddr) -> Option<Standing> {
+        let rate = self.rules().failed_auth.rate()?;
+        let standing = self.strangers.look(&stranger(client), rate);
         self.strangers_refused.fetch_add(standing.is_refused().into(), Ordering::Relaxed);
         Some(standing)
     }
@@ -129,6 +136,12 @@ impl Limits {
         self.tenants.tidy();
         self.strangers.tidy();
     }
+}
+
+/// By what an address is known: of IPv6, its network.
+fn stranger(client: IpAddr) -> IpAddr {
+    let bits = if client.to_canonical().is_ipv4() { IPV4_CLIENT_BITS } else { IPV6_CLIENT_BITS };
+    Network::around(client, bits).address()
 }
 
 #[cfg(test)]
@@ -183,6 +196,18 @@ mod tests {
         assert!(!limits.failure(IpAddr::V4(Ipv4Addr::from(999_999))).unwrap().is_refused(), "there is room again");
         limits.tidy();
         assert_eq!(limits.strangers.remembered(), 1);
+    }
+
+    #[test]
+    fn looking_at_what_is_left_takes_nothing_and_shuts_out_nobody_who_is_unknown() {
+        let (limits, _clock) = limits(1);
+        let (known, other) = (IpAddr::V4(Ipv4Addr::from(7)), IpAddr::V4(Ipv4Addr::from(8)));
+        for _ in 0..5 {
+            assert!(!limits.failures_left(known).unwrap().is_refused());
+        }
+        assert!(!limits.failure(known).unwrap().is_refused() && !limits.failure(known).unwrap().is_refused());
+        assert!(limits.failures_left(known).unwrap().is_refused());
+        assert!(!limits.failures_left(other).unwrap().is_refused(), "there is no place for it, and it failed nothing");
     }
 
     #[test]

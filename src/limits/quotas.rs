@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
-use governor::middleware::StateInformationMiddleware;
-use governor::{Quota, RateLimiter};
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
+use governor::{NotUntil, Quota, RateLimiter};
 
-use super::bounded::Bounded;
+use super::bounded::{Ask, Bounded};
 use super::steady::Steady;
 use crate::clock::Clock;
 use crate::domain::quantity::Rate;
@@ -45,7 +45,7 @@ impl Standing {
 }
 
 struct Limiter<K: Hash + Eq + Clone> {
-    governor: RateLimiter<K, Bounded<K>, Steady, StateInformationMiddleware>,
+    governor: RateLimiter<Ask<K>, Bounded<K>, Steady, StateInformationMiddleware>,
     /// When it was last looked through, on the steady clock.
     tidied: Mutex<Duration>,
 }
@@ -80,14 +80,24 @@ impl<K: Hash + Eq + Clone> Quotas<K> {
     /// Takes one out of the caller's quota, if there is one left.
     pub(super) fn take(&self, key: &K, rate: Rate) -> Standing {
         let limiter = self.limiter(rate);
-        let mut taken = limiter.governor.check_key(key);
+        let ask = Ask::Take(key.clone());
+        let mut taken = limiter.governor.check_key(&ask);
         if taken.is_err() && limiter.governor.len() >= self.keys_max {
             let now = self.clock.now();
             if !limiter.was_tidied_lately(now) {
                 limiter.tidy(now);
-                taken = limiter.governor.check_key(key);
+                taken = limiter.governor.check_key(&ask);
             }
         }
+        self.standing(rate, taken)
+    }
+
+    /// What `take` would say, with nothing taken; a caller who is not remembered has the whole quota.
+    pub(super) fn look(&self, key: &K, rate: Rate) -> Standing {
+        self.standing(rate, self.limiter(rate).governor.check_key(&Ask::Look(key.clone())))
+    }
+
+    fn standing(&self, rate: Rate, taken: Result<StateSnapshot, NotUntil<Duration>>) -> Standing {
         match taken {
             Ok(state) => Standing { rate, remaining: state.remaining_burst_capacity(), wait: None },
             // Whoever is refused for want of a place has no time of its own.

@@ -1,5 +1,7 @@
 //! `[wallet]`: how pass events are understood.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::quantity::{ByteSize, HumanDuration};
@@ -17,10 +19,12 @@ pub struct WalletSettings {
     pub passes_max: usize,
     /// A time in an event that lies further ahead of ours than this counts as the time it came in.
     pub time_ahead_max: HumanDuration,
-    /// Events in one request.
+    /// Events in one request of a hook; of a webhook, which may have more, so many are one transaction.
     pub events_max: usize,
     /// The largest body of a webhook, which is read before anybody knows whose it is.
     pub webhook_body_max: ByteSize,
+    /// Webhooks under way at once, beside `server.requests_in_flight_max`; one more is refused before its body is read.
+    pub webhooks_in_flight_max: NonZeroU16,
     /// Signed events that are no pass events kept of each tenant, to be looked at; the oldest make room.
     pub unknown_max: usize,
     /// How long these may be together.
@@ -37,6 +41,7 @@ impl Default for WalletSettings {
             time_ahead_max: HumanDuration::from_secs(5 * minute),
             events_max: 1_000,
             webhook_body_max: ByteSize(1 << 20),
+            webhooks_in_flight_max: NonZeroU16::MIN.saturating_add(31),
             unknown_max: 1_000,
             unknown_bytes_max: ByteSize(5 << 20),
         }

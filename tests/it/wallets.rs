@@ -56,6 +56,21 @@ fn a_customer_is_read_with_their_passes_and_their_ledger() {
     let told: Vec<_> = ledger["items"].as_array().unwrap().iter().map(|event| event["change"].clone()).collect();
     assert_eq!(told, ["removed", "first-install", "first-install"]);
     assert_eq!(gateway.get("/v1/wallets/nobody").status, 404);
+    assert_eq!(gateway.get("/v1/wallets/P1/events?limit=2").json()["items"].as_array().unwrap().len(), 2);
+    for query in ["limit=0", "limit=1001", "cursor=x", "limit=1&limit=2"] {
+        assert_eq!(gateway.get(&format!("/v1/wallets/P1/events?{query}")).status, 422, "{query}");
+    }
+    let mail = json!({"email": "Ann@Customer.Example"});
+    post(
+        &gateway,
+        &json!({"event": "installed", "passId": "P/Ben@Customer.Example", "identifiers": mail, "device": "apple"}),
+    );
+    for path in
+        ["ann@customer.example", "Ann@Customer.Example", "%20ANN%40customer.example", "P%2FBen@Customer.Example"]
+    {
+        assert_eq!(gateway.get(&format!("/v1/wallets/{path}")).json()["customerId"], "ann@customer.example", "{path}");
+        assert_eq!(gateway.get(&format!("/v1/wallets/{path}/events")).status, 200, "{path}");
+    }
     assert!(!gateway.process.log().iter().any(|line| line.contains("C/1")), "a customer's id is in the log");
     gateway.stop();
 }

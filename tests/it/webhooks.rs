@@ -1,12 +1,16 @@
 //! Signed webhooks: who is believed, what a replay is, and what becomes of events that are none of ours.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, House, free_port, request};
+use crate::harness::{Answer, Gateway, House, free_port, request, wait_for};
 use crate::pass_events::{
-    JSON, SECRET, hex, listening, mac, platform, post, said, tenant, wallet_status, webhook, webhook_as,
+    JSON, SECRET, hex, hook, listening, mac, platform, post, said, tenant, wallet_status, webhook, webhook_as,
 };
 
 #[test]
@@ -82,13 +86,97 @@ fn a_webhook_that_is_not_signed_right_is_refused_and_nothing_is_kept() {
 
 #[test]
 fn bad_signatures_count_as_failed_authentications_of_their_address() {
-    let house = House::new(free_port(), "[limits]\nfailed_auth = \"1/h,burst=3\"\ndisk_free_min = \"0B\"\n");
+    let house = House::new(
+        free_port(),
+        "request_timeout = \"1s\"\n[limits]\nfailed_auth = \"1/h,burst=3\"\ndisk_free_min = \"0B\"\n",
+    );
     tenant(&house, "demo", &format!("webhook_secret = \"{SECRET}\""));
     let gateway = house.serve();
     let wrong = || webhook_as(&gateway, "demo", &"0".repeat(64), b"{}").status;
-    assert_eq!([wrong(), wrong(), wrong(), wrong()], [401, 401, 401, 429]);
+    assert_eq!([wrong(), wrong()], [401, 401]);
+    assert_eq!(first_line(half_a_webhook(&gateway)), "HTTP/1.1 408", "a body that never comes is a failure, too");
+    assert_eq!(wrong(), 429);
+    // Nobody knows whose a body is before it is read, and this address has sent enough of them: none of it is.
+    assert_eq!(first_line(half_a_webhook(&gateway)), "HTTP/1.1 429");
     let answer = webhook(&gateway, &platform("e-1", "Pass:Installed", "P1", "apple"));
-    assert_eq!(said(&answer).0, 202, "whoever signs right comes in");
+    assert_eq!((answer.status, &answer.json()["type"]), (429, &json!("/problems/rate-limited")));
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert_eq!(hook(&gateway, &json!([])).status, 202, "whoever has a key comes in");
+    gateway.stop();
+}
+
+/// A webhook whose body does not go on.
+fn half_a_webhook(gateway: &Gateway) -> TcpStream {
+    let head = "POST /v1/webhooks/demo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000";
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "{head}\r\nX-NEOSTORE-SIGNATURE: {}\r\n\r\n{{", "0".repeat(64)).unwrap();
+    stream
+}
+
+/// How the answer begins.
+fn first_line(mut stream: TcpStream) -> String {
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    String::from_utf8_lossy(&start).into_owned()
+}
+
+#[test]
+fn strangers_who_never_end_their_webhooks_stop_neither_mails_nor_for_long_webhooks() {
+    let server = "requests_in_flight_max = 2\n[wallet]\nwebhooks_in_flight_max = 3\n[limits]\ndisk_free_min = \"0B\"\n";
+    let house = House::new(free_port(), server);
+    tenant(&house, "demo", &format!("webhook_secret = \"{SECRET}\""));
+    let gateway = house.serve();
+    let strangers: Vec<_> = (0..10).map(|_| half_a_webhook(&gateway)).collect();
+    let installed = |id: &str| webhook(&gateway, &platform(id, "Pass:Installed", "P1", "apple")).status;
+    let ids = std::cell::Cell::new(0);
+    let next = || {
+        ids.set(ids.get() + 1);
+        installed(&format!("e-{}", ids.get()))
+    };
+    wait_for("webhooks to be busy", || (next() == 503).then_some(()));
+    for _ in 0..3 {
+        gateway.send("ann@customer.example");
+        assert_eq!((gateway.get("/v1/webhooks/unknown").status, hook(&gateway, &json!([])).status), (200, 202));
+    }
+    drop(strangers);
+    wait_for("room for webhooks", || (next() == 202).then_some(()));
+    gateway.stop();
+}
+
+#[test]
+fn nothing_that_is_signed_costs_another_event_its_place() {
+    let house = House::new(free_port(), "[wallet]\nevents_max = 2\n");
+    tenant(&house, "demo", &format!("webhook_secret = \"{SECRET}\""));
+    let gateway = house.serve();
+    let changes = |answer: &Answer| {
+        let body = answer.json();
+        let all = body.as_array().unwrap_or_else(|| panic!("{body}")).iter().map(|one| one["change"].clone());
+        (answer.status, all.collect::<Vec<_>>())
+    };
+    let good = |id: &str, pass: &str| platform(id, "Pass:Installed", pass, "apple");
+    let blank =
+        json!({"eventType": "Pass:Installed", "eventId": "b", "properties": {"passId": "  ", "device": "apple"}});
+    let answer = webhook(&gateway, &json!([good("a1", "P1"), blank]));
+    assert_eq!(changes(&answer), (202, vec![json!("first-install"), json!("ignored")]));
+    assert_eq!(wallet_status(&gateway, "C-1"), "apple");
+    // More than one request of a script may hold, and things that are no events at all.
+    let many =
+        json!([good("a2", "P2"), 5, good("a3", "P3"), good("a4", "P4"), null, "hello", [blank], good("a2", "P2")]);
+    let wanted =
+        ["first-install", "ignored", "first-install", "first-install", "ignored", "ignored", "ignored", "duplicate"];
+    assert_eq!(changes(&webhook(&gateway, &many)), (202, wanted.map(Value::from).to_vec()));
+    for body in [json!(true), json!("good day"), json!(6), json!({})] {
+        assert_eq!(said(&webhook(&gateway, &body)), (202, json!("ignored"), Value::Null), "{body}");
+    }
+    assert_eq!(webhook(&gateway, &json!([])).json(), json!([]));
+    // What a brand writes beside the identifiers that it asked for is its own affair.
+    let mut odd = good("a5", "P5");
+    odd["properties"]["identifiers"] = json!({"customerId": "C-5", "tiers": ["gold"], "note": "a\nb", "rate": 1.5});
+    odd["timestamp"] = json!("garbage");
+    assert_eq!(said(&webhook(&gateway, &odd)).1, "first-install");
+    assert_eq!(wallet_status(&gateway, "C-5"), "apple");
+    assert_eq!(gateway.get("/v1/webhooks/unknown?limit=5").status, 422);
     gateway.stop();
 }
 

@@ -103,7 +103,7 @@ async fn take(
     let root = lenient::read(media, &body)?;
     let events = read(&root, tenant, way, app.ledger.settings().events_max)?;
     let answers = record(app, &tenant.id, caller.actor(), events).await?;
-    Ok(answer(&root, answers))
+    Ok(answer(&root, &answers))
 }
 
 /// All events of a body, or everything that is wrong with them.
@@ -116,7 +116,7 @@ fn read(root: &Node, tenant: &Tenant, way: Way, events_max: usize) -> Result<Vec
 }
 
 /// The events of a body, each with the pointer to it.
-pub(super) fn each(root: &Node, events_max: usize) -> Result<Vec<(String, &Node)>, ParseError> {
+fn each(root: &Node, events_max: usize) -> Result<Vec<(String, &Node)>, ParseError> {
     match root {
         Node::Object(_) => Ok(vec![(String::new(), root)]),
         Node::List(nodes) if nodes.len() > events_max => {
@@ -156,10 +156,12 @@ pub(super) async fn record(
 }
 
 /// 202: one answer for one event, a list for a list.
-pub(super) fn answer(root: &Node, answers: Vec<Answer>) -> HttpResponse {
+pub(super) fn answer(root: &Node, answers: &[Answer]) -> HttpResponse {
     let mut accepted = HttpResponse::Accepted();
     match (root, answers) {
-        (Node::Object(_), answers) if answers.len() == 1 => accepted.json(&answers[0]),
+        (Node::Object(_) | Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_), [answer]) => {
+            accepted.json(answer)
+        }
         (_, answers) => accepted.json(answers),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::wallets_query::{self, ChangesQuery, place_text};
 use crate::domain::ids::TenantId;
 use crate::domain::key::Scope;
-use crate::domain::pass_event::{EventKind, Wallet};
+use crate::domain::pass_event::{EventKind, Wallet, normalized_identifier};
 use crate::domain::time;
 use crate::domain::wallet::WalletStatus;
 use crate::domain::wallet::history::Standing;
@@ -24,8 +24,6 @@ use crate::store::{ChangePlace, CustomerWallet, LedgerEntry, PassView, Store, St
 
 /// Customers read at once for a list without end.
 const STREAMED_AT_ONCE: usize = 500;
-/// Events of one customer that are shown, the latest.
-const EVENTS_SHOWN_MAX: usize = 200;
 const CSV_HEAD: &str = "customerId,knownBy,walletStatus,appleWalletInstalledAt,googleWalletInstalledAt,\
                         walletLastChangedAt,walletLastEvent,joined,cursor\r\n";
 
@@ -131,14 +129,21 @@ impl<'a> ShownPass<'a> {
 /// One customer's wallets and passes.
 pub async fn show(app: App, caller: Caller, customer: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
-    let found = app.store.customer_wallet(caller.tenant(), customer.into_inner()).await?;
-    let (wallet, passes) = found.ok_or_else(no_customer)?;
+    let (wallet, passes) = find(&app, caller.tenant(), customer.into_inner()).await?;
     let passes = passes.iter().map(ShownPass::of).collect();
     Ok(HttpResponse::Ok().json(Shown { passes: Some(passes), ..Shown::of(&wallet) }))
 }
 
-fn no_customer() -> Problem {
-    Problem::saying(Kind::NotFound, "no pass event ever named such a customer")
+/// A customer, whatever way their identifier may be written.
+async fn find(app: &App, tenant: &TenantId, value: String) -> Result<(CustomerWallet, Vec<PassView>), Problem> {
+    let normalized = normalized_identifier(&value);
+    let is_other = normalized != value;
+    let mut found = app.store.customer_wallet(tenant, normalized).await?;
+    if found.is_none() && is_other {
+        // A pass's own id is kept as it is, even if it looks like an address.
+        found = app.store.customer_wallet(tenant, value).await?;
+    }
+    found.ok_or_else(|| Problem::saying(Kind::NotFound, "no pass event ever named such a customer"))
 }
 
 // --- GET /v1/wallets/{customerId}/events ---
@@ -149,12 +154,17 @@ struct Ledger {
 }
 
 /// The ledger of one customer: what came in of all their passes, and what it turned out to be, the latest first.
-pub async fn events(app: App, caller: Caller, customer: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn events(
+    app: App,
+    caller: Caller,
+    customer: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
+    let limit = wallets_query::events(request.query_string()).map_err(Problem::invalid)?;
     let tenant = caller.tenant();
-    let found = app.store.customer_wallet(tenant, customer.into_inner()).await?;
-    let (wallet, _) = found.ok_or_else(no_customer)?;
-    let entries = app.store.wallet_events(tenant, wallet.customer, EVENTS_SHOWN_MAX).await?;
+    let (wallet, _) = find(&app, tenant, customer.into_inner()).await?;
+    let entries = app.store.wallet_events(tenant, wallet.customer, limit).await?;
     Ok(HttpResponse::Ok().json(Ledger { items: entries.iter().map(event).collect() }))
 }
 

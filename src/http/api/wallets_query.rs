@@ -11,7 +11,9 @@ use crate::store::{ChangePlace, Dimension, TrendQuery};
 
 /// Customers on a page when the caller does not say.
 pub(super) const LIMIT_DEFAULT: usize = 100;
-/// Customers on a page, and rows of trends, at most.
+/// Events of one customer when the caller does not say.
+const EVENTS_DEFAULT: usize = 200;
+/// Customers on a page, rows of trends and events of one customer, at most.
 const LIMIT_MAX: usize = 1_000;
 /// How far back trends go when the caller does not say.
 const TRENDS_SINCE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -58,6 +60,21 @@ pub(super) fn changes(query: &str) -> Result<ChangesQuery, Vec<FieldError>> {
         Ok(())
     })?;
     Ok(read)
+}
+
+/// Reads the query of one customer's events: how many.
+pub(super) fn events(query: &str) -> Result<usize, Vec<FieldError>> {
+    let mut events_max = EVENTS_DEFAULT;
+    each(query, &["limit"], |_, value| {
+        events_max = limit(value)?;
+        Ok(())
+    })?;
+    Ok(events_max)
+}
+
+/// Reads the query of a list that is always shown whole.
+pub(super) fn nothing(query: &str) -> Result<(), Vec<FieldError>> {
+    each(query, &[], |_, _| Ok(()))
 }
 
 /// Reads the query of trends.
@@ -107,7 +124,7 @@ fn each(
         let said = if seen.contains(&key) {
             Err("given twice".to_owned())
         } else if !keys.contains(&&*key) {
-            Err(format!("unknown; there are {}", keys.join(", ")))
+            Err(if keys.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", keys.join(", ")) })
         } else if value.is_empty() {
             Ok(())
         } else {
@@ -143,6 +160,15 @@ mod tests {
         let wrong = changes("changedSince=x&limit=0&colour=red&limit=2").unwrap_err();
         let pointers: Vec<_> = wrong.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/changedSince", "/limit", "/colour", "/limit"]);
+    }
+
+    #[test]
+    fn a_customers_events_are_two_hundred_unless_told_otherwise() {
+        assert_eq!([events(""), events("limit="), events("limit=1000")], [Ok(200), Ok(200), Ok(1_000)]);
+        for wrong in ["limit=0", "limit=1001", "limit=few", "limit=1&limit=2", "since=2026-01-01T00:00:00Z"] {
+            assert!(events(wrong).is_err(), "{wrong}");
+        }
+        assert!(nothing("").is_ok() && nothing("limit=1").is_err());
     }
 
     #[test]

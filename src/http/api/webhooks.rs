@@ -14,7 +14,8 @@ use sha2::Sha256;
 
 use self::signature::Signature;
 use super::lenient::{self, Node};
-use super::pass_events::{Answer, Ignored, Said, answer, each, event_name, of_webhook, record};
+use super::pass_events::{Answer, Ignored, Said, answer, event_name, of_webhook, record};
+use super::wallets_query;
 use crate::domain::audit::Actor;
 use crate::domain::ids::TenantId;
 use crate::domain::key::Scope;
@@ -50,16 +51,26 @@ pub async fn receive(
     let tenant = tenant.filter(|tenant| !tenant.webhook_secrets.is_empty()).ok_or(Problem::new(Kind::NotFound))?;
     let refuse = |detail| limit::failure(&app, &request).err().unwrap_or(Problem::saying(Kind::Unauthorized, detail));
     let signature = signature(request.headers()).ok_or_else(|| refuse("sign the body: X-NEOSTORE-SIGNATURE"))?;
+    limit::may_still_fail(&app, &request)?;
     limit::room_for_events(&app)?;
     let limits = app.body_limits.at_most(app.ledger.settings().webhook_body_max.as_usize());
-    let raw = body::raw(&request, payload, limits).await?;
+    // A body that never came is a stranger's until one that is signed comes.
+    let raw = body::raw(&request, payload, limits).await;
+    let raw = raw.map_err(|problem| limit::failure(&app, &request).err().unwrap_or(problem))?;
     if !signature.signs(raw.as_sent(), &tenant.webhook_secrets) {
         return Err(refuse("the signature is not that of this body"));
     }
     let root = lenient::read(body::form_or_json(&request), &raw.decoded(limits).await?)?;
-    let nodes = each(&root, app.ledger.settings().events_max)?.into_iter().map(|(_, node)| node).collect();
-    let answers = keep(&app, tenant, nodes).await?;
-    Ok(answer(&root, answers))
+    let nodes = match &root {
+        Node::List(nodes) => &nodes[..],
+        one => std::slice::from_ref(one),
+    };
+    // The platform sends as many as it likes. What is kept before a failure is a repeat when all of it comes again.
+    let mut answers = Vec::with_capacity(nodes.len());
+    for some in nodes.chunks(app.ledger.settings().events_max.max(1)) {
+        answers.extend(keep(&app, tenant, some).await?);
+    }
+    Ok(answer(&root, &answers))
 }
 
 /// The one signature of the headers.
@@ -70,7 +81,7 @@ fn signature(headers: &HeaderMap) -> Option<Signature> {
 }
 
 /// Keeps pass events in the ledger and everything else to be looked at: one answer for each, in their order.
-async fn keep(app: &AppState, tenant: &Tenant, nodes: Vec<&Node>) -> Result<Vec<Answer>, Problem> {
+async fn keep(app: &AppState, tenant: &Tenant, nodes: &[Node]) -> Result<Vec<Answer>, Problem> {
     let read: Vec<Option<PassEvent>> = nodes.iter().map(|node| of_webhook(node, tenant)).collect();
     let others = nodes.iter().zip(&read).filter(|(_, event)| event.is_none()).map(|(node, _)| unknown_event(node));
     let others: Vec<UnknownEvent> = others.collect();
@@ -113,11 +124,17 @@ fn is_shown(key: &str) -> bool {
 // --- GET /v1/webhooks/unknown ---
 
 /// What came in signed for the caller's tenant and is none of ours, newest first; bodies for those who may see contents.
-pub async fn unknown(app: App, caller: Caller, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn unknown(
+    app: App,
+    caller: Caller,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Manage)?;
     if *path != "unknown" {
         return Err(Problem::new(Kind::NotFound));
     }
+    wallets_query::nothing(request.query_string()).map_err(Problem::invalid)?;
     let bodies = if caller.require(Scope::Content).is_ok() { Bodies::Shown } else { Bodies::Hidden };
     let items = app.store.unknown_events(caller.tenant(), bodies).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({ "items": items })))

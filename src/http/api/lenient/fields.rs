@@ -24,6 +24,15 @@ impl Problems {
         }
     }
 
+    pub(in crate::http::api) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one is known of this very field.
+    pub(in crate::http::api) fn know_of(&self, pointer: &str) -> bool {
+        self.0.iter().any(|error| error.pointer == pointer)
+    }
+
     pub(in crate::http::api) fn into_result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -139,9 +148,7 @@ pub(in crate::http::api) fn name(field: &Field<'_>, problems: &mut Problems) -> 
     /// Up to here every whole number is one of its own in the engines that write JSON (2^53).
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
     let Node::Number(number) = &*field.node else { return text(field, problems).map(|text| text.trim().to_owned()) };
-    if number.is_i64() || number.is_u64() {
-        return Some(number.to_string());
-    }
+    // One that JSON wrote without a fraction went through such an engine as well.
     match number.as_f64() {
         Some(number) if number.fract() == 0.0 && number.abs() < WHOLE_MAX => Some(format!("{number:.0}")),
         _ => {
@@ -149,6 +156,11 @@ pub(in crate::http::api) fn name(field: &Field<'_>, problems: &mut Problems) -> 
             None
         }
     }
+}
+
+/// Whether a script lost the value, or part of it.
+pub(in crate::http::api) fn is_lost(node: &Node) -> bool {
+    matches!(node, Node::Text(text) if text.contains(LOST_OBJECT))
 }
 
 const LOST_DETAIL: &str =
@@ -170,7 +182,7 @@ pub(in crate::http::api) fn is_line(pointer: &str, text: &str, chars_max: usize,
 /// An object or list that may be written as JSON text.
 pub(in crate::http::api) fn unfolded<'a>(field: Field<'a>, wanted: &str, problems: &mut Problems) -> Option<Field<'a>> {
     let Node::Text(text) = &*field.node else { return Some(field) };
-    if text.contains(LOST_OBJECT) {
+    if is_lost(&field.node) {
         problems.add(field.pointer, LOST_DETAIL);
         return None;
     }

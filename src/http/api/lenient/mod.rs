@@ -7,7 +7,7 @@ mod fields;
 mod tree;
 
 pub(super) use self::fields::{
-    Field, Fields, Problems, below, entries, is_line, is_listed, items, name, only, text, unfolded,
+    Field, Fields, Problems, below, entries, is_line, is_listed, is_lost, items, name, only, text, unfolded,
 };
 pub(super) use self::tree::{Node, Object};
 use crate::domain::submission::FieldError;
@@ -40,18 +40,21 @@ pub(super) fn read(media: Media, body: &[u8]) -> Result<Node, ParseError> {
     let body = std::str::from_utf8(body).map_err(|_| ParseError::Malformed("not UTF-8".into()))?;
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let root = match media {
-        Media::Json => json(body),
-        Media::Form => Node::from_form(body),
+        Media::Json => json(body)?,
+        Media::Form => Node::from_form(body).map_err(ParseError::Malformed)?,
     };
-    root.map_err(ParseError::Malformed)
+    Ok(root)
 }
 
-/// A body, or the JSON in the string that the body is: what `JSON.stringify` of a string leaves.
-fn json(body: &str) -> Result<Node, String> {
+/// A body, or the JSON in the string that the body is: what `JSON.stringify` of a string leaves. Any other string is one.
+fn json(body: &str) -> Result<Node, ParseError> {
     let mut node = Node::from_json(body)?;
     for _ in 0..STRINGS_MAX {
         let Node::Text(inner) = &node else { break };
-        node = Node::from_json(inner.strip_prefix('\u{feff}').unwrap_or(inner))?;
+        node = match Node::from_json(inner.strip_prefix('\u{feff}').unwrap_or(inner)) {
+            Err(ParseError::Malformed(_)) => break,
+            read => read?,
+        };
     }
     Ok(node)
 }

@@ -1,15 +1,22 @@
 //! What the platform may send, JSON or form, as one tree that keeps what a map would silently lose: the same field twice.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::ParseError;
+use crate::domain::submission::FieldError;
 
 /// How deep a form's field name may nest.
 const NAME_DEPTH_MAX: usize = 8;
 /// Fields at most in one form.
 const FORM_FIELDS_MAX: usize = 10_000;
+/// Values at most in one JSON text, those that hold others among them: they take far more room than their text.
+const NODES_MAX: usize = 200_000;
 
 /// The members of an object, each with every value that was given for it.
 pub(in crate::http::api) type Object = BTreeMap<String, Vec<Node>>;
@@ -26,10 +33,16 @@ pub(in crate::http::api) enum Node {
 }
 
 impl Node {
-    /// Reads JSON; depth is bounded by the parser.
-    pub(in crate::http::api) fn from_json(text: &str) -> Result<Self, String> {
-        // The position says enough; the parser's words may quote the text.
-        serde_json::from_str(text).map_err(|e| format!("not valid JSON at line {} column {}", e.line(), e.column()))
+    /// Reads JSON; depth is bounded by the parser, the number of values by [`NODES_MAX`] while they are read.
+    pub(in crate::http::api) fn from_json(text: &str) -> Result<Self, ParseError> {
+        let left = Cell::new(Some(NODES_MAX));
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let read = Reader(&left).deserialize(&mut parser).and_then(|node| parser.end().map(|()| node));
+        read.map_err(|e| match left.get() {
+            None => ParseError::Invalid(vec![FieldError::new("", format!("more than {NODES_MAX} values"))]),
+            // The position says enough; the parser's words may quote the text.
+            Some(_) => ParseError::Malformed(format!("not valid JSON at line {} column {}", e.line(), e.column())),
+        })
     }
 
     /// Reads a form: `a=1`, `a[b]=1`, `a[0]=1`, `a[]=1`, `a.b=1`.
@@ -126,15 +139,23 @@ fn insert(object: &mut Object, names: &[String], value: Node) {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+/// Reads a value and those in it, and counts them: how many more there may be, `None` after one too many.
+#[derive(Clone, Copy)]
+struct Reader<'c>(&'c Cell<Option<usize>>);
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.0.set(self.0.get().and_then(|left| left.checked_sub(1)));
+        if self.0.get().is_none() {
+            return Err(de::Error::custom("too many values"));
+        }
+        deserializer.deserialize_any(self)
     }
 }
 
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +192,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Node::List(list))
@@ -179,8 +200,13 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
         let mut object = Object::new();
-        while let Some((key, value)) = entries.next_entry()? {
-            object.entry(key).or_default().push(value);
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(self)?;
+            match object.entry(key) {
+                // Nearly every key has one value, and a list that grows begins with four.
+                Entry::Vacant(free) => drop(free.insert(vec![value])),
+                Entry::Occupied(taken) => taken.into_mut().push(value),
+            }
         }
         Ok(Node::Object(object))
     }
@@ -231,6 +257,19 @@ mod tests {
         for deep in ["[".repeat(1_000_000), "{\"a\":".repeat(1_000_000)] {
             assert!(Node::from_json(&deep).is_err());
         }
-        assert_eq!(Node::from_json("{\"secret").unwrap_err(), "not valid JSON at line 1 column 8");
+        let cut = ParseError::Malformed("not valid JSON at line 1 column 8".to_owned());
+        assert_eq!(Node::from_json("{\"secret").unwrap_err(), cut);
+        assert!(matches!(Node::from_json("1 2"), Err(ParseError::Malformed(_))));
+    }
+
+    #[test]
+    fn values_are_counted_while_they_are_read_and_one_too_many_ends_the_reading() {
+        // A list, and in it objects of one value.
+        let of = |objects: usize| format!("[{}]", vec!["{\"\":0}"; objects].join(","));
+        assert!(Node::from_json(&of((NODES_MAX - 1) / 2)).is_ok());
+        for text in [of(NODES_MAX / 2 + 1), "[0,".repeat(10) + &of(NODES_MAX), of(NODES_MAX).replace(']', "")] {
+            let many = ParseError::Invalid(vec![FieldError::new("", "more than 200000 values")]);
+            assert_eq!(Node::from_json(&text).unwrap_err(), many, "before its end is looked at");
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! One pass event: whatever a script, a form or the platform wrote becomes a [`PassEvent`], or a list of what is wrong.
 //!
 //! Names are `camelCase`, `PascalCase` or `snake_case`; what the event is about stands beside its name or in an object of
-//! its own. What only informs (where an install came from) is cut to measure; what identifies is refused when it does not
-//! fit, since cut it would be somebody else's.
+//! its own. What only informs (where an install came from) is cut to measure, and left out when it is something else;
+//! what identifies is refused when it does not fit, since cut it would be somebody else's.
 
 use hmac::digest::Digest as _;
+use jiff::Timestamp;
 use serde_json::json;
 use sha2::Sha256;
 
 use super::super::lenient::{
-    Field, Fields, Node, Object, Problems, is_line, is_listed, items, name, only, text, unfolded,
+    Field, Fields, Node, Object, Problems, is_line, is_listed, is_lost, items, name, only, text, unfolded,
 };
 use super::identifiers::identifiers;
 use super::moment::moment;
@@ -21,12 +22,14 @@ use crate::domain::pass_event::{
 use crate::domain::tenant::Tenant;
 use crate::domain::time;
 
-/// Where senders write what happened; the first that is there counts.
+/// Where senders write what happened; the first that is an event counts.
 const EVENT: [&str; 4] = ["eventType", "event", "type", "name"];
 /// Where senders write what it is about, if not beside it.
 const DATA: [&str; 3] = ["properties", "data", "payload"];
 /// Where senders write when it happened.
 const TIMES: [&str; 5] = ["occurredAt", "timestamp", "eventTime", "time", "date"];
+/// How the platform's events begin that are not ours.
+const TOPICS: [&str; 3] = ["pass.", "customer.", "redirect."];
 /// What the sample connector calls the customer.
 const CUSTOMER_ID: &str = "customerId";
 
@@ -38,10 +41,15 @@ impl<'a> Places<'a> {
         Self(objects.iter().map(|(base, object)| Fields::in_any_writing(*base, object)).collect())
     }
 
-    /// The first of these names that is given, in the innermost place that has it.
-    fn given(&self, names: &[&str]) -> Vec<Field<'a>> {
+    /// What is given of these names, one after the other, in the innermost places first.
+    fn each_given(&self, names: &[&str]) -> impl Iterator<Item = Vec<Field<'a>>> {
         let each = names.iter().flat_map(|name| self.0.iter().map(|place| place.given(name)));
-        each.into_iter().find(|given| !given.is_empty()).unwrap_or_default()
+        each.filter(|given| !given.is_empty())
+    }
+
+    /// The first of them.
+    fn given(&self, names: &[&str]) -> Vec<Field<'a>> {
+        self.each_given(names).next().unwrap_or_default()
     }
 
     fn one(&self, names: &[&str], problems: &mut Problems) -> Option<Field<'a>> {
@@ -60,10 +68,10 @@ impl<'a> Places<'a> {
         is_line(&field.pointer, &found, chars_max, problems).then_some(found)
     }
 
-    /// What only informs: without control characters, cut to its measure.
-    fn remark(&self, names: &[&str], chars_max: usize, problems: &mut Problems) -> Option<String> {
-        let field = self.one(names, problems)?;
-        let found = cut(&name(&field, problems)?, chars_max);
+    /// What only informs: without control characters, cut to its measure, nothing when it is no text.
+    fn remark(&self, names: &[&str], chars_max: usize) -> Option<String> {
+        let aside = &mut Problems::default();
+        let found = cut(&name(&self.one(names, aside)?, aside)?, chars_max);
         Some(found).filter(|found| !found.is_empty())
     }
 }
@@ -107,18 +115,17 @@ pub(super) fn event(base: &str, node: &Node, tenant: &Tenant, way: Way, problems
     let (counts, source) = (counts(&within, problems), source(&within, problems));
     let identifiers = identifiers.into_map();
     let pass = places.name(&["passId"], ID_CHARS_MAX, problems);
-    let (naming, detail) = match way {
-        Way::Installation => (CUSTOMER_ID, "required"),
-        Way::Hook | Way::Webhook | Way::Backfill => ("passId", "required: this, or an identifier of the customer"),
-    };
     let names_customer = tenant.identifiers.iter().any(|known| identifiers.contains_key(known));
-    if pass.is_none() && !names_customer && places.given(&[naming]).is_empty() {
-        problems.add(places.missing(naming), detail);
+    if pass.is_none() && !names_customer {
+        names_nobody(&places, way, problems);
     }
-    let event_id = places.name(&["eventId"], ID_CHARS_MAX, problems);
+    // The platform cannot mend its ids; without one an event is known by what it says.
+    let mut aside = Problems::default();
+    let ids_problems = if way == Way::Webhook { &mut aside } else { &mut *problems };
+    let event_id = places.name(&["eventId"], ID_CHARS_MAX, ids_problems);
     let event = PassEvent {
-        pass_type: places.name(&["passType"], WORD_CHARS_MAX, problems),
-        occurred_at: places.one(&TIMES, problems).and_then(|field| moment(field, problems)),
+        pass_type: places.remark(&["passType"], WORD_CHARS_MAX),
+        occurred_at: occurred_at(&places, way, problems),
         kind: kind?,
         wallet: wallet?,
         pass,
@@ -140,30 +147,78 @@ fn as_object<'f>(field: &'f Field<'_>) -> Option<(&'f str, &'f Object)> {
     }
 }
 
+/// An event of nobody's, unless it was said what is wrong with the field that names somebody.
+fn names_nobody(places: &Places<'_>, way: Way, problems: &mut Problems) {
+    let (naming, detail) = match way {
+        Way::Installation => (CUSTOMER_ID, "required"),
+        Way::Hook | Way::Webhook | Way::Backfill => ("passId", "required: this, or an identifier of the customer"),
+    };
+    let pointer = places.given(&[naming]).pop().map_or_else(|| places.missing(naming), |field| field.pointer);
+    if !problems.know_of(&pointer) {
+        problems.add(pointer, detail);
+    }
+}
+
+/// When it happened: the first time that can be read as one. A script can mend what it calls `occurredAt`; whatever else
+/// cannot be read counts as none.
+fn occurred_at(places: &Places<'_>, way: Way, problems: &mut Problems) -> Option<Timestamp> {
+    if way != Way::Webhook
+        && let Some(field) = places.one(&TIMES[..1], problems)
+    {
+        return moment(field, problems);
+    }
+    let mut read = places.each_given(&TIMES).map(|given| {
+        let mut aside = Problems::default();
+        let at = only(given, &mut aside).and_then(|field| moment(field, &mut aside));
+        (at, aside)
+    });
+    read.find_map(|(at, aside)| aside.is_empty().then_some(at)).flatten()
+}
+
 /// What happened: an install or a removal, and nothing else.
 fn kind(envelope: &Places<'_>, places: &Places<'_>, problems: &mut Problems) -> Option<EventKind> {
-    let mut given = envelope.given(&EVENT);
-    if given.is_empty() {
-        given = places.given(&EVENT);
+    let mut first = None;
+    for given in envelope.each_given(&EVENT).chain(places.each_given(&EVENT)) {
+        let field = only(given, problems)?;
+        let name = text(&field, &mut Problems::default()).map_or(Named::Other, |word| named(&word));
+        match name {
+            Named::PassEvent(kind) => return Some(kind),
+            Named::OtherEvent => {
+                first.get_or_insert(field);
+                break;
+            }
+            Named::Other => _ = first.get_or_insert(field),
+        }
     }
-    let Some(field) = only(given, problems) else {
-        problems.add(envelope.missing("event"), "required");
-        return None;
-    };
-    let word = text(&field, problems)?;
-    let kind = named(&word);
-    if kind.is_none() {
-        problems.add(field.pointer, "must be installed or uninstalled");
+    match first {
+        None => problems.add(envelope.missing("event"), "required"),
+        // What a script lost is said to be lost.
+        Some(field) if text(&field, problems).is_none() => {}
+        Some(field) => problems.add(field.pointer, "must be installed or uninstalled"),
     }
-    kind
+    None
+}
+
+/// What a name is that may be an event's.
+enum Named {
+    /// An install or a removal.
+    PassEvent(EventKind),
+    /// Another event of the platform: what else has a name is not what happened.
+    OtherEvent,
+    /// Something else: `webhook`, a customer's or a card's name.
+    Other,
 }
 
 /// The event of a name: `Pass:Installed`, `pass.installed`, `installed`.
-fn named(word: &str) -> Option<EventKind> {
+fn named(word: &str) -> Named {
     let word = word.trim().to_lowercase().replace([':', '_', '-', ' '], ".");
     let word = word.strip_prefix("on").unwrap_or(&word);
-    let word = word.strip_prefix("pass").unwrap_or(word);
-    word.strip_prefix('.').unwrap_or(word).parse().ok()
+    let event = word.strip_prefix("pass").unwrap_or(word);
+    match event.strip_prefix('.').unwrap_or(event).parse() {
+        Ok(kind) => Named::PassEvent(kind),
+        Err(_) if TOPICS.iter().any(|topic| word.starts_with(topic)) => Named::OtherEvent,
+        Err(_) => Named::Other,
+    }
 }
 
 /// What an event calls itself, for those that look at one that is no pass event.
@@ -207,13 +262,12 @@ fn customer_identifier(tenant: &Tenant) -> &str {
     own.or(tenant.identifiers.first()).map_or(CUSTOMER_ID, String::as_str)
 }
 
-/// A part that is an object, or its JSON text.
+/// A part that is an object, or its JSON text; none if it is something else. What a script lost is worth mending.
 fn part<'a>(places: &Places<'a>, name: &str, problems: &mut Problems) -> Option<Field<'a>> {
-    let field = unfolded(places.one(&[name], problems)?, "an object", problems)?;
-    if as_object(&field).is_none() {
-        problems.add(&field.pointer, "must be an object");
-    }
-    Some(field)
+    let aside = &mut Problems::default();
+    let field = only(places.given(&[name]), aside)?;
+    let lost = is_lost(&field.node);
+    unfolded(field, "an object", if lost { problems } else { aside })
 }
 
 fn counts(places: &Places<'_>, problems: &mut Problems) -> RegistrationCounts {
@@ -222,10 +276,9 @@ fn counts(places: &Places<'_>, problems: &mut Problems) -> RegistrationCounts {
     };
     let Some(information) = as_object(&information) else { return RegistrationCounts::default() };
     let places = Places::of(&[information]);
-    let mut count = |names: &str| {
-        let field = places.one(&[names], problems)?;
-        let count = name(&field, problems)?.parse();
-        count.map_err(|_| problems.add(&field.pointer, "must be a count")).ok()
+    let count = |of: &str| {
+        let aside = &mut Problems::default();
+        name(&places.one(&[of], aside)?, aside)?.parse().ok()
     };
     RegistrationCounts { active: count("activeRegistrationCount"), total: count("totalRegistrationCount") }
 }
@@ -235,16 +288,16 @@ fn source(places: &Places<'_>, problems: &mut Problems) -> Source {
     let Some(source) = as_object(&source) else { return Source::default() };
     let places = Places::of(&[source]);
     Source {
-        tags: tags(&places, problems),
-        medium: places.remark(&["medium"], WORD_CHARS_MAX, problems),
-        origin: places.remark(&["origin"], SOURCE_CHARS_MAX, problems),
-        user_agent: places.remark(&["userAgent"], SOURCE_CHARS_MAX, problems),
+        tags: tags(&places),
+        medium: places.remark(&["medium"], WORD_CHARS_MAX),
+        origin: places.remark(&["origin"], SOURCE_CHARS_MAX),
+        user_agent: places.remark(&["userAgent"], SOURCE_CHARS_MAX),
     }
 }
 
-/// A list, its JSON text, one tag, or a form's `tags=a&tags=b`.
-fn tags(places: &Places<'_>, problems: &mut Problems) -> Vec<String> {
-    let mut tags = Vec::new();
+/// A list, its JSON text, one tag, or a form's `tags=a&tags=b`; what is no text in it is left out.
+fn tags(places: &Places<'_>) -> Vec<String> {
+    let (mut tags, problems) = (Vec::new(), &mut Problems::default());
     for field in places.given(&["tags"]) {
         let is_one = matches!(&*field.node, Node::Text(text) if !text.trim_start().starts_with('['));
         let field = if is_one { Some(field) } else { unfolded(field, "a list", problems) };

@@ -1,4 +1,7 @@
 //! The identifiers of a pass: by name, in an object or flattened into the event, names with dots, values as they compare.
+//!
+//! Those that the tenant knows customers by are refused when they cannot be one. A pass may have any others besides, of
+//! any shape, which a brand uses for what it likes: those that fit are kept, and nobody misses the rest.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,16 +12,17 @@ use crate::domain::pass_event::{ID_CHARS_MAX, IDENTIFIER_NAME_CHARS_MAX, IDENTIF
 /// How a flattened identifier's name begins: `identifier_customerId`, and as a form may write it inside `data`.
 const FLATTENED: [&str; 2] = ["identifier_", "identifiers."];
 
-/// What is being read: the identifiers so far, and the names that the tenant writes in a way of its own.
+/// What is being read: the identifiers so far, and the names of those that the tenant knows customers by.
 pub(super) struct Identifiers<'t> {
     known: &'t [String],
     found: BTreeMap<String, String>,
+    others: BTreeMap<String, String>,
 }
 
 impl<'t> Identifiers<'t> {
     /// None yet, for a tenant that knows customers by these.
     pub(super) fn new(known: &'t [String]) -> Self {
-        Self { known, found: BTreeMap::new() }
+        Self { known, found: BTreeMap::new(), others: BTreeMap::new() }
     }
 
     /// Those in an object, or its JSON text.
@@ -49,14 +53,8 @@ impl<'t> Identifiers<'t> {
 
     /// One. What nests, as a form's `y2.customerId` does, has a name with dots.
     pub(super) fn add(&mut self, key: &str, pointer: &str, node: &Node, problems: &mut Problems) {
-        if node.is_absent() {
-            return;
-        }
-        if key.is_empty() {
-            problems.add(pointer, "an identifier has a name");
-            return;
-        }
-        if !is_line(pointer, key, IDENTIFIER_NAME_CHARS_MAX, problems) {
+        let mut aside = Problems::default();
+        if node.is_absent() || key.is_empty() || !is_line(pointer, key, IDENTIFIER_NAME_CHARS_MAX, &mut aside) {
             return;
         }
         if let Node::Object(object) = node {
@@ -67,6 +65,8 @@ impl<'t> Identifiers<'t> {
             }
             return;
         }
+        let known = spelling(key, self.known);
+        let problems = if known.is_some() { problems } else { &mut aside };
         let field = Field { pointer: pointer.to_owned(), node: std::borrow::Cow::Borrowed(node) };
         let value = match node {
             Node::Bool(value) => Some(value.to_string()),
@@ -75,15 +75,12 @@ impl<'t> Identifiers<'t> {
         let Some(value) = value.map(|value| normalized_identifier(&value)).filter(|value| !value.is_empty()) else {
             return;
         };
-        if is_line(pointer, &value, ID_CHARS_MAX, problems) {
-            self.insert(key, pointer, value, problems);
+        if !is_line(pointer, &value, ID_CHARS_MAX, problems) {
+            return;
         }
-    }
-
-    fn insert(&mut self, key: &str, pointer: &str, value: String, problems: &mut Problems) {
-        let key = spelling(key, self.known);
-        let full = self.found.len() >= IDENTIFIERS_MAX;
-        match self.found.entry(key.to_owned()) {
+        let found = if known.is_some() { &mut self.found } else { &mut self.others };
+        let full = found.len() >= IDENTIFIERS_MAX;
+        match found.entry(known.unwrap_or(key).to_owned()) {
             Entry::Occupied(taken) if *taken.get() == value => {}
             Entry::Occupied(_) => problems.add(pointer, "given more than once with different values"),
             Entry::Vacant(_) if full => problems.add(pointer, format!("more than {IDENTIFIERS_MAX} identifiers")),
@@ -91,9 +88,12 @@ impl<'t> Identifiers<'t> {
         }
     }
 
-    /// All of them.
+    /// All of them that there is room for, those of the tenant first.
     pub(super) fn into_map(self) -> BTreeMap<String, String> {
-        self.found
+        let room = IDENTIFIERS_MAX - self.found.len();
+        let mut all = self.found;
+        all.extend(self.others.into_iter().take(room));
+        all
     }
 }
 
@@ -102,11 +102,10 @@ fn without<'k>(key: &'k str, start: &str) -> Option<&'k str> {
     key.split_at_checked(start.len()).filter(|(head, _)| head.eq_ignore_ascii_case(start)).map(|(_, rest)| rest)
 }
 
-/// A name as the tenant writes it, if it is one of its own but for the case; else as it came.
-fn spelling<'a>(key: &'a str, known: &'a [String]) -> &'a str {
+/// A name as the tenant writes it, if it is one of its own but for the case.
+fn spelling<'t>(key: &str, known: &'t [String]) -> Option<&'t str> {
     let own = known.iter().find(|own| own.as_str() == key);
-    let own = own.or_else(|| known.iter().find(|own| own.to_lowercase() == key.to_lowercase()));
-    own.map_or(key, String::as_str)
+    own.or_else(|| known.iter().find(|own| own.to_lowercase() == key.to_lowercase())).map(String::as_str)
 }
 
 /// Reads all identifiers that `objects` hold, each with the pointer to it.
