@@ -120,9 +120,13 @@ pub(super) fn failure(app: &AppState, request: &HttpRequest) -> Result<(), Probl
     refuse_stranger(request, app.doors.limits.failure(client(app, request)))
 }
 
-/// An error when too many failed from the client's address already: asked where a body has to be read before anybody can
-/// tell who sent it. Nothing is counted.
+/// An error when too many failed from the client's address already and places for webhooks are short: asked where a body
+/// has to be read before anybody can tell who sent it. While there are places whoever signs comes in, also from an address
+/// that he shares with others (a proxy's). Nothing is counted.
 pub(super) fn may_still_fail(app: &AppState, request: &HttpRequest) -> Result<(), Problem> {
+    if !app.doors.webhooks_in_flight.is_half_full() {
+        return Ok(());
+    }
     refuse_stranger(request, app.doors.limits.failures_left(client(app, request)))
 }
 
@@ -167,6 +171,10 @@ impl InFlight {
     /// Whether the next one would be refused.
     pub(super) fn is_full(&self) -> bool {
         self.now.load(Ordering::Relaxed) >= self.max
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.now.load(Ordering::Relaxed) > self.max / 2
     }
 
     fn enter(&self) -> Option<UnderWay> {

@@ -96,11 +96,9 @@ fn bad_signatures_count_as_failed_authentications_of_their_address() {
     assert_eq!([wrong(), wrong()], [401, 401]);
     assert_eq!(first_line(half_a_webhook(&gateway)), "HTTP/1.1 408", "a body that never comes is a failure, too");
     assert_eq!(wrong(), 429);
-    // Nobody knows whose a body is before it is read, and this address has sent enough of them: none of it is.
     assert_eq!(first_line(half_a_webhook(&gateway)), "HTTP/1.1 429");
     let answer = webhook(&gateway, &platform("e-1", "Pass:Installed", "P1", "apple"));
-    assert_eq!((answer.status, &answer.json()["type"]), (429, &json!("/problems/rate-limited")));
-    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert_eq!(answer.status, 202, "whoever signs comes in while there are places");
     assert_eq!(hook(&gateway, &json!([])).status, 202, "whoever has a key comes in");
     gateway.stop();
 }
