@@ -156,8 +156,8 @@ impl<'a> PassClient<'a> {
     /// What `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3).
     fn wait_asked(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
+        if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
         }
         let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
         Some(Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default())

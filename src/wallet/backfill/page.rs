@@ -211,7 +211,7 @@ fn in_object(members: &Map<String, Value>) -> ApiWallet {
     // The word that says it most plainly comes first.
     let of = |words: &[&str], fits: fn(&Value) -> bool| {
         let named = |word: &&str| members.iter().find(|(name, value)| plain(name) == **word && fits(value));
-        words.iter().find_map(|word| named(&word)).map(|(_, value)| value)
+        words.iter().find_map(named).map(|(_, value)| value)
     };
     let flag = of(&IS_INSTALLED, Value::is_boolean).and_then(Value::as_bool);
     if flag == Some(false) {
@@ -283,8 +283,9 @@ fn seconds_and_nanos(members: &Map<String, Value>) -> Option<Timestamp> {
 fn id_text(value: Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+        // Any other number would be kept as another one.
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     let fits = (1..=ID_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then_some(text)

@@ -93,10 +93,11 @@ fn what_belongs_to_no_pass_is_counted_and_a_secret_becomes_no_value() {
         {"id": "P1", "secret": {"deep": ["hunter2"]}, "providers": {"samsung": true, "other": null}},
         {"secret": "hunter2"},
         {"id": {"a": 1}},
+        {"id": 98_765_432_109_876_543_210_987.0},
         null,
     ]);
     let page = Page::read(body.to_string().as_bytes()).unwrap();
-    assert_eq!((page.items, page.passes.len(), page.strange), (4, 1, 4));
+    assert_eq!((page.items, page.passes.len(), page.strange), (5, 1, 5));
     assert!(!format!("{page:?}").contains("hunter2"));
     for body in ["", "{}", "{\"items\":[]}", "[{\"id\":1}", "[1]", "<html>", "null"] {
         assert_eq!(Page::read(body.as_bytes()).err(), Some(NotAPage), "{body}");
