@@ -341,7 +341,7 @@ fn alarms_that_are_open_are_listed_for_their_tenant() {
     assert_eq!(request("GET", &gateway.url("/v1/alarms"), &[("X-API-KEY", &key)], None).status, 403);
     gateway.stop();
     // Switched off, nobody would end them.
-    house.replace("[push]", "[alarms]\nenabled = false\n[push]");
+    house.replace("[[relays]]", "[alarms]\nenabled = false\n[[relays]]");
     let gateway = house.serve();
     wait_for("the alarms to end", || {
         (gateway.get("/v1/alarms").json() == serde_json::json!({"items": []})).then_some(())
