@@ -30,10 +30,13 @@ pub fn start(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
     let backfill = backfill(&app.config, &app.ledger, &app.store, &app.clock)?;
     let (rules, soft) = (app.rules.subscribe(), tasks.soft());
     tasks.spawn("backfill", Kind::Essential, async move { backfill.run_daily(rules, soft).await });
+    let watchman = Watchman::new(Arc::clone(&app.store), Arc::clone(&app.clock), &app.config.alarms);
+    let (rules, soft) = (app.rules.subscribe(), tasks.soft());
     if app.config.alarms.enabled {
-        let watchman = Watchman::new(Arc::clone(&app.store), Arc::clone(&app.clock), &app.config.alarms);
-        let (rules, soft) = (app.rules.subscribe(), tasks.soft());
         tasks.spawn("alarms", Kind::Essential, async move { watchman.run(rules, soft).await });
+    } else {
+        // Nobody would ever end what an earlier run has raised.
+        tasks.spawn("alarms", Kind::Passing, async move { watchman.leave(rules, soft).await });
     }
     Ok(())
 }

@@ -99,12 +99,13 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 
 fn failure(trouble: &Trouble, mode: &Mode) -> Failure {
     let again = match trouble {
-        Trouble::Unavailable(_) | Trouble::Store(_) if matches!(mode, Mode::Mend) => {
+        Trouble::Unavailable(_) | Trouble::TooLong | Trouble::Store(_) if matches!(mode, Mode::Mend) => {
             "; what was done stays so: say it again to go on"
         }
         Trouble::ManyMissing { .. } => {
             "; if it is right raise pass_api.missing_max, if not mend the API and begin anew with --restart"
         }
+        Trouble::Empty { .. } => "; mend the API and begin anew with --restart",
         _ => "",
     };
     let text = format!("{trouble}{again}");

@@ -1,5 +1,6 @@
 //! `postern check`: every problem in one run, before the gateway meets it.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let (config, mut problems) = Config::read(&context.folder, &context.environment);
     problems.append(config.missing_for_serving());
+    check_outgoing(&config, &mut problems);
     let mut found = Vec::new();
     let file = context.folder.join("postern.toml").display().to_string();
     if store_is_known(&problems, &file) {
@@ -66,6 +68,27 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     }
     output::complain(&problems.to_string());
     Err(Failure::Said(2))
+}
+
+/// Addresses that would never be called. A gateway starts with them all the same: the network may be let in meanwhile.
+fn check_outgoing(config: &Config, problems: &mut Problems) {
+    for tenant in config.tenants.values() {
+        let file = config.folder.join("tenants").join(format!("{}.toml", tenant.id)).display().to_string();
+        let mut look = |key: String, literal: Option<IpAddr>| {
+            if config.outgoing.forbids(literal) {
+                problems.add(
+                    &file,
+                    key,
+                    "its address is in none of the networks of outgoing.networks: it is never called",
+                );
+            }
+        };
+        for (index, outbound) in tenant.outbound.iter().enumerate() {
+            look(format!("outbound[{index}].url"), outbound.url.literal());
+        }
+        look("pass_api.url".to_owned(), tenant.pass_api.as_ref().and_then(|api| api.url.literal()));
+        look("contact_lookup.url".to_owned(), tenant.contact_lookup.as_ref().and_then(|lookup| lookup.url.literal()));
+    }
 }
 
 /// Whether the store is the one that was meant. A default that stands in for what could not be read is not: opening it

@@ -12,6 +12,7 @@ use super::output::table;
 use super::queue::When;
 use super::{Context, Done, Failure};
 use crate::app::parts;
+use crate::config::Config;
 use crate::domain::ids::{PushId, TenantId};
 use crate::domain::push::Endpoint;
 use crate::store::sqlite::Role;
@@ -102,6 +103,9 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         Verb::List { tenant, endpoint, dead: false } => list(&context, &store, tenant, endpoint).await,
         Verb::Show { id } => show(&context, &store, id).await,
         Verb::Replay { ids, endpoint, since } => {
+            if let Some(endpoint) = &endpoint {
+                known(&config, &store, endpoint).await?;
+            }
             let since = since.map_or(Timestamp::UNIX_EPOCH, |when| when.before(context.clock.now()));
             let which = match endpoint {
                 Some(endpoint) => PushesToReplay::Of { endpoint, since },
@@ -109,10 +113,24 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             };
             replay(&context, &store, which).await
         }
-        Verb::Enable { endpoint } => enable(&context, &store, &endpoint).await,
+        Verb::Enable { endpoint } => {
+            known(&config, &store, &endpoint).await?;
+            enable(&context, &store, &endpoint).await
+        }
     };
     store.close().await;
     done
+}
+
+/// Refuses an endpoint that is in no file and of which nothing is kept.
+async fn known(config: &Config, store: &Arc<dyn Store>, endpoint: &Endpoint) -> Done {
+    let tenant = config.tenants.get(&endpoint.tenant);
+    let is_configured = tenant.is_some_and(|tenant| tenant.outbound.iter().any(|it| it.name == endpoint.endpoint));
+    let kept = store.push_endpoints().await.context("looking for the endpoint")?;
+    if is_configured || kept.iter().any(|counts| counts.endpoint == *endpoint) {
+        return Ok(());
+    }
+    Err(anyhow!("there is no endpoint {endpoint}").into())
 }
 
 async fn list(context: &Context, store: &Arc<dyn Store>, tenant: Option<TenantId>, endpoint: Option<Endpoint>) -> Done {

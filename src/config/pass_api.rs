@@ -25,6 +25,8 @@ const PAGE_BYTES_MAX: u64 = 256 << 20;
 const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 /// A request is made again this often at most.
 const RETRIES_MAX: u32 = 100;
+/// One run takes no longer, and is gone on with no longer.
+const RUN_MAX: Duration = Duration::from_hours(7 * 24);
 /// Characters of a name in the URL at most.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -43,6 +45,9 @@ pub(super) struct PassApiFile {
     timeout: HumanDuration,
     retries: u32,
     missing_max: Share,
+    missing_believed: u32,
+    run_max: HumanDuration,
+    run_age_max: HumanDuration,
     daily_at: Option<String>,
     timezone: String,
 }
@@ -61,6 +66,9 @@ impl Default for PassApiFile {
             timeout: HumanDuration::from_secs(30),
             retries: 5,
             missing_max: Share::HALF,
+            missing_believed: 10,
+            run_max: HumanDuration::from_secs(6 * 60 * 60),
+            run_age_max: HumanDuration::from_secs(24 * 60 * 60),
             daily_at: None,
             timezone: "UTC".to_owned(),
         }
@@ -118,6 +126,11 @@ impl PassApiFile {
         if self.retries > RETRIES_MAX {
             say("retries", &format!("must be at most {RETRIES_MAX}"));
         }
+        for (key, length) in [("run_max", self.run_max), ("run_age_max", self.run_age_max)] {
+            if length.0.is_zero() || length.0 > RUN_MAX {
+                say(key, "must be more than 0s and at most 7d");
+            }
+        }
         Manners {
             page_size: self.page_size,
             page_bytes_max: self.page_bytes_max.as_usize(),
@@ -126,6 +139,9 @@ impl PassApiFile {
             timeout: self.timeout.0,
             retries: self.retries,
             missing_max: self.missing_max,
+            missing_believed: self.missing_believed,
+            run_max: self.run_max.0,
+            run_age_max: self.run_age_max.0,
         }
     }
 
@@ -222,6 +238,9 @@ mod tests {
             (&format!("{whole}timeout = \"0s\"\n"), "timeout"),
             (&format!("{whole}retries = 1000\n"), "retries"),
             (&format!("{whole}missing_max = 2.0\n"), "missing_max"),
+            (&format!("{whole}missing_believed = -1\n"), "missing_believed"),
+            (&format!("{whole}run_max = \"0s\"\n"), "run_max: must be more"),
+            (&format!("{whole}run_age_max = \"8d\"\n"), "run_age_max: must be more"),
             (&format!("{whole}daily_at = \"25:00\"\n"), "daily_at: must be a time of day"),
             (&format!("{whole}timezone = \"Mars/Base\"\n"), "timezone: there is no such time zone"),
         ] {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::lookup::{self, Said};
 use crate::clock::Clock;
 use crate::domain::contact::CustomerId;
-use crate::domain::contact_lookup::ContactLookup;
+use crate::domain::contact_lookup::{ContactLookup, Unaskable};
 use crate::domain::ids::TenantId;
 use crate::outgoing::Client;
 
@@ -53,7 +53,15 @@ impl Desk {
 
     /// What the CRM says of a customer; `None`: it is not known now.
     pub(super) async fn ask(&self, client: &Client, clock: &dyn Clock, customer: &CustomerId) -> Option<Said> {
-        let Some(url) = self.lookup.url.of(customer) else { return Some(Said::Nobody) };
+        let url = match self.lookup.url.of(customer) {
+            Ok(url) => url,
+            // No URL can hold such a name, so the CRM can have nobody of it.
+            Err(Unaskable::NoName) => return Some(Said::Nobody),
+            Err(Unaskable::TooLong) => {
+                tracing::debug!(tenant = %self.tenant, "the CRM cannot be asked for an identifier as long as this one");
+                return None;
+            }
+        };
         // A place before the turn: who waited may find that the breaker has opened meanwhile.
         let place = tokio::time::timeout(self.lookup.timeout, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else { return None };
@@ -66,6 +74,11 @@ impl Desk {
             Ok(said) => {
                 self.notes().answered(customer, &said, clock.now(), &self.lookup);
                 Some(said)
+            }
+            Err(trouble) if !trouble.is_of_all() => {
+                self.notes().answered_at_all();
+                tracing::warn!(tenant = %self.tenant, %trouble, "the CRM's answer about one customer is of no use");
+                None
             }
             Err(trouble) => {
                 let failures = self.notes().failed(clock.now(), &self.lookup);
@@ -96,9 +109,13 @@ impl Notes {
         }
     }
 
-    fn answered(&mut self, customer: &CustomerId, said: &Said, now: Timestamp, lookup: &ContactLookup) {
+    fn answered_at_all(&mut self) {
         self.failures = 0;
         self.open_until = None;
+    }
+
+    fn answered(&mut self, customer: &CustomerId, said: &Said, now: Timestamp, lookup: &ContactLookup) {
+        self.answered_at_all();
         self.unknown.remove(customer);
         match said {
             Said::Found(_) => return,

@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum Said {
     /// This.
     Found(Details),
-    /// It knows nobody of this identifier.
+    /// It knows nobody of this identifier, or no address of them.
     Nobody,
 }
 
@@ -38,8 +38,8 @@ pub(super) enum Trouble {
     /// Its answer is not JSON.
     #[error("its answer is not JSON")]
     NotJson,
-    /// Its answer holds no address where one should be.
-    #[error("its answer holds no address at contact_lookup.email")]
+    /// What stands where the address should be is none.
+    #[error("what stands at contact_lookup.email in its answer is no address")]
     NoAddress,
     /// The header cannot be sent.
     #[error("contact_lookup.header cannot be sent")]
@@ -56,6 +56,14 @@ impl Trouble {
             },
             Self::Status(status) => matches!(status, 408 | 429 | 500..=599),
             Self::NotJson | Self::NoAddress | Self::Header => false,
+        }
+    }
+
+    /// Whether it says something of the CRM as a whole. Else it answered, and only this customer's answer is of no use.
+    pub(super) fn is_of_all(&self) -> bool {
+        match self {
+            Self::Call(CallError::TooLarge(_)) | Self::NotJson | Self::NoAddress => false,
+            Self::Call(_) | Self::Status(_) | Self::Header => true,
         }
     }
 }
@@ -92,7 +100,7 @@ async fn once(client: &Client, lookup: &ContactLookup, url: &OutgoingUrl) -> Res
     match answer.status.as_u16() {
         200 => {
             let answer = serde_json::from_slice(&answer.body).map_err(|_| Trouble::NotJson)?;
-            read(&answer, &lookup.pointers).map(Said::Found).ok_or(Trouble::NoAddress)
+            read(&answer, &lookup.pointers)
         }
         204 | 404 | 410 => Ok(Said::Nobody),
         other => Err(Trouble::Status(other)),
@@ -110,17 +118,23 @@ fn headers(lookup: &ContactLookup) -> Result<HeaderMap, Trouble> {
     Ok(headers)
 }
 
-/// What stands at the pointers. The address must be one; of the rest, what cannot be used is as if it were not there.
-fn read(answer: &Value, pointers: &Pointers) -> Option<Details> {
+/// What stands at the pointers. Who has no address is nobody to us; what is there must be one. Of the rest, what cannot be
+/// used is as if it were not there.
+fn read(answer: &Value, pointers: &Pointers) -> Result<Said, Trouble> {
     let text = |pointer: &str| answer.pointer(pointer)?.as_str();
     let optional = |pointer: &Option<String>| pointer.as_deref().and_then(text);
-    let email: EmailAddress = text(&pointers.email)?.trim().parse().ok()?;
-    Some(Details {
+    let email = match answer.pointer(&pointers.email) {
+        None | Some(Value::Null) => return Ok(Said::Nobody),
+        Some(Value::String(text)) if text.trim().is_empty() => return Ok(Said::Nobody),
+        Some(Value::String(text)) => text.trim().parse::<EmailAddress>().map_err(|_| Trouble::NoAddress)?,
+        Some(_) => return Err(Trouble::NoAddress),
+    };
+    Ok(Said::Found(Details {
         email,
         name: optional(&pointers.name).and_then(|name| line(name, NAME_CHARS_MAX).ok()),
         culture: optional(&pointers.culture).and_then(|culture| culture.parse().ok()),
         timezone: optional(&pointers.timezone).and_then(|zone| zone.parse().ok()),
         consent: BTreeMap::new(),
         fields: BTreeMap::new(),
-    })
+    }))
 }

@@ -3,6 +3,8 @@
 //! Memory does not grow with the file: a row is bounded, and nothing of it is kept. A row that cannot be used does not keep
 //! the others from being read. No value is ever repeated in a problem.
 
+mod object;
+
 use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read};
@@ -56,6 +58,12 @@ pub enum Unreadable {
         /// Where it begins.
         line: u64,
     },
+    /// A quote has no end.
+    #[error("line {line}: a quote that is opened in this row is never closed: nothing from here on was read")]
+    Unclosed {
+        /// Where the row begins.
+        line: u64,
+    },
     /// The file cannot be read on.
     #[error("line {line}: reading failed")]
     Broken {
@@ -89,8 +97,7 @@ impl<R: Read> Rows<BufReader<R>> {
         let source = match form {
             Form::Ndjson => Source::Ndjson { reader: BufReader::new(file), line: 0, bytes: 0 },
             Form::Csv(delimiter) => {
-                let flow =
-                    Rc::new(Flow { left: Cell::new(ROW_BYTES_MAX), given: Cell::new(0), last: Cell::new(b'\n') });
+                let flow = Rc::new(Flow { left: Cell::new(ROW_BYTES_MAX), given: Cell::new(0), ended: Cell::new(0) });
                 let bounded = Bounded { inner: file, flow: Rc::clone(&flow) };
                 let mut builder = ReaderBuilder::new();
                 builder.delimiter(delimiter).flexible(true).has_headers(false);
@@ -98,6 +105,9 @@ impl<R: Read> Rows<BufReader<R>> {
                 let mut reader = builder.terminator(csv::Terminator::Any(b'\n')).from_reader(bounded);
                 let mut record = ByteRecord::new();
                 reader.read_byte_record(&mut record).map_err(|error| unreadable(error, 1))?;
+                if flow.is_over(reader.position()) {
+                    record.clear();
+                }
                 let columns = columns(&record).map_err(Unreadable::Header)?;
                 Source::Csv { reader, flow, columns, record }
             }
@@ -119,7 +129,15 @@ impl<R: Read> Rows<R> {
                 if record.len() == 1 && without_return(&record[0]).is_empty() {
                     continue;
                 }
-                let line = began(reader.position(), flow, record);
+                let within = lines_within(record);
+                if flow.is_over(reader.position()) {
+                    if record.iter().eq([END_ROW]) {
+                        return Ok(None);
+                    }
+                    // The row has no end of its own.
+                    return Err(Unreadable::Unclosed { line: reader.position().line().saturating_sub(within) });
+                }
+                let line = reader.position().line().saturating_sub(1 + within);
                 let said = object(record, columns);
                 return Ok(Some(Row { line, bytes: reader.position().byte(), contact: contact(said, self.now) }));
             },
@@ -140,8 +158,7 @@ impl<R: Read> Rows<R> {
                 if text.is_empty() {
                     continue;
                 }
-                let said = serde_json::from_slice::<Map<String, Value>>(text)
-                    .map_err(|_| vec![FieldError::new("", "not a JSON object in UTF-8")]);
+                let said = object::read(text).map_err(|detail| vec![FieldError::new("", detail)]);
                 return Ok(Some(Row { line: *line, bytes: *bytes, contact: contact(said, self.now) }));
             },
         }
@@ -153,8 +170,9 @@ fn contact(said: Result<Map<String, Value>, Vec<FieldError>>, now: Timestamp) ->
     let customer = match said.remove("customerId") {
         None | Some(Value::Null) => Err("required".to_owned()),
         Some(Value::String(text)) => text.parse::<CustomerId>(),
-        // What else could a number be?
-        Some(Value::Number(number)) => number.to_string().parse(),
+        // A number that is kept as anything but itself would be another customer's.
+        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string().parse(),
+        Some(Value::Number(_)) => Err("is a number that cannot be kept as it is: write it as text".to_owned()),
         Some(_) => Err("must be text".to_owned()),
     };
     match (customer, given::read(&said, now)) {
@@ -272,14 +290,16 @@ fn without_return(cell: &[u8]) -> &[u8] {
     cell.strip_suffix(b"\r").unwrap_or(cell)
 }
 
-/// The line that a row begins in: that after it, less the row's own. (What the reader says of the beginning counts empty
-/// lines before a row to it.)
-fn began(after: &csv::Position, flow: &Flow, record: &ByteRecord) -> u64 {
-    let within: usize = record.iter().map(|cell| memchr::memchr_iter(b'\n', cell).count()).sum();
-    // The last line may have no end.
-    let has_no_end = after.byte() == flow.given.get() && flow.last.get() != b'\n';
-    (after.line() + u64::from(has_no_end)).saturating_sub(1 + within as u64)
+/// Line ends within a row. The line that a row begins in is that after it, less the row's own. (What the reader says of the
+/// beginning counts empty lines before a row to it.)
+fn lines_within(record: &ByteRecord) -> u64 {
+    record.iter().map(|cell| memchr::memchr_iter(b'\n', cell).count() as u64).sum()
 }
+
+/// What is put behind the end of each file: the end of its last line, and a row of its own. Where that row is not found as
+/// one, a quote was open at the end of the file.
+const END: &[u8] = b"\n\0\n";
+const END_ROW: &[u8] = b"\0";
 
 /// How far a file has been given out.
 struct Flow {
@@ -287,8 +307,15 @@ struct Flow {
     left: Cell<usize>,
     /// Bytes given out.
     given: Cell<u64>,
-    /// The last of them.
-    last: Cell<u8>,
+    /// Of these, bytes of [`END`].
+    ended: Cell<usize>,
+}
+
+impl Flow {
+    /// Whether all was given out and read.
+    fn is_over(&self, position: &csv::Position) -> bool {
+        self.ended.get() == END.len() && position.byte() == self.given.get()
+    }
 }
 
 /// A reader that gives out only so much for one row.
@@ -304,7 +331,7 @@ struct NoEnd;
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Flow { left, given, last } = &*self.flow;
+        let Flow { left, given, ended } = &*self.flow;
         if left.get() == 0 {
             return Err(io::Error::other(NoEnd));
         }
@@ -312,7 +339,12 @@ impl<R: Read> Read for Bounded<R> {
         let read = self.inner.read(&mut into[..most])?;
         left.set(left.get() - read);
         given.set(given.get() + read as u64);
-        last.set(into[..read].last().copied().unwrap_or(last.get()));
+        if read > 0 || most == 0 {
+            return Ok(read);
+        }
+        let read = (&END[ended.get()..]).read(into)?;
+        ended.set(ended.get() + read);
+        given.set(given.get() + read as u64);
         Ok(read)
     }
 }

@@ -269,9 +269,8 @@ async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
         (vec!["401 No\r\n\r\n".to_owned()], 1, false),
         (vec!["302 Go\r\nLocation: /elsewhere\r\n\r\n".to_owned()], 1, false),
         (vec![answer("<html>")], 1, false),
-        (vec![answer(r#"{"email":"ann@customer.example"}"#)], 1, false),
         (vec![answer(r#"{"data":[{"mail":"ann"}]}"#)], 1, false),
-        (vec![answer(r#"{"data":[{"mail":null}]}"#)], 1, false),
+        (vec![answer(r#"{"data":[{"mail":17}]}"#)], 1, false),
         (vec![answer(&format!(r#"{{"data":[{{"mail":"a@b.example"}}],"x":"{}"}}"#, "x".repeat(1_000)))], 1, false),
     ]
     .into_iter()
@@ -284,6 +283,34 @@ async fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
         assert!(is_found || found == Found::Unavailable, "{told}: {found:?}");
         assert_eq!(crm.asked().len(), tries, "{told}");
     }
+}
+
+#[tokio::test]
+async fn one_without_an_address_is_nobody_and_one_whose_answer_is_of_no_use_is_no_reason_to_leave_the_others_alone() {
+    let crm = Crm::start().await;
+    let home = Home::new(crm.lookup());
+    let answer = |text: &str| format!("200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    for (number, text) in
+        [r#"{"data":[{"mail":null}]}"#, r#"{"data":[{"mail":" "}]}"#, r#"{"data":[]}"#].iter().enumerate()
+    {
+        crm.answers(&[&answer(text)]);
+        for _ in 0..2 {
+            assert_eq!(home.find(&format!("C{number}")).await, Found::Nobody, "{text}");
+        }
+        assert_eq!(crm.asked().len(), 1, "remembered: {text}");
+    }
+    let large = format!(r#"{{"data":[{{"mail":"a@b.example"}}],"x":"{}"}}"#, "x".repeat(1_000));
+    for (number, text) in
+        ["<html>", r#"{"data":[{"mail":"zq"}]}"#, r#"{"data":[{"mail":{}}]}"#, &large].iter().enumerate()
+    {
+        crm.answers(&[&answer(text)]);
+        assert_eq!(home.find(&format!("D{number}")).await, Found::Unavailable, "{text}");
+    }
+    crm.answers(&[&person("ann@customer.example")]);
+    assert_eq!(home.address("E1").await.as_deref(), Some("ann@customer.example"), "the breaker is closed");
+    crm.asked();
+    assert_eq!(home.find(&"\u{20ac}".repeat(250)).await, Found::Unavailable, "too long to be asked for");
+    assert_eq!(crm.asked().len(), 0);
 }
 
 #[tokio::test]

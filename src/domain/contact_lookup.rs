@@ -1,6 +1,7 @@
 //! How a tenant's CRM is asked for a customer whose address is not known here.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -75,14 +76,29 @@ impl LookupUrl {
 
     /// The URL of a customer. Nothing in their identifier leads elsewhere: every character that could is percent-encoded,
     /// and the two names that no path can hold have none.
-    #[must_use]
-    pub fn of(&self, customer: &CustomerId) -> Option<OutgoingUrl> {
+    pub fn of(&self, customer: &CustomerId) -> Result<OutgoingUrl, Unaskable> {
         let customer = customer.as_str();
         if matches!(customer, "." | "..") {
-            return None;
+            return Err(Unaskable::NoName);
         }
-        self.0.expose().replace(PLACE, &encoded(customer)).parse().ok()
+        // With another customer it was a URL: what can be wrong with this one is its length.
+        self.0.expose().replace(PLACE, &encoded(customer)).parse().map_err(|_| Unaskable::TooLong)
     }
+
+    /// The address that stands in it in place of a name.
+    #[must_use]
+    pub fn literal(&self) -> Option<IpAddr> {
+        self.0.expose().replace(PLACE, "C1").parse::<OutgoingUrl>().ok()?.literal()
+    }
+}
+
+/// Why a customer cannot be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unaskable {
+    /// No path can hold the identifier.
+    NoName,
+    /// The URL would be longer than any may be.
+    TooLong,
 }
 
 /// Everything but unreserved characters (RFC 3986 section 2.3) percent-encoded.
@@ -120,8 +136,12 @@ mod tests {
             assert_eq!(asked.expose().query(), Some("key=s3cret"), "{customer}");
         }
         for customer in [".", ".."] {
-            assert_eq!(url.of(&customer.parse().unwrap()), None);
+            assert_eq!(url.of(&customer.parse().unwrap()), Err(Unaskable::NoName));
         }
+        assert_eq!(url.of(&"\u{20ac}".repeat(250).parse().unwrap()), Err(Unaskable::TooLong));
+        assert_eq!(url.literal(), None);
+        let literal = LookupUrl::parse("http://127.1/{customerId}").unwrap().literal();
+        assert_eq!(literal, Some("127.0.0.1".parse().unwrap()));
         assert!(!format!("{url:?}").contains("s3cret"));
     }
 

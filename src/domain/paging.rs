@@ -14,12 +14,20 @@
 //!
 //! The total that a server tells is a hint where to look first and nothing else. The end is an empty page; or, of a
 //! server that answers a page behind its last one with the last one, the first of those that hold the same passes. (In
-//! order, two pages that are far apart hold none in common, however the set moves.)
+//! order, two pages that are far apart hold none in common, however the set moves.) Pages on which nothing can be told
+//! apart are no repeat of each other; that their number is bounded is what ends a reading of them.
 
-/// Rounds at most over a set that is not in the order asked for.
+use std::collections::HashSet;
+
+/// Rounds at most: those over a set that is not in the order asked for, and those that look for what was made meanwhile.
 pub const ROUNDS_MAX: u32 = 4;
-/// Page numbers end here.
+/// No page of a higher number is asked for: a search for the end of a set without one ends here.
 pub const PAGES_MAX: u64 = 100_000_000;
+/// Looks for the end in one round. A search takes some sixty; one follows whenever so much was removed that the page to
+/// read is behind the end.
+pub const LOOKS_MAX: u32 = 2_000;
+/// Pages read in a row on which there is something, but no pass that could be told from another.
+pub const BLANK_PAGES_MAX: u32 = 1_000;
 
 /// Where reading stands: the page read last, on the way down in this round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +67,8 @@ pub enum End {
     Settled,
     /// The order was not kept and each round found something new: some may have been missed.
     Unsettled,
+    /// The pages come to no end that can be found.
+    Endless,
 }
 
 /// What a page was.
@@ -66,7 +76,7 @@ pub enum End {
 pub struct PageFacts {
     /// How many were on it.
     pub items: usize,
-    /// A number for each of its passes, which is another for another pass.
+    /// A number for each of its passes that can be told from others, which is another for another pass.
     pub passes: Vec<u64>,
     /// The total the server told, in pages; a hint.
     pub pages_told: Option<u64>,
@@ -85,6 +95,9 @@ pub struct Walk {
     found_new: bool,
     /// The passes of the page read before.
     above: Vec<u64>,
+    /// Looks in this round, and pages in a row that nothing could be told of.
+    looks: u32,
+    blank: u32,
     stage: Stage,
 }
 
@@ -119,7 +132,7 @@ impl Walk {
     #[must_use]
     pub fn new() -> Self {
         let stage = Stage::Look(Search::default());
-        Self { round: 1, order: Order::Kept, found_new: false, above: Vec::new(), stage }
+        Self { round: 1, order: Order::Kept, found_new: false, above: Vec::new(), looks: 0, blank: 0, stage }
     }
 
     /// From where an earlier reading was interrupted. What was removed or made since then does no harm, as while reading.
@@ -158,7 +171,9 @@ impl Walk {
             Stage::Ended(_) => {}
             Stage::Look(search) => {
                 search.was(search.next(), facts);
+                self.looks += 1;
                 match search.found() {
+                    None if self.looks >= LOOKS_MAX => self.stage = Stage::Ended(End::Endless),
                     None => {}
                     Some(Found::Nothing) => self.end_round(),
                     Some(Found::Last(page)) => self.stage = Stage::Down(page),
@@ -168,14 +183,20 @@ impl Walk {
                 let page = *page;
                 self.order = self.order_with(facts);
                 self.found_new |= facts.new > 0;
-                if page > 0 && (facts.items == 0 || self.above == facts.passes) {
+                let is_blank = facts.items > 0 && facts.passes.is_empty();
+                self.blank = if is_blank { self.blank + 1 } else { 0 };
+                if self.blank > BLANK_PAGES_MAX {
+                    self.stage = Stage::Ended(End::Endless);
+                    return;
+                }
+                if page > 0 && (facts.items == 0 || (!is_blank && self.above == facts.passes)) {
                     // Nothing, or the same again: this is behind the end, which is looked for below.
                     self.above.clear();
                     self.stage = Stage::Look(Search::below(page, facts));
                     return;
                 }
                 self.above.clone_from(&facts.passes);
-                let all_known = self.round > 1 && self.order == Order::Kept && facts.new == 0;
+                let all_known = self.round > 1 && self.order == Order::Kept && facts.new == 0 && !is_blank;
                 if page == 0 || all_known {
                     self.end_round();
                 } else {
@@ -201,6 +222,7 @@ impl Walk {
             self.stage = Stage::Ended(end);
         } else {
             self.round += 1;
+            self.looks = 0;
             self.found_new = false;
             self.above.clear();
             self.stage = Stage::Look(Search::default());
@@ -284,7 +306,8 @@ impl Search {
 
 /// Whether two pages hold a pass in common.
 fn share(one: &[u64], other: &[u64]) -> bool {
-    one.iter().any(|pass| other.contains(pass))
+    let one: HashSet<u64> = one.iter().copied().collect();
+    other.iter().any(|pass| one.contains(pass))
 }
 
 #[cfg(test)]

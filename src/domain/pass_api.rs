@@ -44,8 +44,14 @@ pub struct Manners {
     pub timeout: Duration,
     /// How often a request that failed is made again.
     pub retries: u32,
-    /// Of the passes in our ledger at most this share may be missing at the API to be believed.
+    /// Of the passes in our ledger's wallets at most this share may be missing at the API to be believed.
     pub missing_max: Share,
+    /// So few may be missing whatever share they are, as long as the API knows any pass.
+    pub missing_believed: u32,
+    /// A run that takes longer ends early, and can be gone on with.
+    pub run_max: Duration,
+    /// A run that has not ended so long after it was begun is not gone on with: the next one begins anew.
+    pub run_age_max: Duration,
 }
 
 // A share is a number that is one.

@@ -99,8 +99,9 @@ fn headers(outbound: &Outbound, push: &DuePush, now: Timestamp) -> HeaderMap {
 /// RFC 9110, section 10.2.3: seconds, or a date. A date that has passed asks for nothing.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        // More than any number of ours is a long time, too.
+        return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
     }
     let until = rfc2822::parse(text).ok()?.timestamp();
     Duration::try_from(until.duration_since(now)).ok()
@@ -116,6 +117,8 @@ mod tests {
         for (text, wait) in [
             ("0", Some(0)),
             ("120", Some(120)),
+            ("4294967296", Some(u32::MAX.into())),
+            ("99999999999999999999999999", Some(u32::MAX.into())),
             (" 120 ", Some(120)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:47:37 GMT", None),

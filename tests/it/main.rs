@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
 mod backfill;
+mod backfill_limits;
 mod bench;
 mod brake;
 mod browser;

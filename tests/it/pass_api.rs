@@ -63,6 +63,10 @@ pub struct World {
     pub moved: BTreeSet<u64>,
     /// Requests so far.
     pub requests: u64,
+    /// Passes from this number on stand there without an id.
+    pub nameless_from: u64,
+    /// All passes stand on each page.
+    pub page_size_ignored: bool,
     /// The status of every answer, if it is not 200.
     pub status: Option<u16>,
     random: fastrand::Rng,
@@ -127,13 +131,22 @@ impl World {
         all.filter(|(_, status)| *status != "none").collect()
     }
 
+    fn written(&self, pass: &Pass) -> Value {
+        let mut value = written(pass);
+        if pass.number >= self.nameless_from {
+            value.as_object_mut().unwrap().remove("id");
+        }
+        value
+    }
+
     fn page(&self, index: usize, size: usize) -> Vec<Value> {
+        let size = if self.page_size_ignored { self.passes.len() } else { size };
         let newest_first: Vec<&Pass> = self.passes.iter().rev().collect();
         let oldest_first: Vec<&Pass> = self.passes.iter().collect();
         let all = if self.newest_first { newest_first } else { oldest_first };
         let pages = all.len().div_ceil(size);
         let index = if self.repeats_last { index.min(pages.saturating_sub(1)) } else { index };
-        all.into_iter().skip(index.saturating_mul(size)).take(size).map(written).collect()
+        all.into_iter().skip(index.saturating_mul(size)).take(size).map(|pass| self.written(pass)).collect()
     }
 }
 
@@ -172,6 +185,8 @@ impl PassApi {
             moves: 0,
             moved: BTreeSet::new(),
             requests: 0,
+            nameless_from: u64::MAX,
+            page_size_ignored: false,
             status: None,
             random: fastrand::Rng::with_seed(seed),
         };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, House, Inbox, request, send_many, wait_for};
+use crate::harness::{Gateway, House, Inbox, finish, request, send_many, wait_for};
 use crate::receiver::{Does, Got, Receiver, TAKES};
 
 const TAKEN_OVER: &str = "the configuration was read again and holds from now on";
@@ -179,6 +179,25 @@ fn a_receiver_outside_the_networks_is_not_called() {
     assert!(receiver.got().is_empty());
     assert_discreet(&gateway);
     gateway.stop();
+    let checked = finish(&mut house.command(&["check"]));
+    let said = String::from_utf8(checked.stderr).unwrap();
+    assert_eq!(checked.status.code(), Some(2), "{said}");
+    assert!(said.contains("tenants/demo.toml: outbound[0].url: ") && said.contains("outgoing.networks"), "{said}");
+}
+
+#[test]
+fn an_endpoint_that_nobody_configured_is_none_to_replay_or_to_switch_on() {
+    let inbox = Inbox::start();
+    let receiver = Receiver::start(|_, _| TAKES);
+    let house = house(&inbox, &receiver, "[\"20ms\"]");
+    for arguments in [&["push", "replay", "--endpoint", "demo/nope"][..], &["push", "enable", "demo/nope"]] {
+        let output = finish(&mut house.command(arguments));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()), "{said}");
+        assert!(said.contains("there is no endpoint demo/nope"), "{said}");
+    }
+    let said = house.json(&["push", "replay", "--endpoint", "demo/crm"]);
+    assert_eq!(said["replayed"], 0, "one that was never told anything: {said}");
 }
 
 #[test]

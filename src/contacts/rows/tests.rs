@@ -109,6 +109,54 @@ fn lines_of_json_are_read_as_the_door_reads_them() {
 }
 
 #[test]
+fn a_number_that_would_become_another_and_a_key_that_stands_twice_are_refused() {
+    let row = |rest: &str| format!("{{\"email\":\"ann@customer.example\",{rest}}}\n");
+    let text = [
+        "\"customerId\":18446744073709551615",
+        "\"customerId\":18446744073709551616",
+        "\"customerId\":1e3",
+        "\"customerId\":\"C1\",\"customerId\":\"C2\"",
+        "\"customerId\":\"C1\",\"fields\":{\"a\":[{\"b\":1,\"b\":1}]}",
+        "\"customerId\":\"C1\",\"fields\":{\"a\":\"a key\"}",
+    ];
+    let rows = rows(text.map(row).concat().as_bytes(), Form::Ndjson).unwrap();
+    assert_eq!(rows[0].contact.as_ref().unwrap().customer.as_str(), "18446744073709551615");
+    assert!(rows[5].contact.is_ok());
+    assert_eq!(
+        wrong(&rows),
+        [
+            "2/customerId: is a number that cannot be kept as it is: write it as text",
+            "3/customerId: is a number that cannot be kept as it is: write it as text",
+            "4: a key stands there twice",
+            "5: a key stands there twice",
+        ]
+    );
+}
+
+#[test]
+fn a_quote_that_is_never_closed_is_told_by_the_line_its_row_begins_in_and_nothing_of_it_is_read() {
+    let head = "customerId,email,name\n";
+    for (rest, line) in [
+        ("C1,\"ann@customer.example,Ann\nC2,bob@customer.example,Bob\n", 2),
+        ("C1,\"ann@customer.example,Ann\nC2,bob@customer.example,Bob", 2),
+        ("C1,ann@customer.example,Ann\n\n\"C2,bob@customer.example,Bob\r\nC3,c@customer.example,\r\n", 4),
+        ("C1,ann@customer.example,\"", 2),
+        ("C1,ann@customer.example,\"\n\0\n", 2),
+    ] {
+        let error = rows(format!("{head}{rest}").as_bytes(), Form::Csv(b',')).unwrap_err().to_string();
+        let told = format!("line {line}: a quote that is opened in this row is never closed");
+        assert!(error.starts_with(&told), "{rest:?}: {error}");
+    }
+    // Closed at the very end, by quotes that look as if they were not, or by a quote that opens nothing.
+    for rest in
+        ["C1,ann@customer.example,\"a\nb\n\"", "C1,ann@customer.example,\"a\n\0\n\"\n", "C1,ann@customer.example,a\"b"]
+    {
+        let rows = csv(&format!("{head}{rest}"));
+        assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2], "{rest:?}");
+    }
+}
+
+#[test]
 fn a_row_without_an_end_does_not_fill_the_memory() {
     let endless = |start: &'static [u8]| {
         let file = start.chain(io::repeat(b'x'));

@@ -41,12 +41,23 @@ struct Server {
     requests: usize,
     /// The order it answers in.
     reverse: bool,
+    /// Of every so many passes nobody can tell which it is, from this one on.
+    nameless_from: Option<u32>,
 }
 
 impl Server {
     fn new(count: u32, size: usize) -> Self {
         let passes = (0..count).collect();
-        Self { passes, next: count, size, behind: Behind::Empty, told: Told::Truth, requests: 0, reverse: false }
+        Self {
+            passes,
+            next: count,
+            size,
+            behind: Behind::Empty,
+            told: Told::Truth,
+            requests: 0,
+            reverse: false,
+            nameless_from: None,
+        }
     }
 
     fn page(&mut self, page: u64) -> Vec<u32> {
@@ -87,7 +98,8 @@ impl Server {
     }
 
     fn facts(&self, page: &[u32], new: usize) -> PageFacts {
-        let passes = page.iter().map(|pass| u64::from(*pass)).collect();
+        let is_named = |pass: &&u32| self.nameless_from.is_none_or(|from| **pass < from);
+        let passes = page.iter().filter(is_named).map(|pass| u64::from(*pass)).collect();
         let pages_told = match self.told {
             Told::Truth => Some(self.passes.len().div_ceil(self.size) as u64),
             Told::Nothing => None,
@@ -148,6 +160,19 @@ proptest! {
     }
 
     #[test]
+    fn items_without_an_id_keep_no_pass_from_being_read_and_the_reading_from_no_end(
+        count in 0..300_u32, size in 1..25_usize, moves in moves(), told in told(), from in 0..300_u32,
+    ) {
+        let mut server = Server::new(count, size);
+        (server.told, server.nameless_from) = (told, Some(from));
+        let (seen, end) = read(&mut server, Walk::new(), &moves);
+        let stayed: Vec<u32> = server.passes.iter().copied().filter(|pass| *pass < count).collect();
+        let missed: Vec<&u32> = stayed.iter().filter(|pass| !seen.contains(pass)).collect();
+        prop_assert!(missed.is_empty(), "missed {missed:?}");
+        prop_assert_eq!(end, End::Settled);
+    }
+
+    #[test]
     fn a_set_in_another_order_is_read_until_nothing_new_is_found(count in 0..300_u32, size in 2..25_usize) {
         let mut server = Server::new(count, size);
         server.reverse = true;
@@ -172,6 +197,36 @@ fn an_honest_total_costs_a_handful_of_requests_and_none_a_few_more() {
         assert_eq!(seen.len(), 100_000);
         assert!(server.requests <= most, "{told:?}: {}", server.requests);
     }
+}
+
+#[test]
+fn a_last_page_without_ids_that_is_repeated_for_ever_ends_the_reading_by_name() {
+    let mut server = Server::new(100, 10);
+    (server.behind, server.nameless_from) = (Behind::LastAgain, Some(90));
+    let (_, end) = read(&mut server, Walk::new(), &[]);
+    assert_eq!(end, End::Endless);
+    assert!(server.requests < 1_200, "{}", server.requests);
+}
+
+#[test]
+fn a_search_that_the_set_runs_away_from_ends_by_name() {
+    let (mut walk, mut requests, mut pages) = (Walk::new(), 0, 10_000);
+    let end = loop {
+        requests += 1;
+        let there = match walk.next() {
+            Next::Ended(end) => break end,
+            Next::Look(at) => at < pages,
+            // Whatever is to be read has gone just now.
+            Next::Read(at) => {
+                pages = at;
+                false
+            }
+        };
+        let (passes, order) = (vec![requests; usize::from(there)], Order::Kept);
+        walk.was(&PageFacts { items: passes.len(), passes, pages_told: None, order, new: 0 });
+    };
+    assert_eq!(end, End::Endless);
+    assert!(requests < u64::from(LOOKS_MAX) * 2, "{requests}");
 }
 
 #[test]

@@ -86,6 +86,29 @@ impl Watchman {
         }
     }
 
+    /// Ends all alarms, as nobody watches any more; tried in rounds until the store has taken it or `soft` is cancelled.
+    pub async fn leave(&self, tenants: watch::Receiver<Arc<Rules>>, soft: CancellationToken) {
+        while !soft.is_cancelled() {
+            let known = Arc::clone(&tenants.borrow());
+            match self.end_all(&known.tenants).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "alarms that nobody watches any more have to wait for the store"),
+            }
+            let next = self.clock.now().checked_add(ROUND).unwrap_or(Timestamp::MAX);
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = self.clock.sleep_until(next) => {}
+            }
+        }
+    }
+
+    async fn end_all(&self, tenants: &BTreeMap<TenantId, Tenant>) -> Result<(), StoreError> {
+        for alarm in self.store.open_alarms(None, ALARMS_MAX).await? {
+            self.end(&alarm, tenants.get(&alarm.tenant)).await?;
+        }
+        Ok(())
+    }
+
     /// Counts what came in, and judges each tenant.
     pub async fn round(&self, tenants: &BTreeMap<TenantId, Tenant>, memory: &mut Memory) -> Result<(), StoreError> {
         let open = self.store.open_alarms(None, ALARMS_MAX).await?;
@@ -169,7 +192,7 @@ impl Watchman {
         let told = tenant.map(|tenant| told(tenant, &ended)).unwrap_or_default();
         self.store.close_alarm(alarm.id, at, told).await?;
         let (id, tenant, kind) = (alarm.id, &alarm.tenant, alarm.kind.as_str());
-        tracing::info!(alarm.id = %id, %tenant, kind, "what was worth a look is in line again");
+        tracing::info!(alarm.id = %id, %tenant, kind, "an alarm has ended: what was worth a look is in line again, or no longer watched");
         Ok(())
     }
 }

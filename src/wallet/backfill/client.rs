@@ -20,8 +20,12 @@ const RETRY_AFTER: HeaderName = HeaderName::from_static("retry-after");
 /// The wait after a first failure; it doubles up to the longest.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_LONGEST: Duration = Duration::from_secs(30);
-/// The API may ask us to wait for so long; when it asks for more the reading ends, and goes on another time.
+/// One wait that the API may ask for (`Retry-After`); when it asks for a longer one the run ends at once instead of
+/// sleeping on it, and goes on another time. All waits together are bounded by `pass_api.run_max`.
 const ASKED_LONGEST: Duration = Duration::from_mins(5);
+
+/// How many times as many items as were asked for a page may hold: one that ignores the page's size is no page.
+const PAGE_FACTOR_MAX: u32 = 10;
 
 /// The Pass API of a tenant, asked by one reading.
 pub(super) struct PassClient<'a> {
@@ -118,6 +122,10 @@ impl<'a> PassClient<'a> {
         self.judge_status(answer.status, &answer.headers)?;
         // An answer that is cut short and looks whole to HTTP is no list either: it may be whole the next time.
         let page = Page::read(&answer.body).map_err(|_| for_now("its answer is not a list of passes"))?;
+        let most = manners.page_size.saturating_mul(PAGE_FACTOR_MAX);
+        if page.items > usize::try_from(most).unwrap_or(usize::MAX) {
+            return Err(Failed::ForGood(Trouble::TooMany { items: page.items, page_size: manners.page_size }));
+        }
         let total = answer.headers.get(TOTAL).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
         self.total_told = total.or(self.total_told);
         let facts = facts(&page, total, manners.page_size);
@@ -148,8 +156,8 @@ impl<'a> PassClient<'a> {
     /// What `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3).
     fn wait_asked(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
+        if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()));
         }
         let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
         Some(Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default())
@@ -191,7 +199,7 @@ fn facts(page: &Page, total: Option<u64>, page_size: u32) -> PageFacts {
     let is_in_order = dates.is_some_and(|dates| dates.is_sorted());
     PageFacts {
         items: page.items,
-        passes: page.passes.iter().map(|pass| number(&pass.id)).collect(),
+        passes: page.passes.iter().map(|pass| number(&pass.id)).chain(page.nameless.iter().copied()).collect(),
         pages_told: total.map(|total| total.div_ceil(u64::from(page_size.max(1)))),
         order: if is_in_order { Order::Kept } else { Order::NotKept },
         new: 0,

@@ -14,8 +14,8 @@
 //!   read again until nothing new is found; and if that does not come to an end, nothing is called missing.
 //! * What a page says holds for the moment before it was asked for. An event of a later time, before or after it came in,
 //!   wins by its time. So a world that moves while it is read stays right.
-//! * A run that ends early, by whatever cause, goes on where it stood; a day later it begins anew. One run of a tenant
-//!   goes on at a time, over all processes.
+//! * A run that ends early, by whatever cause, goes on where it stood, or begins anew when it was begun longer ago than
+//!   `run_age_max`. None takes longer than `run_max`. One run of a tenant goes on at a time, over all processes.
 //! * Memory does not grow with the number of passes. The passes' `secret` becomes no value of ours.
 //!
 //! Events of a run start no journey.
@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use self::client::{Answered, PassClient};
@@ -48,15 +48,11 @@ use crate::domain::wallet::CustomerKey;
 use crate::outgoing::Client;
 use crate::store::{BackfillRun, PassView, Store, StoreError};
 
-/// A run that stands still for longer begins anew.
-const RUN_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Events recorded in one transaction.
 const EVENTS_STEP: usize = 500;
 /// Passes of the ledger looked at in one step, and marks forgotten.
 const LEDGER_STEP: usize = 500;
 const FORGET_STEP: usize = 5_000;
-/// So few missing passes are believed whatever share they are.
-const MISSING_BELIEVED: u32 = 100;
 
 /// Why the API took nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +95,28 @@ pub enum Trouble {
     /// It failed as often as it may.
     #[error("the Pass API cannot be read now: {0}")]
     Unavailable(&'static str),
+    /// A page holds many more passes than were asked for.
+    #[error("a page of the Pass API holds {items} passes although pass_api.page_size asks for {page_size}")]
+    TooMany {
+        /// Passes on it.
+        items: usize,
+        /// Passes asked for.
+        page_size: u32,
+    },
+    /// The pages come to no end.
+    #[error("the pages of the Pass API come to no end, or hold no passes with an id")]
+    Endless,
+    /// It took longer than it may.
+    #[error("reading the Pass API took longer than pass_api.run_max")]
+    TooLong,
+    /// The API knows no pass at all; none of ours was touched.
+    #[error(
+        "the Pass API knows no pass at all although {known} are in a wallet here, which is hard to believe: none was touched"
+    )]
+    Empty {
+        /// Passes that the ledger has in a wallet.
+        known: u32,
+    },
     /// More passes are missing than can be believed; none was touched.
     #[error(
         "{missing} of the {known} passes in a wallet are missing at the Pass API, which is hard to believe: none was touched"
@@ -197,7 +215,7 @@ impl Backfill {
         };
         let _turn = marks.take_turn(&wish.tenant.id)?.ok_or(Trouble::Busy)?;
         let now = self.clock.now();
-        let last = marks.last_backfill(&wish.tenant.id).await?.filter(|last| goes_on(last, wish.start, now));
+        let last = marks.last_backfill(&wish.tenant.id).await?.filter(|last| goes_on(last, wish, now));
         let resumed = last.is_some();
         let run = match last {
             Some(last) => last,
@@ -214,15 +232,20 @@ impl Backfill {
             run,
             told,
         };
-        let complete = reading.finish().await?;
+        let until = now.checked_add(wish.api.manners.run_max).unwrap_or(Timestamp::MAX);
+        let complete = tokio::select! {
+            complete = reading.finish() => complete?,
+            () = self.clock.sleep_until(until) => return Err(Trouble::TooLong),
+        };
         let Reading { run: BackfillRun { tally, .. }, .. } = reading;
         let dry_run = matches!(wish.mode, Mode::Tell(_));
         Ok(Summary { tenant: wish.tenant.id.clone(), dry_run, resumed, complete, tally })
     }
 }
 
-fn goes_on(last: &BackfillRun, start: Start, now: Timestamp) -> bool {
-    start == Start::GoOn && last.ended_at.is_none() && now.duration_since(last.started_at) < RUN_AGE_MAX
+fn goes_on(last: &BackfillRun, wish: &Wish<'_>, now: Timestamp) -> bool {
+    let age = now.duration_since(last.started_at).unsigned_abs();
+    wish.start == Start::GoOn && last.ended_at.is_none() && age < wish.api.manners.run_age_max
 }
 
 /// A run, while it goes on.
@@ -265,6 +288,7 @@ impl Reading<'_> {
                     self.take(&answered, fresh).await?;
                     walk.was(&answered.facts);
                 }
+                Next::Ended(End::Endless) => return Err(Trouble::Endless),
                 Next::Ended(end) => {
                     if end == End::Settled {
                         self.run.read_at = Some(self.backfill.clock.now());
@@ -352,8 +376,12 @@ impl Reading<'_> {
             missing = missing.saturating_add(counted(step.missing.differences.len()));
             after = Some(step.last);
         }
-        let most = f64::from(self.wish.api.manners.missing_max) * f64::from(known);
-        if missing > MISSING_BELIEVED && f64::from(missing) > most {
+        if self.run.tally.read == 0 && missing > 0 {
+            return Err(Trouble::Empty { known });
+        }
+        let manners = &self.wish.api.manners;
+        let most = f64::from(manners.missing_max) * f64::from(known);
+        if missing > manners.missing_believed && f64::from(missing) > most {
             return Err(Trouble::ManyMissing { missing, known });
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -46,6 +47,9 @@ pub(super) struct Page {
     pub(super) passes: Vec<ApiPass>,
     /// Items, those without a usable id included.
     pub(super) items: usize,
+    /// A number for each item without a usable id that has a date, made of what else is read of it: it stands in for the
+    /// id where pages are told apart. Without a date two items may look the same and be two.
+    pub(super) nameless: Vec<u64>,
     /// Things that were not understood and belong to no pass's wallet: items without an id, wallets nobody knows.
     pub(super) strange: u64,
 }
@@ -61,8 +65,9 @@ impl Page {
         let items: Vec<Item> = serde_json::from_slice(body).map_err(|_| NotAPage)?;
         let mut page = Self { items: items.len(), ..Self::default() };
         for item in items {
-            let Some(id) = item.id.and_then(id_text) else {
+            let Some(id) = item.id.clone().and_then(id_text) else {
                 page.strange += 1;
+                page.nameless.extend(item.created_at.is_some().then(|| item.number()));
                 continue;
             };
             let wallets = Wallets::read(item.providers);
@@ -81,13 +86,21 @@ impl Page {
 }
 
 /// An item of the list: what is needed of it.
-#[derive(Default)]
+#[derive(Default, Hash)]
 struct Item {
     id: Option<Value>,
     created_at: Option<Value>,
     pass_type: Option<Value>,
     identifiers: Option<Value>,
     providers: Option<Value>,
+}
+
+impl Item {
+    fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl<'de> Deserialize<'de> for Item {
@@ -189,25 +202,51 @@ fn by_date(value: &Value) -> ApiWallet {
     }
 }
 
-/// An object says it by a flag, by the date of the installation, or by that of the removal.
+/// An object says it by a flag, by the date of the installation, and by that of the removal: of two dates the later one
+/// holds. A removal is read as an installation is, so that no date, however it is written, is no removal.
 fn in_object(members: &Map<String, Value>) -> ApiWallet {
     if let Some(at) = seconds_and_nanos(members) {
         return ApiWallet::Installed(Some(at));
     }
+    // The word that says it most plainly comes first.
     let of = |words: &[&str], fits: fn(&Value) -> bool| {
-        let mut found = members.iter().filter(|(name, value)| words.contains(&plain(name).as_str()) && fits(value));
-        found.next().map(|(_, value)| value)
+        let named = |word: &&str| members.iter().find(|(name, value)| plain(name) == **word && fits(value));
+        words.iter().find_map(named).map(|(_, value)| value)
     };
     let flag = of(&IS_INSTALLED, Value::is_boolean).and_then(Value::as_bool);
-    if flag == Some(false) || of(&REMOVED, |value| !value.is_null()).is_some() {
+    if flag == Some(false) {
         return ApiWallet::Absent;
     }
-    match (of(&SINCE, |value| !value.is_boolean()), flag) {
+    let installed = match (of(&SINCE, |value| !value.is_boolean()), flag) {
         (Some(Value::Null), None) => ApiWallet::Absent,
         (Some(Value::Null) | None, Some(true)) => ApiWallet::Installed(None),
         (Some(date), _) => by_date(date),
         (None, _) => ApiWallet::NotUnderstood,
+    };
+    match (installed, removed(members)) {
+        (said, ApiWallet::Absent) => said,
+        (_, ApiWallet::NotUnderstood) => ApiWallet::NotUnderstood,
+        (ApiWallet::Installed(Some(since)), ApiWallet::Installed(Some(until))) if since > until => installed,
+        // A flag that says it is there, and a removal after which it was not installed: only one can be right.
+        (_, ApiWallet::Installed(_)) if flag == Some(true) => ApiWallet::NotUnderstood,
+        // A date of the installation that cannot be read may be the later one.
+        (ApiWallet::NotUnderstood, ApiWallet::Installed(_)) if of(&SINCE, |_| true).is_some() => installed,
+        (_, ApiWallet::Installed(_)) => ApiWallet::Absent,
     }
+}
+
+/// The last removal that is told: `Installed` with its date, `Absent` if there is none.
+fn removed(members: &Map<String, Value>) -> ApiWallet {
+    let told = members.iter().filter(|(name, _)| REMOVED.contains(&plain(name).as_str()));
+    told.map(|(_, value)| in_wallet(value)).fold(ApiWallet::Absent, |last, said| match (last, said) {
+        (ApiWallet::NotUnderstood, _) | (_, ApiWallet::NotUnderstood) => ApiWallet::NotUnderstood,
+        (ApiWallet::Absent, said) => said,
+        (last, ApiWallet::Absent) => last,
+        // One without a date may be the later one.
+        (ApiWallet::Installed(one), ApiWallet::Installed(other)) => {
+            ApiWallet::Installed(one.zip(other).map(|(one, other)| one.max(other)))
+        }
+    })
 }
 
 /// A name without case, dashes and underscores.
@@ -244,8 +283,9 @@ fn seconds_and_nanos(members: &Map<String, Value>) -> Option<Timestamp> {
 fn id_text(value: Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+        // Any other number would be kept as another one.
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
     let fits = (1..=ID_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     fits.then_some(text)
@@ -271,84 +311,4 @@ fn identifiers(value: Option<Value>) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
-    use serde_json::json;
-
-    use super::*;
-
-    fn at(text: &str) -> ApiWallet {
-        ApiWallet::Installed(Some(text.parse().unwrap()))
-    }
-
-    fn one(pass: &Value) -> ApiPass {
-        Page::read(json!([pass]).to_string().as_bytes()).unwrap().passes.remove(0)
-    }
-
-    #[test]
-    fn every_way_of_saying_that_a_pass_is_in_a_wallet_is_understood_and_no_other() {
-        use ApiWallet::{Absent, Installed, NotUnderstood};
-        let day = || at("2026-02-03T04:05:06Z");
-        for (providers, apple, google) in [
-            (json!({}), Absent, Absent),
-            (json!(null), Absent, Absent),
-            (json!({"apple": "2026-02-03T04:05:06Z"}), day(), Absent),
-            (json!({"Apple": "2026-02-03T04:05:06", "google": null}), day(), Absent),
-            (
-                json!({"APPLE_WALLET": "2026-02-03T05:05:06+01:00", "googleWallet": "2026-02-03T04:05:06Z"}),
-                day(),
-                day(),
-            ),
-            (json!({"ios": true, "android": false}), Installed(None), Absent),
-            (json!({"apple": "true", "google": ""}), Installed(None), Absent),
-            (json!({"apple": 1_770_091_506, "google": 1_770_091_506_000_i64}), day(), day()),
-            (json!({"apple": {"seconds": 1_770_091_506, "nanos": 0}}), day(), Absent),
-            (json!({"apple": {"installationDate": "2026-02-03T04:05:06Z"}}), day(), Absent),
-            (json!({"apple": {"InstalledAt": null}, "google": {"installed": true}}), Absent, Installed(None)),
-            (json!({"apple": {"installed": "2026-02-03T04:05:06Z"}}), day(), Absent),
-            (json!({"apple": {"installed": true, "date": "2026-02-03T04:05:06Z"}}), day(), Absent),
-            (json!({"apple": {"installed": false, "date": "2026-02-03T04:05:06Z"}}), Absent, Absent),
-            (json!({"apple": {"installedAt": "2026-01-01", "uninstalledAt": "2026-02-01"}}), Absent, Absent),
-            (json!({"apple": "0001-01-01T00:00:00"}), Absent, Absent),
-            (json!({"apple": "soon", "google": []}), NotUnderstood, NotUnderstood),
-            (json!({"apple": {"serial": 7}, "google": 0}), NotUnderstood, NotUnderstood),
-            (json!({"apple": true, "passbook": false}), NotUnderstood, Absent),
-            (json!(["apple"]), NotUnderstood, NotUnderstood),
-            (json!("apple"), NotUnderstood, NotUnderstood),
-        ] {
-            let pass = one(&json!({"id": "P1", "providers": providers}));
-            assert_eq!((pass.apple, pass.google), (apple, google), "{providers}");
-        }
-        assert_eq!(one(&json!({"id": "P1"})).apple, NotUnderstood, "nothing is said");
-    }
-
-    #[test]
-    fn identifiers_are_kept_as_every_door_keeps_them() {
-        let pass = one(&json!({
-            "Id": 17, "PassType": "loyalty", "creationDate": "2026-02-03",
-            "identifiers": {"y2.customerId": 4711, "email": " Ann@Customer.Example ", "no": null, "deep": {"a": 1}},
-            "providers": {},
-        }));
-        let identifiers: Vec<_> =
-            pass.identifiers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(identifiers, [("email", "ann@customer.example"), ("y2.customerId", "4711")]);
-        assert_eq!((pass.id.as_str(), pass.pass_type.as_deref()), ("17", Some("loyalty")));
-        assert_eq!(pass.created_at, Some("2026-02-03T00:00:00Z".parse().unwrap()));
-    }
-
-    #[test]
-    fn what_belongs_to_no_pass_is_counted_and_a_secret_becomes_no_value() {
-        let body = json!([
-            {"id": "P1", "secret": {"deep": ["hunter2"]}, "providers": {"samsung": true, "other": null}},
-            {"secret": "hunter2"},
-            {"id": {"a": 1}},
-            null,
-        ]);
-        let page = Page::read(body.to_string().as_bytes()).unwrap();
-        assert_eq!((page.items, page.passes.len(), page.strange), (4, 1, 4));
-        assert!(!format!("{page:?}").contains("hunter2"));
-        for body in ["", "{}", "{\"items\":[]}", "[{\"id\":1}", "[1]", "<html>", "null"] {
-            assert_eq!(Page::read(body.as_bytes()).err(), Some(NotAPage), "{body}");
-        }
-    }
-}
+mod tests;

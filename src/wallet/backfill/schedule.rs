@@ -3,12 +3,16 @@
 //! Whether that has been done is known from the store, so neither a restart nor a command that did it before makes it
 //! happen twice, and a day that was missed while the gateway was down is made up for. A run that ends early is gone on
 //! with after [`AGAIN`]; one that the API refused waits for the next day.
+//!
+//! Each tenant's run goes on by itself, one at a time: an API that is slow or hangs is waited for by its own tenant only,
+//! and for `run_max` at most. What they take together is bounded by the tenants: a page of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -61,22 +65,44 @@ impl Backfill {
     pub async fn run_daily(&self, rules: watch::Receiver<Arc<Rules>>, soft: CancellationToken) {
         let since = self.clock.now();
         let mut memory: BTreeMap<TenantId, Memory> = BTreeMap::new();
+        // Who is looked after by one of `looks`; what is remembered of them is there meanwhile.
+        let mut busy: BTreeSet<TenantId> = BTreeSet::new();
+        let mut looks = FuturesUnordered::new();
         while !soft.is_cancelled() {
             let snapshot = Arc::clone(&rules.borrow());
             memory.retain(|tenant, _| snapshot.tenants.contains_key(tenant));
-            for tenant in snapshot.tenants.values() {
-                let memory = memory.entry(tenant.id.clone()).or_default();
-                tokio::select! {
-                    () = soft.cancelled() => return,
-                    () = self.look(tenant, since, memory) => {}
-                }
+            for id in snapshot.tenants.keys().filter(|id| !busy.contains(*id)).cloned().collect::<Vec<_>>() {
+                let memory = memory.remove(&id).unwrap_or_default();
+                busy.insert(id.clone());
+                looks.push(self.look_by_itself(Arc::clone(&snapshot), id, since, memory));
             }
             let next = self.clock.now().checked_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
-            tokio::select! {
-                () = soft.cancelled() => {}
-                () = self.clock.sleep_until(next) => {}
+            let mut sleep = std::pin::pin!(self.clock.sleep_until(next));
+            loop {
+                tokio::select! {
+                    () = soft.cancelled() => return,
+                    () = &mut sleep => break,
+                    Some((id, remembered)) = looks.next() => {
+                        busy.remove(&id);
+                        memory.insert(id, remembered);
+                    }
+                }
             }
         }
+    }
+
+    /// A look that takes along what it needs.
+    async fn look_by_itself(
+        &self,
+        rules: Arc<Rules>,
+        id: TenantId,
+        since: Timestamp,
+        mut memory: Memory,
+    ) -> (TenantId, Memory) {
+        if let Some(tenant) = rules.tenants.get(&id) {
+            self.look(tenant, since, &mut memory).await;
+        }
+        (id, memory)
     }
 
     async fn look(&self, tenant: &Tenant, since: Timestamp, memory: &mut Memory) {
@@ -118,9 +144,12 @@ fn is_refusal(trouble: &Trouble) -> bool {
         Trouble::Refused(..)
         | Trouble::NotAllowed
         | Trouble::TooLarge(_)
+        | Trouble::TooMany { .. }
+        | Trouble::Endless
         | Trouble::Status(_)
+        | Trouble::Empty { .. }
         | Trouble::ManyMissing { .. } => true,
-        Trouble::Busy | Trouble::Unavailable(_) | Trouble::Store(_) | Trouble::Ledger(_) => false,
+        Trouble::Busy | Trouble::TooLong | Trouble::Unavailable(_) | Trouble::Store(_) | Trouble::Ledger(_) => false,
     }
 }
 
