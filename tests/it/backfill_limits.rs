@@ -87,7 +87,7 @@ fn an_api_that_hangs_keeps_no_other_tenant_from_its_daily_reading() {
     house.json(&["backfill", "--tenant", "aa"]);
     database(&house).execute("UPDATE backfill SET started_at = started_at - 172800000", []).unwrap();
     let begun = stuck.world().requests;
-    stuck.world().faults.extend((begun..begun + 100).map(|request| (request, Fault::Hang(Duration::from_secs(60)))));
+    stuck.world().faults.extend((begun..begun + 100).map(|request| (request, Fault::Hang(Duration::from_mins(1)))));
     let gateway = house.serve();
     wait_for("the first to hang", || (stuck.world().requests > begun).then_some(()));
     let line = gateway.process.wait_for_log("the passes of the Pass API were read");
