@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{House, Inbox, Process, finish, request, wait_for, wait_within};
+use crate::harness::{Gateway, House, Inbox, Process, finish, request, wait_for, wait_within};
 use crate::pass_api::{Fault, KEY, PassApi, SECRET, Told};
 
 const FULL_SIZE: bool = option_env!("POSTERN_FULL_SIZE").is_some();
@@ -292,6 +292,15 @@ fn no_secret_of_a_pass_nor_the_key_is_kept_or_said() {
     assert!(found("PASS17") && !found(SECRET) && !found(KEY));
 }
 
+/// The line that tells of the first reading. It may be said before the gateway says that it serves.
+pub(crate) fn told_of_a_reading(gateway: &Gateway) -> Value {
+    wait_for("a reading to end", || {
+        let log = gateway.process.log();
+        let mut lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["message"] == "the passes of the Pass API were read")
+    })
+}
+
 #[test]
 fn the_gateway_reads_the_passes_each_day_by_itself_and_its_log_names_none() {
     let api = PassApi::start(200, 19);
@@ -303,7 +312,7 @@ fn the_gateway_reads_the_passes_each_day_by_itself_and_its_log_names_none() {
     // The day before yesterday, that is.
     database(&house).execute("UPDATE backfill SET started_at = started_at - 172800000", []).unwrap();
     let gateway = house.serve();
-    let line = gateway.process.wait_for_log("the passes of the Pass API were read");
+    let line = told_of_a_reading(&gateway);
     assert_eq!((&line["tenant"], &line["read"]), (&"demo".into(), &(api.world().passes.len()).into()), "{line}");
     assert_same(&known(&house), &truth(&api));
     let log = gateway.process.log().join("\n");

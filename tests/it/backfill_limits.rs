@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backfill::{assert_same, configure, database, failing, house, known, run, truth};
+use crate::backfill::{assert_same, configure, database, failing, house, known, run, told_of_a_reading, truth};
 use crate::harness::{House, Inbox, finish, wait_for};
 use crate::pass_api::{Fault, PassApi};
 
@@ -90,12 +90,7 @@ fn an_api_that_hangs_keeps_no_other_tenant_from_its_daily_reading() {
     stuck.world().faults.extend((begun..begun + 100).map(|request| (request, Fault::Hang(Duration::from_mins(1)))));
     let gateway = house.serve();
     wait_for("the first to hang", || (stuck.world().requests > begun).then_some(()));
-    // It may have been said before the gateway said that it serves.
-    let line = wait_for("the other to be read", || {
-        let log = gateway.process.log();
-        let mut lines = log.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        lines.find(|line| line["message"] == "the passes of the Pass API were read")
-    });
+    let line = told_of_a_reading(&gateway);
     assert_eq!(line["tenant"], "demo", "{line}");
     gateway.stop();
 }
