@@ -202,6 +202,7 @@ impl Intake {
             idempotency: None,
             fact: None,
             unless: submission.unless.clone(),
+            sent_by: None,
             recipient_limit: tenant.per_recipient.rate(),
         })
     }

@@ -64,8 +64,9 @@ const ONLY_IN: [(&str, &[&str]); 20] = [
     ("thread::Builder", SPAWNERS),
     ("LocalSet", SPAWNERS),
 ];
-/// The one place that spawns, the dispatcher's attempts, the database's threads, the capture server's connections.
-const SPAWNERS: &[&str] = &["lifecycle.rs", "delivery", "store/sqlite", "inbox"];
+/// The one place that spawns, the dispatcher's attempts, the database's threads, the capture server's connections, the
+/// threads with a large stack that templates are rendered on.
+const SPAWNERS: &[&str] = &["lifecycle.rs", "delivery", "store/sqlite", "inbox", "templates"];
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 7] = ["utils", "common", "helpers", "types", "models", "services", "manager"];

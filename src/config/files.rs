@@ -93,6 +93,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         relays: relays.usable,
         log: written.log,
         tenants,
+        journeys: BTreeMap::new(),
     }
 }
 

@@ -28,6 +28,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -37,7 +38,8 @@ pub use fixed::Fixed;
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{JourneyName, TenantId};
+use crate::domain::journey::Drawn;
 use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
@@ -84,6 +86,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `tenants/*.toml`.
     pub tenants: BTreeMap<TenantId, Tenant>,
+    /// `journeys/*.toml`.
+    pub journeys: BTreeMap<JourneyName, Arc<Drawn>>,
 }
 
 impl Config {
@@ -105,6 +109,7 @@ impl Config {
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),
+            journeys: BTreeMap::new(),
         }
     }
 
@@ -134,7 +139,7 @@ impl Config {
     #[must_use]
     pub fn rules(&self) -> Rules {
         let (tenants, lanes, retry) = (self.tenants.clone(), self.lanes.clone(), self.delivery.retry.clone());
-        Rules { tenants, lanes, retry }
+        Rules { tenants, lanes, retry, journeys: self.journeys.clone() }
     }
 
     /// What `serve` needs beyond a correct configuration: a relay and a tenant.

@@ -13,6 +13,7 @@ use super::outbound::{OutboundFile, outbounds};
 use super::pass_api::PassApiFile;
 use super::secrets::{OneOrMany, secrets};
 use crate::domain::address::{EmailAddress, Mailbox, domain_to_ascii};
+use crate::domain::contact::ZoneName;
 use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::pass_event::IDENTIFIER_NAME_CHARS_MAX;
@@ -155,6 +156,8 @@ impl TenantFile {
             from_allowed,
             relays,
             default_culture: self.default_culture,
+            timezone: ZoneName::utc(),
+            journey_mails: Limit::Unlimited,
             recipients_allowed,
             lanes: self.lanes.0,
             data_kept: self.data_kept,

@@ -185,7 +185,7 @@ fn rules(lookup: ContactLookup) -> Rules {
         reserved: Share::NONE,
         on_unknown: UnknownPolicy::Hold,
     });
-    Rules { tenants: [(tenant(), demo)].into(), lanes, retry: Vec::new() }
+    Rules { tenants: [(tenant(), demo)].into(), lanes, retry: Vec::new(), journeys: BTreeMap::new() }
 }
 
 #[tokio::test]

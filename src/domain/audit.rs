@@ -108,6 +108,14 @@ pub enum Kind {
     ContactSet,
     /// What was known of a customer is erased.
     ContactRemoved,
+    /// A customer entered a journey.
+    Enrolled,
+    /// Steps of a journey are behind somebody.
+    Stepped,
+    /// Somebody's way through a journey ended before its end.
+    Exited,
+    /// An operator said whether a journey runs.
+    JourneySet,
 }
 
 impl Kind {
@@ -137,6 +145,10 @@ impl Kind {
             Self::PassEvent => "pass-event",
             Self::ContactSet => "contact-set",
             Self::ContactRemoved => "contact-removed",
+            Self::Enrolled => "enrolled",
+            Self::Stepped => "stepped",
+            Self::Exited => "exited",
+            Self::JourneySet => "journey-set",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZoneDatabase;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -105,6 +105,19 @@ impl FromStr for Culture {
 pub struct ZoneName(String);
 
 impl ZoneName {
+    /// Coordinated Universal Time.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self("UTC".to_owned())
+    }
+
+    /// The zone's rules.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        // A name is only ever made of what is found there.
+        ZONES.get(&self.0).unwrap_or(TimeZone::UTC)
+    }
+
     /// As the IANA writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {

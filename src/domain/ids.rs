@@ -99,6 +99,11 @@ uuid_id!(
     "alm_"
 );
 uuid_id!(
+    /// One customer's way through one journey.
+    EnrollmentId,
+    "enr_"
+);
+uuid_id!(
     /// One push: an event for one endpoint; the receiver's `webhook-id`.
     PushId,
     "psh_"
@@ -194,6 +199,10 @@ slug!(
 slug!(
     /// A relay, named in `[[relays]]`.
     RelayName
+);
+slug!(
+    /// A journey, named by its file in `config/journeys`.
+    JourneyName
 );
 slug!(
     /// A receiver of pushes, named in a tenant's `[[outbound]]`.

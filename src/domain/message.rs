@@ -12,6 +12,7 @@ use super::address::{EmailAddress, Mailbox};
 use super::audit::Actor;
 use super::fact::Fact;
 use super::ids::{BrakeId, LeaseToken, MessageId, RelayName, TenantId};
+use super::journey::enrollment::SentBy;
 use super::lane::Lane;
 use super::quantity::Rate;
 use super::reply::Reply;
@@ -145,11 +146,13 @@ pub enum Reason {
     Brake,
     /// Its customer's wallets stand as its `unless` says.
     WalletStatus,
+    /// An event ended the journey that sent it.
+    JourneyExited,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -167,6 +170,7 @@ impl Reason {
         Self::Operator,
         Self::Brake,
         Self::WalletStatus,
+        Self::JourneyExited,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -190,6 +194,7 @@ impl Reason {
             Self::Operator => "operator",
             Self::Brake => "brake",
             Self::WalletStatus => "wallet-status",
+            Self::JourneyExited => "journey-exited",
         }
     }
 }
@@ -257,6 +262,8 @@ pub struct NewMessage {
     pub fact: Option<Fact>,
     /// When it is no longer wanted, if the caller said so.
     pub unless: Option<Unless>,
+    /// The step of a journey that sends it, if one does.
+    pub sent_by: Option<SentBy>,
     /// How many mails the tenant may have accepted for this recipient within the rate's time; its burst does not count.
     pub recipient_limit: Option<Rate>,
 }

@@ -9,6 +9,7 @@ pub mod contact;
 pub mod contact_lookup;
 pub mod fact;
 pub mod ids;
+pub mod journey;
 pub mod key;
 pub mod lane;
 pub mod media_type;

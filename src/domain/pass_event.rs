@@ -27,7 +27,7 @@ pub const SOURCE_TAGS_MAX: usize = 50;
 pub const SOURCE_CHARS_MAX: usize = 1_000;
 
 /// A wallet, which the platform calls a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wallet {
     /// Apple Wallet.

@@ -1,9 +1,11 @@
-//! What the configuration says of mails, as one snapshot that is replaced as a whole: tenants, lanes and retries.
+//! What the configuration says of mails, as one snapshot that is replaced as a whole: tenants, lanes, retries, journeys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::ids::TenantId;
+use super::ids::{JourneyName, TenantId};
+use super::journey::Drawn;
 use super::lane::{Lane, LaneRules, PerLane};
 use super::quantity::HumanDuration;
 use super::tenant::Tenant;
@@ -17,6 +19,8 @@ pub struct Rules {
     pub lanes: PerLane<LaneRules>,
     /// Delays between attempts where a lane has none of its own.
     pub retry: Vec<HumanDuration>,
+    /// The journeys there are.
+    pub journeys: BTreeMap<JourneyName, Arc<Drawn>>,
 }
 
 impl Rules {

@@ -1,6 +1,7 @@
 //! A tenant: one brand, its senders, lanes and relays.
 
 use super::address::{EmailAddress, Mailbox};
+use super::contact::ZoneName;
 use super::contact_lookup::ContactLookup;
 use super::ids::{RelayName, TenantId};
 use super::lane::Lane;
@@ -24,6 +25,10 @@ pub struct Tenant {
     pub relays: Vec<RelayName>,
     /// The culture used when none fits.
     pub default_culture: String,
+    /// Where the clock of a customer is of whom nothing else is known.
+    pub timezone: ZoneName,
+    /// How many mails of all journeys together a recipient may have within the rate's time; its burst does not count.
+    pub journey_mails: Limit,
     /// When not empty, only these domains and addresses are mailed.
     pub recipients_allowed: Vec<RecipientRule>,
     /// Template name patterns (`*` stands for any run of characters) and their lanes; the first match counts.
@@ -68,6 +73,8 @@ impl Tenant {
             from_allowed: Vec::new(),
             relays: Vec::new(),
             default_culture: "en".to_owned(),
+            timezone: ZoneName::utc(),
+            journey_mails: Limit::Unlimited,
             recipients_allowed: Vec::new(),
             lanes: Vec::new(),
             data_kept: Vec::new(),

@@ -1,6 +1,7 @@
 //! What the store keeps of pass events: the ledger, and what it adds up to for each pass and customer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,8 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use crate::domain::audit::Actor;
-use crate::domain::ids::{EventId, TenantId};
+use crate::domain::ids::{EnrollmentId, EventId, TenantId};
+use crate::domain::journey::Drawn;
 use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::domain::wallet::customer::Projection;
 use crate::domain::wallet::history::Standings;
@@ -29,6 +31,8 @@ pub struct RecordRules {
     pub time_ahead_max: Duration,
     /// Whether changes of a customer's status are to be pushed.
     pub pushed: Pushed,
+    /// The tenant's journeys.
+    pub journeys: Vec<Arc<Drawn>>,
 }
 
 /// Whether changes of a customer's status are to be pushed.
@@ -41,7 +45,7 @@ pub enum Pushed {
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     /// Its id; of a repeat, the id that the first was given.
     pub id: EventId,
@@ -51,6 +55,8 @@ pub struct Recorded {
     pub status: WalletStatus,
     /// Whether it undid a removal within the settling time: nothing is to follow from it.
     pub flapped: bool,
+    /// The journeys that the customer entered with it.
+    pub enrollments: Vec<EnrollmentId>,
 }
 
 /// A customer's wallets.

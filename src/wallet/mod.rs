@@ -87,6 +87,7 @@ impl Ledger {
             history_max: self.settings.history_max,
             passes_max: self.settings.passes_max,
             time_ahead_max: self.settings.time_ahead_max.0,
+            journeys: snapshot.journeys.values().filter(|drawn| drawn.journey.tenant == *tenant).cloned().collect(),
             pushed: if known.tells(WALLET_CHANGED) { Pushed::Yes } else { Pushed::No },
         };
         let nobody = |event: &PassEvent| {

@@ -38,6 +38,7 @@ async fn record(store: &dyn Store, second: i64, events: Vec<PassEvent>) {
     let new = |event| NewPassEvent { id: EventId::from_uuid(Uuid::now_v7()), received_at, event };
     let minute = MINUTE;
     let rules = RecordRules {
+        journeys: Vec::new(),
         identifiers: texts(&["customerId"]),
         reinstall_settle: minute,
         history_max: 500,

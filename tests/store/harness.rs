@@ -76,6 +76,7 @@ pub(crate) fn new_id() -> MessageId {
 pub(crate) fn mail(recipient: &str) -> NewMessage {
     let id = new_id();
     NewMessage {
+        sent_by: None,
         id,
         tenant: tenant("demo"),
         actor: Actor::Key(KeyId::from_uuid(Uuid::from_u128(7))),

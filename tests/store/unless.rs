@@ -21,6 +21,7 @@ fn reminder(recipient: &str, words: &str, customer: Option<&str>) -> NewMessage 
 /// Records one event of a pass with these identifiers.
 async fn record_for(store: &dyn Store, of: &str, pass: &str, kind: EventKind, wallet: Wallet, names: &[(&str, &str)]) {
     let rules = RecordRules {
+        journeys: Vec::new(),
         identifiers: ["customerId", "email"].map(str::to_owned).to_vec(),
         reinstall_settle: MINUTE,
         history_max: 500,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::harness::*;
 
 pub(crate) fn rules() -> RecordRules {
+    journeys: Vec::new(),
     RecordRules {
         identifiers: ["customerId", "email"].map(str::to_owned).to_vec(),
         reinstall_settle: Duration::from_mins(10),

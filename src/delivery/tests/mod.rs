@@ -292,6 +292,7 @@ impl House {
         let id = MessageId::from_uuid(Uuid::now_v7());
         let now = self.clock.now();
         let message = NewMessage {
+            sent_by: None,
             id,
             tenant: tenant.parse().unwrap(),
             actor: Actor::Gateway,

@@ -59,6 +59,11 @@ const WALLET_STATUS: Cause = Cause::of(
     "Just before it would have been sent its customer's walletStatus was one of those that its unless lists: it was not sent",
     "Nothing. If it is wanted after all, submit it again without unless.",
 );
+const JOURNEY_EXITED: Cause = Cause::of(
+    "journey-exited",
+    "An event that its journey lists in exit_on came before it was sent: it was not sent",
+    "Nothing: the journey is over for this customer. If the mail is wanted after all, send it by hand.",
+);
 const FAULT: Cause = Cause::of(
     "fault",
     "An attempt ended in a defect of Postern: set aside",
@@ -117,6 +122,7 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::Fault), _) => FAULT,
         (Some(Reason::Operator), _) => of_operator(status),
         (Some(Reason::WalletStatus), _) => WALLET_STATUS,
+        (Some(Reason::JourneyExited), _) => JOURNEY_EXITED,
         (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",

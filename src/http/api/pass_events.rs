@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::lenient::{self, Node, Object, ParseError, Problems};
 use crate::domain::audit::Actor;
-use crate::domain::ids::{EventId, TenantId};
+use crate::domain::ids::{EnrollmentId, EventId, TenantId};
 use crate::domain::key::Scope;
 use crate::domain::pass_event::{Change, PassEvent, Way};
 use crate::domain::submission::FieldError;
@@ -33,8 +33,8 @@ pub(super) struct Answer {
     pub(super) change: Said,
     /// `null` of what is no pass event.
     pub(super) wallet_status: Option<WalletStatus>,
-    /// Journeys that begin with it; there are none yet.
-    pub(super) enrollments: [EventId; 0],
+    /// Journeys that the customer entered with it.
+    pub(super) enrollments: Vec<EnrollmentId>,
 }
 
 /// What an event was.
@@ -57,8 +57,8 @@ pub(super) enum Ignored {
 
 impl From<Recorded> for Answer {
     fn from(recorded: Recorded) -> Self {
-        let Recorded { id, change, status, .. } = recorded;
-        Self { event_id: id, change: Said::Change(change), wallet_status: Some(status), enrollments: [] }
+        let Recorded { id, change, status, enrollments, .. } = recorded;
+        Self { event_id: id, change: Said::Change(change), wallet_status: Some(status), enrollments }
     }
 }
 

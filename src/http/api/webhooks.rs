@@ -99,7 +99,7 @@ impl From<UnknownKept> for Answer {
             UnknownKept::New(id) => (id, Said::Ignored(Ignored::Ignored)),
             UnknownKept::Known(id) => (id, Said::Change(Change::Duplicate)),
         };
-        Self { event_id, change, wallet_status: None, enrollments: [] }
+        Self { event_id, change, wallet_status: None, enrollments: Vec::new() }
     }
 }
 

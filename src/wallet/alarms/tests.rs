@@ -71,6 +71,7 @@ impl Home {
         let new = |event| NewPassEvent { id: EventId::from_uuid(Uuid::now_v7()), received_at, event };
         let events = passes.map(event).map(new).collect();
         let rules = RecordRules {
+            journeys: Vec::new(),
             identifiers: vec!["customerId".to_owned()],
             reinstall_settle: Duration::ZERO,
             history_max: 500,

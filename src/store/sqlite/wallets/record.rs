@@ -101,7 +101,7 @@ impl Recording<'_, '_> {
         let pass = Pass { key: &key, customer: &customer, identifiers: &identifiers, standings: &after };
         let status = self.settle(new, &entry, &known, &pass, change)?;
         let change = if is_kept { change } else { Change::Duplicate };
-        Ok(Recorded { id: new.id, change, status, flapped })
+        Ok(Recorded { id: new.id, change, status, flapped, enrollments: Vec::new() })
     }
 
     fn place(&self, new: &NewPassEvent) -> Place {
@@ -132,7 +132,7 @@ impl Recording<'_, '_> {
 
     /// A repeat of what is known: nothing changes.
     fn repeated(&self, id: EventId, whose: &CustomerKey) -> Result<Recorded, Fault> {
-        Ok(Recorded { id, change: Change::Duplicate, status: self.status(whose)?, flapped: false })
+        Ok(Recorded { id, change: Change::Duplicate, status: self.status(whose)?, flapped: false, enrollments: Vec::new() })
     }
 
     /// The leaf, the pass, its customer, and the customer it belonged to before.
