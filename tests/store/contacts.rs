@@ -176,6 +176,7 @@ async fn installed(store: &dyn Store, number: u8, pass: &str, identifiers: &[(&s
     };
     let new = NewPassEvent { id: EventId::from_uuid(Uuid::now_v7()), received_at: at(i64::from(number)), event };
     let rules = RecordRules {
+        journeys: Vec::new(),
         identifiers: ["customerId", "email"].map(str::to_owned).into(),
         reinstall_settle: MINUTE,
         history_max: 100,

@@ -18,8 +18,8 @@ use uuid::Uuid;
 use crate::harness::*;
 
 pub(crate) fn rules() -> RecordRules {
-    journeys: Vec::new(),
     RecordRules {
+        journeys: Vec::new(),
         identifiers: ["customerId", "email"].map(str::to_owned).to_vec(),
         reinstall_settle: Duration::from_mins(10),
         history_max: 500,
