@@ -97,6 +97,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::Brake)) => "brake",
         (_, Some(Reason::WalletStatus)) => "wallet-status",
         (_, Some(Reason::JourneyExited)) => "journey-exited",
+        (_, Some(Reason::Unsubscribed | Reason::Suppressed)) => "suppression",
     }
 }
 

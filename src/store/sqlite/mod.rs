@@ -45,7 +45,7 @@ use super::{
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Receipt, Settled, Settlement, Status, Verdict,
 };
 use crate::domain::why::Stored;
 
@@ -69,6 +69,7 @@ mod readers;
 mod shelf;
 mod steering;
 mod streams;
+mod suppressions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -272,7 +273,7 @@ impl Store for SqliteStore {
         let secret = self.subject_secret;
         let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
-        if let (Acceptance::Accepted(_), Some(shelved)) = (&accepted, shelved) {
+        if let (Acceptance::Accepted(Receipt { status: Status::Queued, .. }), Some(shelved)) = (&accepted, shelved) {
             shelved.keep();
         }
         Ok(accepted)
@@ -325,7 +326,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError> {
-        self.write("passing a commit point", move |connection| attempts::commit_point(connection, &commit)).await
+        let secret = self.subject_secret;
+        let work = move |connection: &Writing<'_>| attempts::commit_point(connection, &secret, &commit);
+        self.write("passing a commit point", work).await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
