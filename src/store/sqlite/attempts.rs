@@ -8,9 +8,10 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use super::{audit, suppressions, unless};
+use super::{audit, journeys, suppressions, unless};
+use crate::domain::audit::journeys::journey_exited;
 use crate::domain::audit::{attempt_committed, late, outcome};
-use crate::domain::ids::{JourneyName, LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{EnrollmentId, JourneyName, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
@@ -41,13 +42,14 @@ struct Standing {
     recipient: String,
     /// The journey that sends it.
     journey: Option<JourneyName>,
+    /// Whose way through it.
+    enrollment: Option<EnrollmentId>,
 }
 
 fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
     let sql = r"-- standing
         SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent, unless_wallet, customer, recipient,
-            journey,
-            EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
+            journey, enrollment, EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
         FROM message WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
@@ -65,6 +67,7 @@ fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, 
         unless: unless::kept(&cells)?,
         recipient: cells.plain("recipient")?,
         journey: cells.word_or_none("journey")?,
+        enrollment: cells.plain::<Option<Vec<u8>>>("enrollment")?.and_then(|id| EnrollmentId::from_slice(&id)),
     }))
 }
 
@@ -89,6 +92,13 @@ pub(super) fn commit_point(
         && unless.ends(status)
     {
         unless::end(connection, &message.tenant, commit.id, status, commit.at)?;
+        return Ok(Verdict::Stop);
+    }
+    if let Some(enrollment) = message.enrollment
+        && journeys::has_exited(connection, enrollment)?
+    {
+        unless::cancel(connection, commit.id, Reason::JourneyExited, commit.at)?;
+        audit::append(connection, &journey_exited(commit.at, &message.tenant, commit.id))?;
         return Ok(Verdict::Stop);
     }
     let (recipient, journey) = (&message.recipient, message.journey.as_ref());
