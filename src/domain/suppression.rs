@@ -7,10 +7,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::ids::JourneyName;
+use super::address::EmailAddress;
+use super::ids::{JourneyName, TenantId};
 use super::message::Reason;
+use super::time;
+use super::verb::Because;
+
+pub mod link;
 
 /// What stands before a journey's name.
 const JOURNEY_PREFIX: &str = "journey:";
@@ -144,9 +150,80 @@ impl FromStr for Source {
 /// Why a mail of this journey, or of none, is not sent to a recipient of whom all this was said; `None`: it is. Their own
 /// word comes before anybody else's.
 #[must_use]
-pub fn judge(said: &[(SuppressionScope, Source)], journey: Option<&JourneyName>) -> Option<Reason> {
-    let stopping = said.iter().filter(|(scope, _)| scope.stops(journey)).map(|(_, source)| source.reason());
+pub fn judge<'s>(
+    said: impl IntoIterator<Item = (&'s SuppressionScope, Source)>,
+    journey: Option<&JourneyName>,
+) -> Option<Reason> {
+    let stopping = said.into_iter().filter(|(scope, _)| scope.stops(journey)).map(|(_, source)| source.reason());
     stopping.max_by_key(|reason| *reason == Reason::Unsubscribed)
+}
+
+/// What is to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSuppression {
+    /// Who is not to be mailed.
+    pub recipient: EmailAddress,
+    /// What is stopped.
+    pub scope: SuppressionScope,
+    /// Who says so.
+    pub source: Source,
+    /// Why, in their own words.
+    pub because: Option<Because>,
+    /// When they say it.
+    pub at: Timestamp,
+}
+
+/// A suppression as kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suppression {
+    /// Whom it is about, as shown; `None`: the address is erased, or never was known. It stands all the same.
+    pub recipient: Option<String>,
+    /// What it stops.
+    pub scope: SuppressionScope,
+    /// Who said so.
+    pub source: Source,
+    /// Why, in their own words.
+    pub because: Option<String>,
+    /// Since when.
+    #[serde(serialize_with = "time::write")]
+    pub added_at: Timestamp,
+    /// Who added it, as named in the audit.
+    pub added_by: String,
+}
+
+/// What adding a suppression changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It stood already, and stands as it did.
+    Known,
+}
+
+/// What somebody wants who follows a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// No more of what the link is for.
+    AsLinked,
+    /// No more of any journey.
+    AllJourneys,
+    /// What was said by this link is taken back.
+    TakeBack,
+}
+
+/// A link, and how it stands with what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkView {
+    /// Whose mails.
+    pub tenant: TenantId,
+    /// What it stops.
+    pub scope: SuppressionScope,
+    /// What stands and stops that: the widest; `None`: nothing does.
+    pub stopped: Option<SuppressionScope>,
+    /// Whether something stands that was said by this very link, and can be taken back by it.
+    pub said_here: bool,
 }
 
 #[cfg(test)]
@@ -200,10 +277,11 @@ mod tests {
         let own = said("journeys", Source::Unsubscribed);
         let welcome: JourneyName = "welcome".parse().unwrap();
         for both in [[operator.clone(), own.clone()], [own.clone(), operator.clone()]] {
-            assert_eq!(judge(&both, Some(&welcome)), Some(Reason::Unsubscribed));
-            assert_eq!(judge(&both, None), Some(Reason::Suppressed));
+            let both = || both.iter().map(|(scope, source)| (scope, *source));
+            assert_eq!(judge(both(), Some(&welcome)), Some(Reason::Unsubscribed));
+            assert_eq!(judge(both(), None), Some(Reason::Suppressed));
         }
-        assert_eq!(judge(&[own], None), None);
-        assert_eq!(judge(&[], Some(&welcome)), None);
+        assert_eq!(judge([(&own.0, own.1)], None), None);
+        assert_eq!(judge([], Some(&welcome)), None);
     }
 }

@@ -68,6 +68,9 @@ pub(super) fn accept(
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
     audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
+    if stands.status.is_live() {
+        suppressions::keep(connection, secret, message, &recipient)?;
+    }
     if let Some(brake) = stands.brake {
         audit::append(connection, &held_by_brake(message.accepted_at, &message.tenant, message.id, brake))?;
     }
@@ -188,7 +191,7 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
     let waits = stands.status.is_live();
     let api_key = match &message.actor {
         Actor::Key(key) => Some(key.as_bytes()),
-        Actor::Gateway | Actor::Command(_) | Actor::Webhook => None,
+        Actor::Gateway | Actor::Command(_) | Actor::Webhook | Actor::Recipient => None,
     };
     let address = &message.recipient.address;
     connection.prepare_cached(sql)?.execute(named_params! {

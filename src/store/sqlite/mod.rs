@@ -109,6 +109,7 @@ pub struct SqliteStore {
     list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
+    unsubscribe_key: [u8; 32],
 }
 
 #[derive(Clone)]
@@ -130,6 +131,7 @@ impl SqliteStore {
                 .map_err(|error| StoreError::Open(format!("{}: {name}: {error}", path.display())))
         };
         let (subject_secret, key_pepper) = (secret("subject-secret")?, secret("key-pepper")?);
+        let unsubscribe_key = secret("unsubscribe-key")?;
         let (jobs, jobs_inside) = mpsc::channel(writer::JOBS_MAX);
         let (questions, questions_inside) = mpsc::channel(readers::QUESTIONS_MAX);
         let (lists, lists_inside) = mpsc::channel(readers::QUESTIONS_MAX);
@@ -147,6 +149,7 @@ impl SqliteStore {
             },
             subject_secret,
             key_pepper,
+            unsubscribe_key,
         };
         store.start(opened, role, jobs_inside, [questions_inside, lists_inside])?;
         Ok(store)
@@ -401,8 +404,9 @@ impl Store for SqliteStore {
     }
 
     async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError> {
-        let tenant = tenant.clone();
-        self.read("reading what holds a message", move |connection| why::stored(connection, &tenant, id)).await
+        let (tenant, secret) = (tenant.clone(), self.subject_secret);
+        let work = move |connection: &Connection| why::stored(connection, &secret, &tenant, id);
+        self.read("reading what holds a message", work).await
     }
 
     async fn pace(&self, now: Timestamp) -> Result<Pace, StoreError> {

@@ -16,9 +16,9 @@ CREATE TABLE suppression (
 
 -- A recipient's, for each mail to them; and whether a tenant has any.
 CREATE UNIQUE INDEX suppression_of ON suppression (tenant, lookup, scope);
--- Lists of a tenant, newest first.
-CREATE INDEX suppression_listed ON suppression (tenant, number);
-CREATE INDEX suppression_by_scope ON suppression (tenant, scope, number);
+-- Lists of a tenant by number.
+CREATE INDEX suppression_listed ON suppression (tenant);
+CREATE INDEX suppression_by_scope ON suppression (tenant, scope);
 -- What a link has added, to take it back.
 CREATE INDEX suppression_by_token ON suppression (token) WHERE token IS NOT NULL;
 

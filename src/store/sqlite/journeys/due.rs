@@ -66,8 +66,7 @@ pub(super) fn next_at(
             continue;
         }
         let mut statement = connection.prepare_cached(sql)?;
-        let mut rows =
-            statement.query(named_params! { ":tenant": tenant.as_str(), ":journey": journey.as_str() })?;
+        let mut rows = statement.query(named_params! { ":tenant": tenant.as_str(), ":journey": journey.as_str() })?;
         if let Some(row) = rows.next()? {
             let at = Cells::new(row, "enrollment").time("due_at")?;
             earliest = Some(earliest.map_or(at, |earliest: Timestamp| earliest.min(at)));

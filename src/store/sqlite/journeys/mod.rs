@@ -103,10 +103,7 @@ impl JourneyStore for SqliteStore {
         self.list("listing journeys' modes", move |connection| reading::modes(connection, &tenant)).await
     }
 
-    async fn journey_versions(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError> {
+    async fn journey_versions(&self, tenant: &TenantId) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError> {
         let tenant = tenant.clone();
         self.list("listing journeys' versions", move |connection| reading::versions(connection, &tenant)).await
     }
@@ -164,12 +161,7 @@ fn mode(connection: &Connection, tenant: &TenantId, journey: &JourneyName) -> Re
 
 /// Ends the mails of an enrollment that still wait, each with its leaf; returns how many. Where an attempt is past its commit
 /// point, that attempt has the last word.
-fn cancel_mails(
-    connection: &Writing<'_>,
-    tenant: &TenantId,
-    id: EnrollmentId,
-    at: Timestamp,
-) -> Result<usize, Fault> {
+fn cancel_mails(connection: &Writing<'_>, tenant: &TenantId, id: EnrollmentId, at: Timestamp) -> Result<usize, Fault> {
     let sql = r"-- mails_of_enrollment
         SELECT id FROM message
         WHERE enrollment = :enrollment AND status IN ('queued', 'deferred', 'held')
@@ -193,4 +185,3 @@ pub(super) fn has_exited(connection: &Connection, id: EnrollmentId) -> Result<bo
         SELECT 1 FROM enrollment WHERE id = :id AND exited_at IS NOT NULL";
     Ok(connection.prepare_cached(sql)?.exists(named_params! { ":id": id.as_bytes() })?)
 }
-
