@@ -174,7 +174,12 @@ pub fn contacts(
 }
 
 /// Opens the HTTP doors and returns their address.
-pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+pub async fn start_doors(
+    app: &App,
+    delivering: Delivering,
+    contacts: Arc<Contacts>,
+    tasks: &Tasks,
+) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
     room::watch(&app.store, &app.limits, &app.clock, tasks);
     let Delivering { health, control } = delivering;
@@ -186,7 +191,7 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
-        contacts: Arc::new(contacts(&app.config, &app.store, &app.clock, app.rules.subscribe())?),
+        contacts,
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),

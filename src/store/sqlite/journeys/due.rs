@@ -89,7 +89,7 @@ fn with_facts(connection: &Connection, enrollment: Enrollment) -> Result<DueEnro
     let id: Option<CustomerId> = customer.value.parse().ok().filter(|_| !customer.is_by_pass());
     let contact = id.map_or(Ok(None), |id| contact(connection, tenant, &id))?;
     let identifiers = identifiers(connection, &enrollment)?;
-    Ok(DueEnrollment { identifiers, wallet_status, contact, enrollment })
+    Ok(DueEnrollment { enrollment, identifiers, wallet_status, contact })
 }
 
 /// The identifiers of the pass; of what it has none, those of the customer's other passes, the latest first.
