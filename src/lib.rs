@@ -49,6 +49,7 @@ pub mod inbox;
 pub mod limits;
 pub mod outgoing;
 pub mod store;
+pub mod templates;
 
 // Words.
 pub mod domain;
