@@ -34,6 +34,7 @@ mod reading;
 mod sqlite;
 mod sqlite_disk;
 mod steering;
+mod suppressing;
 mod unless;
 mod waiting;
 mod wallets;
