@@ -6,6 +6,7 @@
 //! same bytes.
 
 pub mod contacts;
+pub mod journeys;
 
 use std::fmt;
 

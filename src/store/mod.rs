@@ -21,6 +21,7 @@ mod alarms;
 mod backfill;
 mod brakes;
 mod contacts;
+mod journeys;
 mod keys;
 mod push;
 pub mod settings;
@@ -50,6 +51,9 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
+pub use self::journeys::{
+    DueEnrollment, DueQuery, EnrollmentFilter, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
+};
 pub use self::keys::KeyStore;
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
@@ -251,6 +255,7 @@ pub trait Store:
     + BackfillStore
     + BrakeStore
     + ContactStore
+    + JourneyStore
     + KeyStore
     + PushStore
     + WalletStore

@@ -159,10 +159,10 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
     let sql = r"-- insert_message
         INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
             domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact, api_key,
-            brake, unless_wallet, customer)
+            brake, unless_wallet, customer, journey, enrollment)
         VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
             :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact,
-            :api_key, :brake, :unless_wallet, :customer)";
+            :api_key, :brake, :unless_wallet, :customer, :journey, :enrollment)";
     let waits = stands.status.is_live();
     let api_key = match &message.actor {
         Actor::Key(key) => Some(key.as_bytes()),
@@ -194,6 +194,8 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
         ":brake": stands.brake.as_ref().map(BrakeId::as_bytes),
         ":unless_wallet": message.unless.as_ref().map(Unless::words),
         ":customer": message.unless.as_ref().and_then(|unless| unless.customer.as_deref()),
+        ":journey": message.sent_by.as_ref().map(|sent_by| sent_by.journey.as_str()),
+        ":enrollment": message.sent_by.as_ref().map(|sent_by| sent_by.enrollment.as_bytes()),
     })?;
     Ok(())
 }

@@ -8,9 +8,10 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use super::{audit, unless};
+use super::{audit, journeys, unless};
+use crate::domain::audit::journeys::journey_exited;
 use crate::domain::audit::{attempt_committed, late, outcome};
-use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{EnrollmentId, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
@@ -37,12 +38,14 @@ struct Standing {
     in_flight: bool,
     /// When it is no longer wanted, and whose wallets say so.
     unless: Option<(Unless, String)>,
+    /// Whose way through a journey sent it.
+    enrollment: Option<EnrollmentId>,
 }
 
 fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
     let sql = r"-- standing
         SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent, unless_wallet, customer, recipient,
-            EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
+            enrollment, EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
         FROM message WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
@@ -58,6 +61,7 @@ fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, 
         may_have_been_sent: cells.plain("may_have_been_sent")?,
         in_flight: cells.plain("in_flight")?,
         unless: unless::kept(&cells)?,
+        enrollment: cells.plain::<Option<Vec<u8>>>("enrollment")?.and_then(|id| EnrollmentId::from_slice(&id)),
     }))
 }
 
@@ -78,6 +82,13 @@ pub(super) fn commit_point(connection: &Writing<'_>, commit: &CommitPoint) -> Re
         && unless.ends(status)
     {
         unless::end(connection, &message.tenant, commit.id, status, commit.at)?;
+        return Ok(Verdict::Stop);
+    }
+    if let Some(enrollment) = message.enrollment
+        && journeys::has_exited(connection, enrollment)?
+    {
+        unless::cancel(connection, commit.id, Reason::JourneyExited, commit.at)?;
+        audit::append(connection, &journey_exited(commit.at, &message.tenant, commit.id))?;
         return Ok(Verdict::Stop);
     }
     let number = message.attempts.saturating_add(1);

@@ -14,6 +14,7 @@ use super::SqliteStore;
 use super::accept::{hmac, millis, subject_key};
 use super::attempts::tell_unreadable;
 use super::audit;
+use super::journeys;
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
 use super::wallets;
@@ -86,6 +87,7 @@ fn set(
     let subject = subject(connection, secret, tenant, &next.customer, &next.email)?;
     let consents = next.consent.values().filter(|consent| consent.granted).count();
     audit::append(connection, &contact_set(new.at, tenant, actor.clone(), &subject, next.origin, consents))?;
+    journeys::wake(connection, tenant, next.customer.as_str(), new.at)?;
     Ok(if known.is_some() { Set::Changed } else { Set::Created })
 }
 
@@ -157,7 +159,7 @@ fn subject(
 
 // --- finding ---
 
-fn contact(connection: &Connection, tenant: &TenantId, customer: &CustomerId) -> Result<Option<Contact>, Fault> {
+pub(super) fn contact(connection: &Connection, tenant: &TenantId, customer: &CustomerId) -> Result<Option<Contact>, Fault> {
     let sql = r"-- contact
         SELECT customer, email, name, culture, timezone, consent, fields, origin, created_at, changed_at, confirmed_at
         FROM contact WHERE tenant = :tenant AND customer = :customer";
@@ -223,7 +225,9 @@ fn erase(
         Extent::Copy => Erased::default(),
         Extent::Person => {
             let address = email.as_ref().map(EmailAddress::normalized);
-            wallets::erase(connection, tenant, [Some(customer.as_str()), address.as_deref()])?
+            let values = [Some(customer.as_str()), address.as_deref()];
+            journeys::erase(connection, tenant, values, *at)?;
+            wallets::erase(connection, tenant, values)?
         }
     };
     if email.is_none() && erased == Erased::default() {

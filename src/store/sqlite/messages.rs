@@ -21,7 +21,7 @@ const COUNTED_STEP: usize = 4;
 const COUNTED_AT_ALL_MAX: usize = 1 << 31;
 /// What a [`view`] reads.
 const COLUMNS: &str = "id, message.tenant, mailbox, template, subject, lane, status, reason, attempts, due_at,
-    deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata,
+    deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata, journey,
     may_have_been_sent OR EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS may_have_been_sent";
 
 fn view(cells: &Cells<'_>) -> Result<MessageView, Fault> {
@@ -48,7 +48,7 @@ fn view(cells: &Cells<'_>) -> Result<MessageView, Fault> {
         message_id: cells.plain("message_id")?,
         tags: cells.json("tags")?,
         metadata: cells.json("metadata")?,
-        journey: None,
+        journey: cells.plain("journey")?,
     })
 }
 

@@ -60,6 +60,7 @@ mod contacts;
 mod content;
 mod facts;
 mod fault;
+mod journeys;
 mod keys;
 mod messages;
 mod metadata;

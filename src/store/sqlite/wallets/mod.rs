@@ -10,7 +10,7 @@ mod reading;
 mod record;
 mod trends;
 
-pub(super) use self::customers::read_projection;
+pub(super) use self::customers::{read_projection, status};
 pub(super) use reading::read_pass;
 
 use async_trait::async_trait;

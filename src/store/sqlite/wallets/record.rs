@@ -20,6 +20,7 @@ use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::sqlite::accept::millis;
 use crate::store::sqlite::audit;
 use crate::store::sqlite::fault::{Cells, Fault};
+use crate::store::sqlite::journeys::{self, Followed};
 use crate::store::sqlite::sweep::limit_of;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{RecordRules, Recorded};
@@ -101,7 +102,23 @@ impl Recording<'_, '_> {
         let pass = Pass { key: &key, customer: &customer, identifiers: &identifiers, standings: &after };
         let status = self.settle(new, &entry, &known, &pass, change)?;
         let change = if is_kept { change } else { Change::Duplicate };
-        Ok(Recorded { id: new.id, change, status, flapped, enrollments: Vec::new() })
+        let followed = Followed {
+            tenant: self.tenant,
+            journeys: &self.rules.journeys,
+            new,
+            change,
+            flapped,
+            naming,
+            pass_key: &key,
+            pass_type: new.event.pass_type.as_deref().or(known.pass_type.as_deref()),
+            before: known.customer.as_ref(),
+            customer: &customer,
+            is_installed: Wallet::ALL.into_iter().any(|wallet| after.is_in(wallet)),
+            status,
+            settle: self.rules.reinstall_settle,
+        };
+        let enrollments = journeys::follow(self.connection, &followed)?;
+        Ok(Recorded { id: new.id, change, status, flapped, enrollments })
     }
 
     fn place(&self, new: &NewPassEvent) -> Place {
