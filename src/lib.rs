@@ -37,6 +37,7 @@ pub mod contacts;
 pub mod courier;
 pub mod delivery;
 pub mod intake;
+pub mod journeys;
 pub mod keys;
 pub mod push;
 pub mod steering;

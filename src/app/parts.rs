@@ -30,6 +30,7 @@ use crate::http::limit::{DoorLimits, InFlight};
 use crate::http::settings::ServerSettings;
 use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
 use crate::outgoing::Client;
@@ -186,6 +187,12 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
+        journeys: Arc::new(Desk::new(
+            Arc::clone(&app.store),
+            Arc::clone(&app.clock),
+            app.rules.subscribe(),
+            Arc::new(tokio::sync::Notify::new()),
+        )),
         contacts: Arc::new(contacts(&app.config, &app.store, &app.clock, app.rules.subscribe())?),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),

@@ -1,0 +1,3 @@
+//! Journeys on their way.
+
+pub mod desk;
