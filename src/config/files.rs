@@ -22,6 +22,7 @@ use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::journeys::settings::JourneySettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
@@ -49,6 +50,7 @@ pub(super) struct PosternFile {
     brake: BrakeSettings,
     wallet: WalletSettings,
     alarms: AlarmSettings,
+    journeys: JourneySettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
     log: LogSettings,
@@ -91,6 +93,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         brake: written.brake,
         wallet: written.wallet,
         alarms: written.alarms,
+        journey: written.journeys,
         push: written.push,
         outgoing: written.outgoing,
         relays: relays.usable,

@@ -47,6 +47,7 @@ use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::journeys::settings::JourneySettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
@@ -79,6 +80,8 @@ pub struct Config {
     pub wallet: WalletSettings,
     /// `[alarms]`.
     pub alarms: AlarmSettings,
+    /// `[journeys]`.
+    pub journey: JourneySettings,
     /// `[push]`.
     pub push: PushSettings,
     /// `[outgoing]`.
@@ -109,6 +112,7 @@ impl Config {
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
             alarms: AlarmSettings::default(),
+            journey: JourneySettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             relays: Vec::new(),

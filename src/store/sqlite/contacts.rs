@@ -14,8 +14,8 @@ use super::SqliteStore;
 use super::accept::{hmac, millis, subject_key};
 use super::attempts::tell_unreadable;
 use super::audit;
-use super::journeys;
 use super::fault::{Cells, Fault};
+use super::journeys;
 use super::sweep::limit_of;
 use super::wallets;
 use super::writer::Writing;
@@ -159,7 +159,11 @@ fn subject(
 
 // --- finding ---
 
-pub(super) fn contact(connection: &Connection, tenant: &TenantId, customer: &CustomerId) -> Result<Option<Contact>, Fault> {
+pub(super) fn contact(
+    connection: &Connection,
+    tenant: &TenantId,
+    customer: &CustomerId,
+) -> Result<Option<Contact>, Fault> {
     let sql = r"-- contact
         SELECT customer, email, name, culture, timezone, consent, fields, origin, created_at, changed_at, confirmed_at
         FROM contact WHERE tenant = :tenant AND customer = :customer";
