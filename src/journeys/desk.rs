@@ -62,6 +62,20 @@ pub struct Counts {
     pub by_status: BTreeMap<&'static str, u64>,
 }
 
+impl Counts {
+    /// How many stand there.
+    #[must_use]
+    pub fn of(&self, status: Status) -> u64 {
+        self.by_status.get(status.as_str()).copied().unwrap_or_default()
+    }
+
+    /// How many go on.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        Status::ALL.into_iter().filter(|status| status.is_live()).map(|status| self.of(status)).sum()
+    }
+}
+
 /// A journey, all of it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
