@@ -67,7 +67,9 @@ impl Journeys {
             text: rendered.text,
             from: None,
             reply_to: None,
-            headers: list_headers(&self.parts.public_url, &token).map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            headers: list_headers(&self.parts.public_url, &token)
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
             attachments: Vec::new(),
             lane: Some(Lane::Journey),
             deadline: None,
