@@ -109,7 +109,7 @@ fn three_hundred_installs_at_once_are_one_welcome_and_the_mail_tells_of_its_jour
     let inbox = Inbox::start();
     let gateway = house(inbox.smtp).serve_keeping();
     put_contact(&gateway, "zq", "en");
-    let (url, key) = (gateway.url("/v1/pass-events"), gateway.key.as_str());
+    let (url, key) = (&gateway.url("/v1/pass-events"), gateway.key.as_str());
     let entered: usize = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..10)
             .map(|thread| {
@@ -122,7 +122,7 @@ fn three_hundred_installs_at_once_are_one_welcome_and_the_mail_tells_of_its_jour
                             event["eventId"] = json!(format!("{thread}-{number}"));
                         }
                         let headers = [("X-API-KEY", key), ("Content-Type", "application/json")];
-                        let answer = request("POST", &url, &headers, Some(event.to_string().as_bytes()));
+                        let answer = request("POST", url, &headers, Some(event.to_string().as_bytes()));
                         assert_eq!(answer.status, 202);
                         entered += answer.json()["enrollments"].as_array().unwrap().len();
                     }
