@@ -11,6 +11,7 @@ pub mod parts;
 pub mod passes;
 pub mod reload;
 mod room;
+pub mod templates;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
+use crate::templates::Templates;
 use crate::wallet::Ledger;
 
 /// A gateway, wired.
@@ -42,6 +44,8 @@ pub struct App {
     pub courier: Arc<SmtpCourier>,
     /// What the configuration says of mails now.
     pub rules: watch::Sender<Arc<Rules>>,
+    /// What mails of ours are rendered with now.
+    pub templates: watch::Sender<Arc<Templates>>,
     /// What may be asked of the doors.
     pub limits: Arc<Limits>,
     /// Where every mail enters.
@@ -67,7 +71,13 @@ pub struct Started {
 impl App {
     /// Wires the parts; nothing runs yet.
     #[must_use]
-    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<SmtpCourier>) -> Self {
+    pub fn wire(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        courier: Arc<SmtpCourier>,
+        templates: Arc<Templates>,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         let brakeman = config.brake.enabled.then(|| {
             let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
@@ -78,7 +88,8 @@ impl App {
         let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store));
         let delivered = CancellationToken::new();
-        Self { config, clock, store, courier, rules, limits, intake, ledger, brakeman, wake, delivered }
+        let templates = watch::Sender::new(templates);
+        Self { config, clock, store, courier, rules, templates, limits, intake, ledger, brakeman, wake, delivered }
     }
 
     /// Starts delivery, then the doors. The store is watched: without it the process stops.

@@ -25,6 +25,7 @@ use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
@@ -49,6 +50,7 @@ pub(super) struct PosternFile {
     alarms: AlarmSettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
+    templates: TemplateSettings,
     log: LogSettings,
 }
 
@@ -90,6 +92,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         alarms: written.alarms,
         push: written.push,
         outgoing: written.outgoing,
+        templates: written.templates,
         relays: relays.usable,
         log: written.log,
         tenants,

@@ -117,10 +117,9 @@ impl Condition {
             && one_of(&self.pass_type, occasion.pass_type.as_deref())
             && any_of(&self.tags_any, &occasion.tags)
             && one_of(&self.medium, occasion.medium.as_deref())
-            && self
-                .contact
-                .iter()
-                .all(|(field, values)| facts.contact_field(field).is_some_and(|value| values.contains(&plain(value))))
+            && self.contact.iter().all(|(field, values)| {
+                facts.contact_field(field).is_some_and(|value| values.contains(&plain(value)))
+            })
     }
 }
 
