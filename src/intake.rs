@@ -22,13 +22,14 @@ use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
 use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::journey::enrollment::SentBy;
 use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
 use crate::domain::quantity::Limit;
 use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
-use crate::store::{Repeat, Store, StoreError};
+use crate::store::{Move, Moved, Repeat, Store, StoreError};
 use crate::templates::{RenderError, Templates};
 
 /// How long an idempotency key is remembered.
@@ -83,8 +84,8 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// An intake under these rules and with these templates, of which each mail takes those of its moment; `wake` is notified after every accepted
-    /// message. Without a brakeman no stream is watched.
+    /// An intake under these rules and with these templates, of which each mail takes those of its moment; `wake` is
+    /// notified after every accepted message. Without a brakeman no stream is watched.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -142,6 +143,26 @@ impl Intake {
             self.wake.notify_one();
         }
         Ok(accepted)
+    }
+
+    /// Hands in the mail of a journey's step: composed under the tenant's rules, kept in one transaction with the `order` that
+    /// is made of it. Delivery is woken when this returns that it is done.
+    pub async fn hand_in(
+        &self,
+        tenant: &TenantId,
+        submission: Submission,
+        sent_by: SentBy,
+        order: impl FnOnce(NewMessage) -> Move,
+    ) -> Result<Moved, Refusal> {
+        let rules = Arc::clone(&self.rules.borrow());
+        let tenant = rules.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
+        let message = self.compose(&rules, tenant, Actor::Gateway, &submission, self.clock.now())?;
+        let order = order(NewMessage { sent_by: Some(sent_by), ..message });
+        let moved = self.store.move_enrollment(order).await.map_err(Refusal::Store)?;
+        if matches!(moved, Moved::Done(Some(_))) {
+            self.wake.notify_one();
+        }
+        Ok(moved)
     }
 
     /// What all submissions of a tenant together are limited to.

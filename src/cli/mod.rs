@@ -10,6 +10,7 @@ mod check;
 mod contacts;
 mod demo;
 mod inbox;
+mod journeys;
 mod keys;
 mod output;
 mod parent;
@@ -88,6 +89,8 @@ enum Command {
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
     Contacts(contacts::Arguments),
+    /// See journeys and how far their customers are, try a drawing, pause one and let it go on
+    Journeys(journeys::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -196,6 +199,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Brake(_)
         | Command::Push(_)
         | Command::Contacts(_)
+        | Command::Journeys(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -209,6 +213,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
+        Command::Journeys(journeys) => journeys::run(context, journeys).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -38,6 +38,9 @@ const WALLET_MAX: usize = 1_000_000;
 /// `wallet.events_max` at most: they are one transaction.
 const EVENTS_MAX: usize = 10_000;
 
+/// `[journeys]` counts at most: it bounds memory.
+const JOURNEY_STEPS_MAX: usize = 10_000;
+
 /// `push.in_flight_max` at most: each is a connection.
 const PUSHES_IN_FLIGHT_MAX: usize = 1_000;
 /// `push.kept_max` at most.
@@ -57,6 +60,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     brake(config, &mut say);
     wallet(config, &mut say);
     alarms(config, &mut say);
+    journeys(config, &mut say);
     push(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
 }
@@ -201,6 +205,16 @@ fn alarms(config: &Config, say: &mut impl FnMut(&str, String)) {
     if alarms.uninstall_min == 0 {
         say("alarms.uninstall_min", "must be at least 1".to_owned());
     }
+}
+
+fn journeys(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let journey = &config.journey;
+    for (key, count) in [("journeys.batch", journey.batch), ("journeys.in_flight_max", journey.in_flight_max)] {
+        if !(1..=JOURNEY_STEPS_MAX).contains(&count) {
+            say(key, format!("must be 1 to {JOURNEY_STEPS_MAX}"));
+        }
+    }
+    retry("journeys.retry", &journey.retry, say);
 }
 
 fn push(config: &Config, say: &mut impl FnMut(&str, String)) {

@@ -37,7 +37,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{alarms, brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
+use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -49,6 +49,7 @@ use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
 use crate::domain::rules::Rules;
 use crate::intake::Intake;
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
@@ -76,6 +77,8 @@ pub struct AppState {
     pub steering: Arc<Steering>,
     /// Why a mail waits.
     pub reasons: Arc<Reasons>,
+    /// Where operators see journeys, and say what is to become of them.
+    pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
     /// Where everything else is read.
@@ -111,6 +114,13 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/v1/contacts").get(contacts::list))
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
+        .service(Door::at("/v1/journeys").get(journeys::list))
+        .service(Door::at("/v1/journeys/{name}").get(journeys::show))
+        .service(Door::at("/v1/journeys/{name}/enrollments").get(journeys::enrollments))
+        .service(Door::at("/v1/journeys/{name}/enrollments/{id}").get(journeys::enrollment))
+        .service(Door::at("/v1/journeys/{name}/pause").post(journeys::pause))
+        .service(Door::at("/v1/journeys/{name}/resume").post(journeys::resume))
+        .service(Door::at("/v1/journeys/{name}/drain").post(journeys::drain))
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))

@@ -17,7 +17,7 @@ use crate::domain::ids::{EnrollmentId, JourneyName, MessageId, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{Ending, Enrollment, EnrollmentView, Funnel, Mode, Status};
 use crate::domain::journey::walk::Passed;
-use crate::domain::message::NewMessage;
+use crate::domain::message::{MessageView, NewMessage};
 use crate::domain::quantity::Rate;
 use crate::domain::verb::Because;
 use crate::domain::wallet::WalletStatus;
@@ -158,10 +158,8 @@ pub trait JourneyStore: Send + Sync + 'static {
     async fn due_enrollments(&self, query: DueQuery) -> Result<Vec<DueEnrollment>, StoreError>;
 
     /// When the next of these journeys' enrollments is due, paused ones aside.
-    async fn next_enrollment_at(
-        &self,
-        journeys: Vec<(TenantId, JourneyName)>,
-    ) -> Result<Option<Timestamp>, StoreError>;
+    async fn next_enrollment_at(&self, journeys: Vec<(TenantId, JourneyName)>)
+    -> Result<Option<Timestamp>, StoreError>;
 
     /// Does a move, with its leaves, its counts and its mail in one transaction, or nothing of it.
     async fn move_enrollment(&self, next: Move) -> Result<Moved, StoreError>;
@@ -190,18 +188,19 @@ pub trait JourneyStore: Send + Sync + 'static {
     async fn journey_modes(&self, tenant: &TenantId) -> Result<BTreeMap<JourneyName, Mode>, StoreError>;
 
     /// The versions of a tenant's journeys that anybody ever entered: name, version, and when it was entered first.
-    async fn journey_versions(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError>;
+    async fn journey_versions(&self, tenant: &TenantId) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError>;
 
     /// How many of a journey stand where.
     async fn funnel(&self, tenant: &TenantId, journey: &JourneyName) -> Result<Funnel, StoreError>;
 
     /// Enrollments of a tenant.
-    async fn enrollments(
+    async fn enrollments(&self, tenant: &TenantId, filter: EnrollmentFilter)
+    -> Result<Vec<EnrollmentView>, StoreError>;
+
+    /// One enrollment of a tenant, with the mails it sent, the first first.
+    async fn enrollment(
         &self,
         tenant: &TenantId,
-        filter: EnrollmentFilter,
-    ) -> Result<Vec<EnrollmentView>, StoreError>;
+        id: EnrollmentId,
+    ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError>;
 }

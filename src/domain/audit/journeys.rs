@@ -63,8 +63,7 @@ impl Way<'_> {
 /// The leaf of a mail that is not sent since an event ended its journey.
 #[must_use]
 pub fn journey_exited(at: Timestamp, tenant: &TenantId, id: MessageId) -> Happening {
-    Happening::new(at, Kind::Cancelled, tenant, Some(id), Actor::Gateway)
-        .with("reason", Reason::JourneyExited.as_str())
+    Happening::new(at, Kind::Cancelled, tenant, Some(id), Actor::Gateway).with("reason", Reason::JourneyExited.as_str())
 }
 
 /// The leaf of an operator's word on a journey.

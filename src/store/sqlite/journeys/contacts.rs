@@ -56,12 +56,7 @@ pub(super) fn next_at(connection: &Connection) -> Result<Option<Timestamp>, Faul
 }
 
 /// Tells those that wait what was learned.
-pub(super) fn sought(
-    connection: &Writing<'_>,
-    wanted: &Wanted,
-    sought: Sought,
-    at: Timestamp,
-) -> Result<(), Fault> {
+pub(super) fn sought(connection: &Writing<'_>, wanted: &Wanted, sought: Sought, at: Timestamp) -> Result<(), Fault> {
     let sql = r"-- contact_sought
         UPDATE enrollment INDEXED BY enrollment_of_customer
         SET due_at = CASE WHEN :found THEN :at ELSE due_at END, seek_at = :seek_at, sought_at = :at,

@@ -66,8 +66,7 @@ pub(super) fn next_at(
             continue;
         }
         let mut statement = connection.prepare_cached(sql)?;
-        let mut rows =
-            statement.query(named_params! { ":tenant": tenant.as_str(), ":journey": journey.as_str() })?;
+        let mut rows = statement.query(named_params! { ":tenant": tenant.as_str(), ":journey": journey.as_str() })?;
         if let Some(row) = rows.next()? {
             let at = Cells::new(row, "enrollment").time("due_at")?;
             earliest = Some(earliest.map_or(at, |earliest: Timestamp| earliest.min(at)));
@@ -90,7 +89,7 @@ fn with_facts(connection: &Connection, enrollment: Enrollment) -> Result<DueEnro
     let id: Option<CustomerId> = customer.value.parse().ok().filter(|_| !customer.is_by_pass());
     let contact = id.map_or(Ok(None), |id| contact(connection, tenant, &id))?;
     let identifiers = identifiers(connection, &enrollment)?;
-    Ok(DueEnrollment { identifiers, wallet_status, contact, enrollment })
+    Ok(DueEnrollment { enrollment, identifiers, wallet_status, contact })
 }
 
 /// The identifiers of the pass; of what it has none, those of the customer's other passes, the latest first.

@@ -273,8 +273,7 @@ impl Followed<'_> {
             let params = named_params! {
                 ":tenant": self.tenant.as_str(), ":journey": journey.name.as_str(), ":who": who
             };
-            let last: Option<i64> =
-                connection.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional()?;
+            let last: Option<i64> = connection.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional()?;
             if last.is_some_and(|last| last > millis(since) || since == Timestamp::MIN) {
                 return Ok(false);
             }
@@ -297,8 +296,7 @@ impl Followed<'_> {
         let sql = r"-- forget_entry
             DELETE FROM journey_entry WHERE tenant = :tenant AND journey = :journey AND who = :who";
         for who in self.keys() {
-            let params =
-                named_params! { ":tenant": self.tenant.as_str(), ":journey": journey.as_str(), ":who": who };
+            let params = named_params! { ":tenant": self.tenant.as_str(), ":journey": journey.as_str(), ":who": who };
             connection.prepare_cached(sql)?.execute(params)?;
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::domain::audit::journeys::journey_exited;
 use crate::domain::ids::{EnrollmentId, JourneyName, MessageId, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{Enrollment, EnrollmentView, Funnel, Mode};
-use crate::domain::message::Reason;
+use crate::domain::message::{MessageView, Reason};
 use crate::domain::wallet::CustomerKey;
 use crate::store::{
     DueEnrollment, DueQuery, EnrollmentFilter, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError, Wanted,
@@ -103,10 +103,7 @@ impl JourneyStore for SqliteStore {
         self.list("listing journeys' modes", move |connection| reading::modes(connection, &tenant)).await
     }
 
-    async fn journey_versions(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError> {
+    async fn journey_versions(&self, tenant: &TenantId) -> Result<Vec<(JourneyName, Version, Timestamp)>, StoreError> {
         let tenant = tenant.clone();
         self.list("listing journeys' versions", move |connection| reading::versions(connection, &tenant)).await
     }
@@ -123,6 +120,15 @@ impl JourneyStore for SqliteStore {
     ) -> Result<Vec<EnrollmentView>, StoreError> {
         let tenant = tenant.clone();
         self.list("listing enrollments", move |connection| reading::enrollments(connection, &tenant, &filter)).await
+    }
+
+    async fn enrollment(
+        &self,
+        tenant: &TenantId,
+        id: EnrollmentId,
+    ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading an enrollment", move |connection| reading::one(connection, &tenant, id)).await
     }
 }
 
@@ -164,12 +170,7 @@ fn mode(connection: &Connection, tenant: &TenantId, journey: &JourneyName) -> Re
 
 /// Ends the mails of an enrollment that still wait, each with its leaf; returns how many. Where an attempt is past its commit
 /// point, that attempt has the last word.
-fn cancel_mails(
-    connection: &Writing<'_>,
-    tenant: &TenantId,
-    id: EnrollmentId,
-    at: Timestamp,
-) -> Result<usize, Fault> {
+fn cancel_mails(connection: &Writing<'_>, tenant: &TenantId, id: EnrollmentId, at: Timestamp) -> Result<usize, Fault> {
     let sql = r"-- mails_of_enrollment
         SELECT id FROM message
         WHERE enrollment = :enrollment AND status IN ('queued', 'deferred', 'held')
@@ -193,4 +194,3 @@ pub(super) fn has_exited(connection: &Connection, id: EnrollmentId) -> Result<bo
         SELECT 1 FROM enrollment WHERE id = :id AND exited_at IS NOT NULL";
     Ok(connection.prepare_cached(sql)?.exists(named_params! { ":id": id.as_bytes() })?)
 }
-
