@@ -11,8 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::keys::unknown_tenant;
 use super::{Context, Done, Failure};
-use crate::app::intake;
-use crate::app::parts;
+use crate::app::{intake, parts, templates};
 use crate::domain::address::Mailbox;
 use crate::domain::audit::Actor;
 use crate::domain::contact::Culture;
@@ -21,7 +20,6 @@ use crate::domain::message::{Acceptance, Receipt};
 use crate::domain::submission::{OwnTemplate, SUBJECT_CHARS_MAX, Submission};
 use crate::intake::{Refusal, Room};
 use crate::store::sqlite::Role;
-use crate::templates::{TemplateSettings, Templates};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -65,8 +63,8 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
     let rules = watch::Sender::new(Arc::new(config.rules()));
-    let (templates, _) = Templates::load(&TemplateSettings::default());
-    let templates = watch::Sender::new(Arc::new(templates));
+    // One that has a problem is refused when it is asked for.
+    let templates = watch::Sender::new(templates::load(&config).0);
     let intake = intake(&rules, &templates, &context.clock, &store, &Arc::new(Notify::new()), None);
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None, Room::Enough).await;
     store.close().await;
