@@ -32,6 +32,8 @@ mod drawings;
 mod mail;
 pub mod settings;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
