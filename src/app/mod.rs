@@ -88,11 +88,11 @@ impl App {
         });
         let limits = Arc::new(Limits::new(&config.limits, &clock));
         let rules = watch::Sender::new(Arc::new(config.rules()));
-        let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
+        let templates = watch::Sender::new(templates);
+        let intake = Arc::new(intake(&rules, &templates, &clock, &store, &wake, brakeman.clone()));
         let stir = Arc::new(Notify::new());
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
         let delivered = CancellationToken::new();
-        let templates = watch::Sender::new(templates);
         Self {
             config,
             clock,
@@ -137,12 +137,14 @@ impl App {
 #[must_use]
 pub fn intake(
     rules: &watch::Sender<Arc<Rules>>,
+    templates: &watch::Sender<Arc<Templates>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
     wake: &Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
-    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
+    let (rules, templates) = (rules.subscribe(), templates.subscribe());
+    Intake::new(Arc::clone(store), Arc::clone(clock), rules, templates, Arc::clone(wake), brakeman)
 }
 
 /// The ledger under rules: for the gateway and for commands, beside which a gateway finds by itself what is due.
