@@ -60,6 +60,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         }
     }
     found.push(format!("relays: {}, tenants: {}", config.relays.len(), config.tenants.len()));
+    found.extend(config.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     let ok = problems.is_empty();
     let answer = json!({ "ok": ok, "problems": problems, "found": found });
     context.output.answer(&answer, |_| found.join("\n"))?;

@@ -9,6 +9,7 @@ mod brake;
 mod check;
 mod contacts;
 mod demo;
+mod import;
 mod inbox;
 mod keys;
 mod output;
@@ -17,6 +18,7 @@ mod push;
 mod queue;
 mod send;
 mod serve;
+mod suppressions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +90,8 @@ enum Command {
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
     Contacts(contacts::Arguments),
+    /// Add, remove, list and import who is not to be mailed
+    Suppressions(suppressions::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -196,6 +200,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Brake(_)
         | Command::Push(_)
         | Command::Contacts(_)
+        | Command::Suppressions(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -209,6 +214,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
+        Command::Suppressions(suppressions) => suppressions::run(context, suppressions).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -8,6 +8,7 @@ mod emails_query;
 pub mod lenient;
 pub mod pass_events;
 pub mod submission;
+pub mod suppressions;
 pub mod verbs;
 pub mod wallets;
 mod wallets_query;
