@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
 use tokio::net::TcpSocket;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
@@ -30,6 +30,7 @@ use crate::http::limit::{DoorLimits, InFlight};
 use crate::http::settings::ServerSettings;
 use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
 use crate::outgoing::Client;
@@ -173,6 +174,17 @@ pub fn contacts(
     Ok(Contacts::new(Arc::clone(store), Arc::clone(clock), rules, client))
 }
 
+/// Where operators see journeys and say what is to become of them: for the gateway and for commands.
+#[must_use]
+pub fn desk(
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    rules: &watch::Sender<Arc<Rules>>,
+    stir: &Arc<Notify>,
+) -> Desk {
+    Desk::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(stir))
+}
+
 /// Opens the HTTP doors and returns their address.
 pub async fn start_doors(
     app: &App,
@@ -191,6 +203,7 @@ pub async fn start_doors(
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
+        journeys: Arc::new(desk(&app.store, &app.clock, &app.rules, &app.stir)),
         contacts,
         templates: app.templates.subscribe(),
         store: Arc::clone(&app.store),

@@ -11,6 +11,7 @@ mod contacts;
 mod demo;
 mod import;
 mod inbox;
+mod journeys;
 mod keys;
 mod output;
 mod parent;
@@ -92,6 +93,8 @@ enum Command {
     Contacts(contacts::Arguments),
     /// Add, remove, list and import who is not to be mailed
     Suppressions(suppressions::Arguments),
+    /// See journeys and how far their customers are, try a drawing, pause one and let it go on
+    Journeys(journeys::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -201,6 +204,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Push(_)
         | Command::Contacts(_)
         | Command::Suppressions(_)
+        | Command::Journeys(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -215,6 +219,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
         Command::Suppressions(suppressions) => suppressions::run(context, suppressions).await,
+        Command::Journeys(journeys) => journeys::run(context, journeys).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

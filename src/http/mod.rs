@@ -38,7 +38,9 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{alarms, brakes, contacts, emails, pass_events, suppressions, verbs, wallets, webhooks};
+use self::api::{
+    alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks,
+};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -50,6 +52,7 @@ use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
 use crate::domain::rules::Rules;
 use crate::intake::Intake;
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
@@ -78,6 +81,8 @@ pub struct AppState {
     pub steering: Arc<Steering>,
     /// Why a mail waits.
     pub reasons: Arc<Reasons>,
+    /// Where operators see journeys, and say what is to become of them.
+    pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
     /// What pages are rendered from now.
@@ -117,6 +122,13 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
         .service(Door::at("/v1/suppressions").get(suppressions::list).post(suppressions::add))
         .service(Door::at("/v1/suppressions/remove").post(suppressions::remove))
+        .service(Door::at("/v1/journeys").get(journeys::list))
+        .service(Door::at("/v1/journeys/{name}").get(journeys::show))
+        .service(Door::at("/v1/journeys/{name}/enrollments").get(journeys::enrollments))
+        .service(Door::at("/v1/journeys/{name}/enrollments/{id}").get(journeys::enrollment))
+        .service(Door::at("/v1/journeys/{name}/pause").post(journeys::pause))
+        .service(Door::at("/v1/journeys/{name}/resume").post(journeys::resume))
+        .service(Door::at("/v1/journeys/{name}/drain").post(journeys::drain))
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))

@@ -27,10 +27,13 @@
 //! A round ([`Journeys::round`]) does once what is due now. The gateway makes rounds until it stops; a simulation makes them
 //! on a clock of its own.
 
+pub mod desk;
 mod drawings;
 mod mail;
 pub mod settings;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

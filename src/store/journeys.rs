@@ -17,7 +17,7 @@ use crate::domain::ids::{EnrollmentId, JourneyName, MessageId, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{Ending, Enrollment, EnrollmentView, Funnel, Mode, Status};
 use crate::domain::journey::walk::Passed;
-use crate::domain::message::NewMessage;
+use crate::domain::message::{MessageView, NewMessage};
 use crate::domain::quantity::Rate;
 use crate::domain::verb::Because;
 use crate::domain::wallet::WalletStatus;
@@ -196,4 +196,11 @@ pub trait JourneyStore: Send + Sync + 'static {
     /// Enrollments of a tenant.
     async fn enrollments(&self, tenant: &TenantId, filter: EnrollmentFilter)
     -> Result<Vec<EnrollmentView>, StoreError>;
+
+    /// One enrollment of a tenant, with the mails it sent, the first first.
+    async fn enrollment(
+        &self,
+        tenant: &TenantId,
+        id: EnrollmentId,
+    ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError>;
 }

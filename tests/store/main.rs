@@ -26,6 +26,7 @@ mod contacts;
 mod deduping;
 mod delivering;
 mod harness;
+mod journeys;
 mod keys;
 mod limiting;
 mod pushing;

@@ -120,12 +120,13 @@ impl Condition {
             && self
                 .contact
                 .iter()
-                .all(|(field, values)| facts.contact_field(field).is_some_and(|value| values.contains(&plain(value))))
+                .all(|(field, values)| facts.contact_words(field).iter().any(|word| values.contains(word)))
     }
 }
 
 /// A field's value as a drawing writes it: `gold`, `3`, `true`.
-fn plain(value: &Value) -> String {
+#[must_use]
+pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

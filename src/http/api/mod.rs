@@ -5,6 +5,7 @@ pub mod brakes;
 pub mod contacts;
 pub mod emails;
 mod emails_query;
+pub mod journeys;
 pub mod lenient;
 pub mod pass_events;
 pub mod submission;

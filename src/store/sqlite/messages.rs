@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Rows, Statement, ToSql, named_para
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
-use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::ids::{EnrollmentId, MessageId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{MessageView, Reason, Status};
 use crate::store::MessageFilter;
@@ -58,6 +58,27 @@ pub(super) fn message(connection: &Connection, tenant: &TenantId, id: MessageId)
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
     rows.next()?.map(|row| view(&Cells::new(row, "message"))).transpose()
+}
+
+/// The messages that an enrollment of a tenant sent, in the order of their acceptance. There are as many as a journey has
+/// steps, at most.
+pub(super) fn of_enrollment(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: EnrollmentId,
+) -> Result<Vec<MessageView>, Fault> {
+    let sql = format!(
+        "-- messages_of_enrollment
+        SELECT {COLUMNS} FROM message INDEXED BY message_of_enrollment
+        WHERE enrollment = :id AND message.tenant = :tenant ORDER BY id"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        messages.push(view(&Cells::new(row, "message"))?);
+    }
+    Ok(messages)
 }
 
 /// An index that a list can walk, newest first. The rest of the filter is looked at row by row.

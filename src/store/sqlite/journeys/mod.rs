@@ -29,7 +29,7 @@ use crate::domain::audit::journeys::journey_exited;
 use crate::domain::ids::{EnrollmentId, JourneyName, MessageId, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{Enrollment, EnrollmentView, Funnel, Mode};
-use crate::domain::message::Reason;
+use crate::domain::message::{MessageView, Reason};
 use crate::domain::wallet::CustomerKey;
 use crate::store::{
     DueEnrollment, DueQuery, EnrollmentFilter, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError, Wanted,
@@ -120,6 +120,15 @@ impl JourneyStore for SqliteStore {
     ) -> Result<Vec<EnrollmentView>, StoreError> {
         let tenant = tenant.clone();
         self.list("listing enrollments", move |connection| reading::enrollments(connection, &tenant, &filter)).await
+    }
+
+    async fn enrollment(
+        &self,
+        tenant: &TenantId,
+        id: EnrollmentId,
+    ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError> {
+        let tenant = tenant.clone();
+        self.read("reading an enrollment", move |connection| reading::one(connection, &tenant, id)).await
     }
 }
 

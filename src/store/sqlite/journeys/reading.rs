@@ -10,13 +10,18 @@ use crate::domain::audit::journeys::journey_set;
 use crate::domain::ids::{EnrollmentId, JourneyName, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{EnrollmentView, Funnel, Mode, Status, StepCount};
+use crate::domain::message::MessageView;
 use crate::store::sqlite::accept::millis;
 use crate::store::sqlite::attempts::tell_unreadable;
 use crate::store::sqlite::audit;
 use crate::store::sqlite::fault::{Cells, Fault};
+use crate::store::sqlite::messages::of_enrollment;
 use crate::store::sqlite::sweep::limit_of;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{EnrollmentFilter, ModeOrder};
+
+/// What a [`view`] reads.
+const SHOWN: &str = "id, journey, version, customer, pass, status, exited_by, step, due_at, entered_at, ended_at";
 
 pub(super) fn drawing(
     connection: &Connection,
@@ -119,7 +124,6 @@ pub(super) fn enrollments(
     tenant: &TenantId,
     filter: &EnrollmentFilter,
 ) -> Result<Vec<EnrollmentView>, Fault> {
-    let columns = "id, journey, version, customer, pass, status, exited_by, step, due_at, entered_at, ended_at";
     // One walk of one index each; a list of a customer is short, whatever its order.
     let walk = match (&filter.customer, filter.status) {
         (Some(_), _) => "INDEXED BY enrollment_of_customer",
@@ -135,7 +139,7 @@ pub(super) fn enrollments(
     }
     let sql = format!(
         "-- enrollments
-        SELECT {columns} FROM enrollment {walk}
+        SELECT {SHOWN} FROM enrollment {walk}
         WHERE {conditions} AND (:customer IS NULL OR TRUE) AND (:status IS NULL OR TRUE) ORDER BY id DESC LIMIT :limit"
     );
     let before = filter.before.as_ref().map_or([u8::MAX; 16], |id| *EnrollmentId::as_bytes(id));
@@ -156,6 +160,20 @@ pub(super) fn enrollments(
         }
     }
     Ok(enrollments)
+}
+
+/// One enrollment, and the mails it sent.
+pub(super) fn one(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: EnrollmentId,
+) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, Fault> {
+    let sql = format!("-- enrollment\nSELECT {SHOWN} FROM enrollment WHERE id = :id AND tenant = :tenant");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let enrollment = view(&Cells::new(row, "enrollment"))?;
+    Ok(Some((enrollment, of_enrollment(connection, tenant, id)?)))
 }
 
 fn view(cells: &Cells<'_>) -> Result<EnrollmentView, Fault> {
