@@ -57,11 +57,15 @@ fn a_mail_named_by_its_template_is_written_for_its_recipient_with_html_and_text(
     let mail = inbox.text_of(&gateway, &id);
     assert!(mail.contains("Ajouter la carte à mon téléphone"), "{mail}");
     assert!(mail.contains("https://cards.demo.example/p/1?a=1&amp;b=2"), "escaped in HTML: {mail}");
-    assert!(mail.contains("Ouvrez cette adresse sur votre téléphone") && mail.contains(pass_url), "and not in text: {mail}");
+    assert!(
+        mail.contains("Ouvrez cette adresse sur votre téléphone") && mail.contains(pass_url),
+        "and not in text: {mail}"
+    );
     assert!(!mail.contains("désabonner"), "nobody unsubscribes from what they asked for: {mail}");
 
     // As the script of the platform sends it.
-    let body = "recipient=ann@customer.example&emailTemplate=welcome&data={\"name\":\"Ann\"}&cultures=[\"fr-FR\",\"en\"]";
+    let body =
+        "recipient=ann@customer.example&emailTemplate=welcome&data={\"name\":\"Ann\"}&cultures=[\"fr-FR\",\"en\"]";
     let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
     let answer = request("POST", &gateway.url("/v1/emails"), &headers, Some(body.as_bytes()));
     assert_eq!(subject(&gateway, &answer), "Ann, votre carte Demo Brand est sur votre téléphone");
@@ -70,9 +74,11 @@ fn a_mail_named_by_its_template_is_written_for_its_recipient_with_html_and_text(
 #[test]
 fn the_culture_is_that_of_the_mail_then_of_the_contact_then_of_the_caller_then_of_the_tenant() {
     let gateway = House::new(free_port(), "").serve_keeping();
-    for (customer, address, culture) in
-        [("C-1", "chloe@customer.example", Some("fr-CA")), ("C-2", "both@customer.example", Some("fr")), ("C-3", "both@customer.example", None)]
-    {
+    for (customer, address, culture) in [
+        ("C-1", "chloe@customer.example", Some("fr-CA")),
+        ("C-2", "both@customer.example", Some("fr")),
+        ("C-3", "both@customer.example", None),
+    ] {
         let contact = json!({"email": address, "name": "Known", "culture": culture});
         let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/json")];
         let url = gateway.url(&format!("/v1/contacts/{customer}"));
@@ -108,8 +114,11 @@ fn what_cannot_be_rendered_is_refused_at_the_door_and_says_why_without_the_data(
     let house = House::new(free_port(), "");
     let own = house.path("own");
     write(&own, "fragile", "en", "Code {{code}}", "<p>{{number code digits=2}}</p>");
-    house.write("postern.toml", &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
-        + &format!("[templates]\ndir = {:?}\n", own.display().to_string())));
+    house.write(
+        "postern.toml",
+        &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
+            + &format!("[templates]\ndir = {:?}\n", own.display().to_string())),
+    );
     let gateway = house.serve_keeping();
     let refused = |template: &str, data: Value| {
         errors(&gateway.post(&json!({"recipient": "ann@customer.example", "emailTemplate": template, "data": data})))
@@ -137,18 +146,28 @@ fn a_repeat_under_its_key_gets_the_first_answer_though_the_template_is_gone() {
     let house = House::new(inbox.smtp, "");
     let own = house.path("own");
     write(&own, "once", "en", "First {{code}}", "<p>One {{code}}</p>");
-    house.write("postern.toml", &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
-        + &format!("[templates]\ndir = {:?}\n", own.display().to_string())));
+    house.write(
+        "postern.toml",
+        &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
+            + &format!("[templates]\ndir = {:?}\n", own.display().to_string())),
+    );
     let gateway = house.serve();
-    let body = json!({"recipient": "ann@customer.example", "emailTemplate": "once", "data": {"code": 7}, "cultures": ["en"]});
+    let body =
+        json!({"recipient": "ann@customer.example", "emailTemplate": "once", "data": {"code": 7}, "cultures": ["en"]});
     let key = [("Idempotency-Key", "k-1")];
     let id = accepted(&gateway.post_with(&body, &key));
     assert_eq!(gateway.message(&id)["subject"], "First 7");
-    for (name, other) in [("data", json!({"code": 8})), ("cultures", json!(["fr"])), ("emailTemplate", json!("welcome"))] {
+    for (name, other) in
+        [("data", json!({"code": 8})), ("cultures", json!(["fr"])), ("emailTemplate", json!("welcome"))]
+    {
         let mut body = body.clone();
         body[name] = other;
         let answer = gateway.post_with(&body, &key);
-        assert_eq!((answer.status, answer.json()["type"].as_str()), (422, Some("/problems/idempotency-mismatch")), "{name}");
+        assert_eq!(
+            (answer.status, answer.json()["type"].as_str()),
+            (422, Some("/problems/idempotency-mismatch")),
+            "{name}"
+        );
     }
     let secret = gateway.key.clone();
     gateway.stop();
