@@ -12,6 +12,7 @@ pub mod parts;
 pub mod passes;
 pub mod reload;
 mod room;
+pub mod simulation;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -61,8 +61,8 @@ pub use self::push::{
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::wallets::{
-    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, RecordedEvent, RecordedQuery, Trend, TrendCounts,
-    TrendQuery, WalletStore,
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, RecordedEvent,
+    RecordedQuery, Trend, TrendCounts, TrendQuery, WalletStore,
 };
 pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 

@@ -33,7 +33,8 @@ use crate::domain::journey::enrollment::{Enrollment, EnrollmentView, Funnel, Mod
 use crate::domain::message::{MessageView, Reason};
 use crate::domain::wallet::CustomerKey;
 use crate::store::{
-    DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError, Wanted,
+    DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError,
+    Wanted,
 };
 
 /// What an [`Enrollment`] is read from.

@@ -27,8 +27,8 @@ use crate::domain::ids::TenantId;
 use crate::domain::pass_event::{NewPassEvent, Wallet};
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::{
-    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, RecordedEvent, RecordedQuery, StoreError, Trend, TrendQuery,
-    WalletStore,
+    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, RecordedEvent, RecordedQuery,
+    StoreError, Trend, TrendQuery, WalletStore,
 };
 
 /// What begins the key of a pass that has no name; no pass's id holds it.

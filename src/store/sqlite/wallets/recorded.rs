@@ -15,7 +15,8 @@ use crate::store::sqlite::sweep::limit_of;
 use crate::store::{RecordedEvent, RecordedQuery};
 
 /// What a [`recorded`] reads.
-const COLUMNS: &str = "event.id, event.pass_key, event.kind, event.wallet, event.at, event.since, event.received_at, event.way,
+const COLUMNS: &str =
+    "event.id, event.pass_key, event.kind, event.wallet, event.at, event.since, event.received_at, event.way,
     event.active, event.total, event.pass_type, event.tags, event.medium, event.origin, event.user_agent,
     pass.customer, pass.known_by, pass.identifiers";
 
