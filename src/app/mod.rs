@@ -30,7 +30,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::templates::Templates;
+use crate::templates::{TemplateSettings, Templates};
 use crate::wallet::Ledger;
 
 /// A gateway, wired.
@@ -86,7 +86,7 @@ impl App {
         let stir = Arc::new(Notify::new());
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
         let delivered = CancellationToken::new();
-        let templates = watch::Sender::new(Arc::new(Templates::default()));
+        let templates = watch::Sender::new(Arc::new(Templates::load(&TemplateSettings::default()).0));
         Self {
             config,
             clock,

@@ -10,6 +10,7 @@ use crate::domain::contact::Culture;
 use crate::domain::journey::walk::Send;
 use crate::domain::lane::Lane;
 use crate::domain::submission::Submission;
+use crate::domain::suppression::link::{list_headers, unsubscribe_url};
 use crate::domain::tenant::Tenant;
 use crate::store::DueEnrollment;
 use crate::templates::RenderError;
@@ -52,7 +53,10 @@ impl Journeys {
         let wanted = of_contact.or(of_pass);
         let cultures: Vec<&str> = wanted.into_iter().chain([tenant.default_culture.as_str()]).collect();
         let templates = self.parts.templates.borrow().clone();
-        let data = data(tenant, due, address, cultures[0]);
+        let journey = &due.enrollment.journey;
+        let token = self.parts.store.unsubscribe_token(&tenant.id, Some(journey), &address.0.address);
+        let url = unsubscribe_url(&self.parts.public_url, &token);
+        let data = data(tenant, due, address, (cultures[0], &url));
         let rendered = templates.render(&send.template, &cultures, data).await.map_err(Unmade::Template)?;
         let subject = rendered.subject;
         Ok(Submission {
@@ -63,7 +67,9 @@ impl Journeys {
             text: rendered.text,
             from: None,
             reply_to: None,
-            headers: Vec::new(),
+            headers: list_headers(&self.parts.public_url, &token)
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
             attachments: Vec::new(),
             lane: Some(Lane::Journey),
             deadline: None,
@@ -78,7 +84,7 @@ impl Journeys {
 }
 
 /// What a template is told.
-fn data(tenant: &Tenant, due: &DueEnrollment, address: &Address, culture: &str) -> Value {
+fn data(tenant: &Tenant, due: &DueEnrollment, address: &Address, (culture, unsubscribe_url): (&str, &str)) -> Value {
     let enrollment = &due.enrollment;
     let occasion = &enrollment.occasion;
     let mut data = Map::new();
@@ -104,5 +110,6 @@ fn data(tenant: &Tenant, due: &DueEnrollment, address: &Address, culture: &str) 
     tell("origin", json!(occasion.origin));
     tell("walletStatus", json!(due.wallet_status));
     tell("journey", json!(enrollment.journey));
+    tell("unsubscribeUrl", json!(unsubscribe_url));
     Value::Object(data)
 }

@@ -27,6 +27,7 @@ mod push;
 pub mod settings;
 pub mod sqlite;
 mod steering;
+mod suppressions;
 mod wallets;
 mod webhooks;
 
@@ -60,6 +61,7 @@ pub use self::push::{
     PushView, PushesToReplay, Settling,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
+pub use self::suppressions::{Lift, ListedSuppression, Suppressed, SuppressionFilter, SuppressionStore};
 pub use self::wallets::{
     ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, RecordedEvent,
     RecordedQuery, Trend, TrendCounts, TrendQuery, WalletStore,
@@ -258,6 +260,7 @@ pub trait Store:
     + JourneyStore
     + KeyStore
     + PushStore
+    + SuppressionStore
     + WalletStore
     + WebhookStore
     + Send
@@ -283,6 +286,9 @@ pub trait Store:
     /// whatever became of them.
     ///
     /// A message that a brake is to hold ([`Entry::Held`]) is held only if that brake is on; else it is queued.
+    ///
+    /// A message to be sent whose recipient may not be mailed ([`SuppressionStore`]) is kept as `suppressed`. One that a
+    /// journey sends is kept with the link by which its recipient unsubscribes.
     ///
     /// [`Entry::Held`]: crate::domain::message::Entry::Held
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
@@ -323,7 +329,7 @@ pub trait Store:
     ///
     /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
     /// attempt row. Its leaf (`attempt-committed`) is appended with it. One whose `unless` holds now ends `cancelled`
-    /// (`wallet-status`) instead, with its leaf.
+    /// (`wallet-status`) instead, with its leaf; one whose recipient may not be mailed by now ends `suppressed`.
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
 
     /// Writes how an attempt ended.

@@ -16,6 +16,7 @@ use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::journeys;
+use super::suppressions;
 use super::sweep::limit_of;
 use super::wallets;
 use super::writer::Writing;
@@ -225,16 +226,18 @@ fn erase(
 ) -> Result<Option<Erased>, Fault> {
     let Erasure { customer, extent, at, actor } = erasure;
     let email = address_of(connection, tenant, customer, *extent)?;
+    let mut forgotten = 0;
     let erased = match extent {
         Extent::Copy => Erased::default(),
         Extent::Person => {
             let address = email.as_ref().map(EmailAddress::normalized);
             let values = [Some(customer.as_str()), address.as_deref()];
+            forgotten = suppressions::forget(connection, secret, tenant, values)?;
             journeys::erase(connection, tenant, values, *at)?;
             wallets::erase(connection, tenant, values)?
         }
     };
-    if email.is_none() && erased == Erased::default() {
+    if email.is_none() && erased == Erased::default() && forgotten == 0 {
         return Ok(None);
     }
     let sql = r"-- erase_contact

@@ -145,7 +145,8 @@ fn migrate(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error>
         connection.pragma_update(None, "ignore_check_constraints", "ON")?;
     }
     ensure_secret(connection, "subject-secret")?;
-    ensure_secret(connection, "key-pepper")
+    ensure_secret(connection, "key-pepper")?;
+    ensure_secret(connection, "unsubscribe-key")
 }
 
 fn ensure_secret(connection: &Connection, name: &str) -> Result<(), Box<dyn std::error::Error>> {

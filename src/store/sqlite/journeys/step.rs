@@ -13,6 +13,7 @@ use crate::store::sqlite::accept::{self, millis};
 use crate::store::sqlite::audit;
 use crate::store::sqlite::content::Packed;
 use crate::store::sqlite::fault::Fault;
+use crate::store::sqlite::suppressions;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{Move, Moved, Next};
 
@@ -31,6 +32,11 @@ pub(super) fn go(
         write(connection, next, next.next)?;
         return Ok(Moved::Done(None));
     };
+    let (tenant, address) = (&message.tenant, &message.recipient.address);
+    if suppressions::judge(connection, secret, tenant, address, Some(&next.enrollment.journey))?.is_some() {
+        write(connection, next, Next::End(Ending::Unsubscribed))?;
+        return Ok(Moved::Unsubscribed);
+    }
     if let Some(cap) = cap
         && is_capped(connection, message, *cap)?
     {
@@ -151,11 +157,4 @@ fn write(connection: &Writing<'_>, moved: &Move, next: Next) -> Result<(), Fault
 fn way(enrollment: &Enrollment) -> Way<'_> {
     let Enrollment { id, tenant, journey, version, .. } = enrollment;
     Way { tenant, id: *id, journey, version }
-}
-
-/// Ends an enrollment whose recipient wants none of it.
-#[expect(dead_code, reason = "until there are suppressions")]
-fn unsubscribe(connection: &Writing<'_>, next: &Move) -> Result<Moved, Fault> {
-    write(connection, next, Next::End(Ending::Unsubscribed))?;
-    Ok(Moved::Unsubscribed)
 }

@@ -1,0 +1,118 @@
+//! What a template may call: handlebars' own helpers but `log`, and ours.
+//!
+//! `{{date value}}`, `{{number value}}`, `{{money value "EUR"}}` write for the culture of the mail (`formats`),
+//! `{{urlencode value}}` for a place in a URL, `{{default value "otherwise"}}` takes the first value that says anything.
+//! `log` is not here: it would write data into the log.
+
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, JsonRender as _, JsonTruthy as _, RenderContext, RenderError,
+    RenderErrorReason, ScopedJson,
+};
+use serde_json::Value;
+
+use super::formats;
+use super::watch::{self, TICK, Tick, WATCHED, Watched};
+
+/// Handlebars' own.
+const BUILT_IN: [&str; 16] =
+    ["if", "unless", "each", "with", "lookup", "raw", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
+/// Ours.
+const OWN: [(&str, Work); 5] =
+    [("date", date), ("number", number), ("money", money), ("urlencode", urlencode), ("default", default)];
+
+/// From the values and the named values of a call to what it writes; or what is wrong with them, without saying them.
+type Work = fn(&Given<'_, '_>) -> Result<Value, String>;
+
+/// Whether there is a helper of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    BUILT_IN.contains(&name) || OWN.iter().any(|(own, _)| *own == name)
+}
+
+/// Makes the helpers known to a registry.
+pub(super) fn register(registry: &mut Handlebars<'static>) {
+    registry.unregister_helper("log");
+    registry.register_helper(TICK, Box::new(Tick));
+    registry.register_helper(WATCHED, Box::new(Watched));
+    for (name, work) in OWN {
+        registry.register_helper(name, Box::new(Verb { name, work }));
+    }
+}
+
+struct Verb {
+    name: &'static str,
+    work: Work,
+}
+
+/// What a helper is given.
+pub(super) struct Given<'a, 'rc> {
+    helper: &'a Helper<'rc>,
+}
+
+impl Given<'_, '_> {
+    fn first(&self) -> Result<&Value, String> {
+        self.helper.param(0).map(handlebars::PathAndJson::value).ok_or_else(|| "wants a value".to_owned())
+    }
+
+    fn second(&self) -> Option<&Value> {
+        self.helper.param(1).map(handlebars::PathAndJson::value)
+    }
+
+    fn named(&self, name: &str) -> Option<&Value> {
+        self.helper.hash_get(name).map(handlebars::PathAndJson::value)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, String> {
+        match self.named(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("{name} must be a text")),
+        }
+    }
+}
+
+impl HelperDef for Verb {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        let made = (self.work)(&Given { helper });
+        made.map(ScopedJson::Derived)
+            .map_err(|wrong| RenderErrorReason::Other(format!("{}: {wrong}", self.name)).into())
+    }
+}
+
+fn date(given: &Given<'_, '_>) -> Result<Value, String> {
+    let written = formats::date(given.first()?, given.text("format")?, given.text("zone")?, &watch::culture())?;
+    Ok(Value::String(written))
+}
+
+fn number(given: &Given<'_, '_>) -> Result<Value, String> {
+    let digits = match given.named("digits") {
+        None | Some(Value::Null) => None,
+        Some(digits) => Some(digits.as_u64().ok_or("digits must be a whole number")?),
+    };
+    formats::number(given.first()?, digits, &watch::culture()).map(Value::String)
+}
+
+fn money(given: &Given<'_, '_>) -> Result<Value, String> {
+    let currency = given.second().or_else(|| given.named("currency"));
+    let currency = currency.and_then(Value::as_str).ok_or("wants a currency, as in {{money price \"EUR\"}}")?;
+    formats::money(given.first()?, currency, &watch::culture()).map(Value::String)
+}
+
+fn urlencode(given: &Given<'_, '_>) -> Result<Value, String> {
+    let text = given.first()?.render();
+    // A space is %20: right in a path and in a query, which + is not.
+    let written: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    Ok(Value::String(written.replace('+', "%20")))
+}
+
+fn default(given: &Given<'_, '_>) -> Result<Value, String> {
+    given.first()?;
+    let says_something = |value: &&Value| value.is_truthy(true) || value.is_boolean();
+    let values = given.helper.params().iter().map(handlebars::PathAndJson::value);
+    Ok(values.clone().find(says_something).or(values.last()).cloned().unwrap_or_default())
+}
