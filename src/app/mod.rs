@@ -13,6 +13,7 @@ pub mod passes;
 pub mod reload;
 mod room;
 pub mod simulation;
+pub mod templates;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::templates::{TemplateSettings, Templates};
+use crate::templates::Templates;
 use crate::wallet::Ledger;
 
 /// A gateway, wired.
@@ -45,7 +46,7 @@ pub struct App {
     pub courier: Arc<SmtpCourier>,
     /// What the configuration says of mails now.
     pub rules: watch::Sender<Arc<Rules>>,
-    /// What mails of our own are rendered from now.
+    /// What mails of ours are rendered with now.
     pub templates: watch::Sender<Arc<Templates>>,
     /// What may be asked of the doors.
     pub limits: Arc<Limits>,
@@ -74,7 +75,13 @@ pub struct Started {
 impl App {
     /// Wires the parts; nothing runs yet.
     #[must_use]
-    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<SmtpCourier>) -> Self {
+    pub fn wire(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        courier: Arc<SmtpCourier>,
+        templates: Arc<Templates>,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         let brakeman = config.brake.enabled.then(|| {
             let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
@@ -86,7 +93,7 @@ impl App {
         let stir = Arc::new(Notify::new());
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
         let delivered = CancellationToken::new();
-        let templates = watch::Sender::new(Arc::new(Templates::load(&TemplateSettings::default()).0));
+        let templates = watch::Sender::new(templates);
         Self {
             config,
             clock,

@@ -15,6 +15,7 @@ use crate::app::simulation::compare::compare;
 use crate::app::simulation::made::Made;
 use crate::app::simulation::source::{Recorded, Source, Timed};
 use crate::app::simulation::{Progress, Run, Trial};
+use crate::app::templates;
 use crate::cli::queue::filter::When;
 use crate::cli::{Context, Done, Failure};
 use crate::config::{Config, Environment};
@@ -78,7 +79,8 @@ impl Simulate {
         let tenant = config.tenants.get(&id).ok_or_else(|| anyhow!("there is no tenant {id}"))?;
         let before = self.before(context, config, &drawn.journey, store).await?;
         let times = self.times(context.clock.now(), tenant)?;
-        let trial = Trial { config: config.clone(), drawn, templates: Arc::default(), begins_at: times.0 };
+        let templates = templates::for_serving(config).map_err(Failure::Configuration)?;
+        let trial = Trial { config: config.clone(), drawn, templates, begins_at: times.0 };
         let ways = self.ways(store, tenant, times);
         let ran = watched("what is drawn", &trial, ways.open()?).await?;
         let ran_before = match &before {
