@@ -17,6 +17,7 @@ mod push;
 mod queue;
 mod send;
 mod serve;
+mod templates;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +89,8 @@ enum Command {
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
     Contacts(contacts::Arguments),
+    /// See which mails of your own there are, render one, look at all of them
+    Templates(templates::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -196,6 +199,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Brake(_)
         | Command::Push(_)
         | Command::Contacts(_)
+        | Command::Templates(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -209,6 +213,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
+        Command::Templates(templates) => templates::run(context, templates).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }
