@@ -19,7 +19,10 @@ impl Intake {
         let template = submission.template.as_deref().unwrap_or_default();
         let templates = self.templates.borrow().clone();
         if !templates.has(template) {
-            return Err(wrong("/emailTemplate", "there is no template of this name: postern templates list shows them"));
+            return Err(wrong(
+                "/emailTemplate",
+                "there is no template of this name: postern templates list shows them",
+            ));
         }
         let contact = self.contact(tenant, own, &submission).await?;
         let cultures = cultures(tenant, own, contact.as_ref());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::connector::{TEMPLATE_SCRIPT, case, errors as script_errors, in_repository, run, with};
 use crate::harness::{Answer, Gateway, House, Inbox, finish, free_port, request, succeed};
 
 impl Inbox {
@@ -57,11 +58,15 @@ fn a_mail_named_by_its_template_is_written_for_its_recipient_with_html_and_text(
     let mail = inbox.text_of(&gateway, &id);
     assert!(mail.contains("Ajouter la carte à mon téléphone"), "{mail}");
     assert!(mail.contains("https://cards.demo.example/p/1?a=1&amp;b=2"), "escaped in HTML: {mail}");
-    assert!(mail.contains("Ouvrez cette adresse sur votre téléphone") && mail.contains(pass_url), "and not in text: {mail}");
+    assert!(
+        mail.contains("Ouvrez cette adresse sur votre téléphone") && mail.contains(pass_url),
+        "and not in text: {mail}"
+    );
     assert!(!mail.contains("désabonner"), "nobody unsubscribes from what they asked for: {mail}");
 
     // As the script of the platform sends it.
-    let body = "recipient=ann@customer.example&emailTemplate=welcome&data={\"name\":\"Ann\"}&cultures=[\"fr-FR\",\"en\"]";
+    let body =
+        "recipient=ann@customer.example&emailTemplate=welcome&data={\"name\":\"Ann\"}&cultures=[\"fr-FR\",\"en\"]";
     let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
     let answer = request("POST", &gateway.url("/v1/emails"), &headers, Some(body.as_bytes()));
     assert_eq!(subject(&gateway, &answer), "Ann, votre carte Demo Brand est sur votre téléphone");
@@ -70,9 +75,11 @@ fn a_mail_named_by_its_template_is_written_for_its_recipient_with_html_and_text(
 #[test]
 fn the_culture_is_that_of_the_mail_then_of_the_contact_then_of_the_caller_then_of_the_tenant() {
     let gateway = House::new(free_port(), "").serve_keeping();
-    for (customer, address, culture) in
-        [("C-1", "chloe@customer.example", Some("fr-CA")), ("C-2", "both@customer.example", Some("fr")), ("C-3", "both@customer.example", None)]
-    {
+    for (customer, address, culture) in [
+        ("C-1", "chloe@customer.example", Some("fr-CA")),
+        ("C-2", "both@customer.example", Some("fr")),
+        ("C-3", "both@customer.example", None),
+    ] {
         let contact = json!({"email": address, "name": "Known", "culture": culture});
         let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/json")];
         let url = gateway.url(&format!("/v1/contacts/{customer}"));
@@ -108,8 +115,11 @@ fn what_cannot_be_rendered_is_refused_at_the_door_and_says_why_without_the_data(
     let house = House::new(free_port(), "");
     let own = house.path("own");
     write(&own, "fragile", "en", "Code {{code}}", "<p>{{number code digits=2}}</p>");
-    house.write("postern.toml", &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
-        + &format!("[templates]\ndir = {:?}\n", own.display().to_string())));
+    house.write(
+        "postern.toml",
+        &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
+            + &format!("[templates]\ndir = {:?}\n", own.display().to_string())),
+    );
     let gateway = house.serve_keeping();
     let refused = |template: &str, data: Value| {
         errors(&gateway.post(&json!({"recipient": "ann@customer.example", "emailTemplate": template, "data": data})))
@@ -137,18 +147,28 @@ fn a_repeat_under_its_key_gets_the_first_answer_though_the_template_is_gone() {
     let house = House::new(inbox.smtp, "");
     let own = house.path("own");
     write(&own, "once", "en", "First {{code}}", "<p>One {{code}}</p>");
-    house.write("postern.toml", &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
-        + &format!("[templates]\ndir = {:?}\n", own.display().to_string())));
+    house.write(
+        "postern.toml",
+        &(std::fs::read_to_string(house.config().join("postern.toml")).unwrap()
+            + &format!("[templates]\ndir = {:?}\n", own.display().to_string())),
+    );
     let gateway = house.serve();
-    let body = json!({"recipient": "ann@customer.example", "emailTemplate": "once", "data": {"code": 7}, "cultures": ["en"]});
+    let body =
+        json!({"recipient": "ann@customer.example", "emailTemplate": "once", "data": {"code": 7}, "cultures": ["en"]});
     let key = [("Idempotency-Key", "k-1")];
     let id = accepted(&gateway.post_with(&body, &key));
     assert_eq!(gateway.message(&id)["subject"], "First 7");
-    for (name, other) in [("data", json!({"code": 8})), ("cultures", json!(["fr"])), ("emailTemplate", json!("welcome"))] {
+    for (name, other) in
+        [("data", json!({"code": 8})), ("cultures", json!(["fr"])), ("emailTemplate", json!("welcome"))]
+    {
         let mut body = body.clone();
         body[name] = other;
         let answer = gateway.post_with(&body, &key);
-        assert_eq!((answer.status, answer.json()["type"].as_str()), (422, Some("/problems/idempotency-mismatch")), "{name}");
+        assert_eq!(
+            (answer.status, answer.json()["type"].as_str()),
+            (422, Some("/problems/idempotency-mismatch")),
+            "{name}"
+        );
     }
     let secret = gateway.key.clone();
     gateway.stop();
@@ -158,6 +178,27 @@ fn a_repeat_under_its_key_gets_the_first_answer_though_the_template_is_gone() {
     assert_eq!((accepted(&again), again.header("Idempotent-Replayed")), (id, Some("true")));
     assert_eq!(errors(&gateway.post(&body))[0].0, "/emailTemplate", "without the key it would be a new mail");
     gateway.stop();
+}
+
+#[test]
+fn the_script_that_lets_postern_render_sends_data_alone() {
+    let gateway = House::new(free_port(), "").serve_keeping();
+    let welcome = with(
+        case(&gateway.url(""), &gateway.key),
+        &[("/script", json!(in_repository(TEMPLATE_SCRIPT))), ("/mail/emailTemplate", json!("welcome"))],
+    );
+    let needy = with(welcome.clone(), &[("/mail/emailTemplate", json!("pass-link"))]);
+    let bare = with(welcome.clone(), &[("/mail/data", Value::Null), ("/mail/cultures", Value::Null)]);
+    let outcomes = run(&[welcome, bare, needy]);
+    let said = script_errors(&outcomes);
+    assert_eq!(said[..2], ["sent", "sent"]);
+    assert!(said[2].contains("/data: ") && said[2].contains("the data has no passUrl"), "{}", said[2]);
+    let kept = gateway.get("/v1/emails").json();
+    let subjects = [0, 1].map(|index| kept["items"][index]["subject"].as_str().unwrap().to_owned());
+    assert_eq!(
+        subjects,
+        ["Zqname, your Demo Brand card is on your phone", "Zqname, votre carte Demo Brand est sur votre téléphone"]
+    );
 }
 
 #[test]

@@ -96,7 +96,8 @@ fn sample(path: &str) -> Value {
 
 /// Sends a mail of ours and returns its HTML as it arrived.
 fn html(inbox: &Inbox, gateway: &Gateway, mail: &str, culture: &str, data: &Value) -> String {
-    let body = json!({"recipient": "someone@customer.example", "emailTemplate": mail, "culture": culture, "data": data});
+    let body =
+        json!({"recipient": "someone@customer.example", "emailTemplate": mail, "culture": culture, "data": data});
     let answer = gateway.post(&body);
     assert_eq!(answer.status, 202, "{mail} {culture}: {}", answer.json());
     let id = answer.json()["id"].as_str().unwrap().to_owned();
@@ -112,13 +113,16 @@ fn every_shipped_mail_fits_a_phone_and_a_desktop_and_is_readable_by_day_and_by_n
     let endless = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
     let mut documents = Vec::new();
     for mail in MAILS {
-        let least = if mail == "pass-link" { json!({"passUrl": format!("https://x.example/{endless}")}) } else { json!({}) };
+        let least =
+            if mail == "pass-link" { json!({"passUrl": format!("https://x.example/{endless}")}) } else { json!({}) };
         let mut most = sample(&format!("mail/{mail}/sample.json"));
         most["name"] = json!(endless);
         most["brand"]["name"] = json!(endless);
         most["device"] = json!("google");
         for culture in CULTURES {
-            for (kind, data) in [("sample", &sample(&format!("mail/{mail}/sample.json"))), ("least", &least), ("endless", &most)] {
+            for (kind, data) in
+                [("sample", &sample(&format!("mail/{mail}/sample.json"))), ("least", &least), ("endless", &most)]
+            {
                 let html = html(&inbox, &gateway, mail, culture, data);
                 let carries_link = html.contains("href=\"https://mail.demo.example/u/sample\"");
                 assert_eq!(carries_link, data.get("unsubscribeUrl").is_some(), "{mail} {culture} {kind}");

@@ -164,7 +164,8 @@ mod tests {
         ] {
             assert_eq!(read(&with(&more)).unwrap(), wanted, "{more}");
         }
-        let form = format!("recipient=a@b.example&emailtemplate=welcome&data={text}&cultures=fr-FR&cultures=en&culture=fr_CA");
+        let form =
+            format!("recipient=a@b.example&emailtemplate=welcome&data={text}&cultures=fr-FR&cultures=en&culture=fr_CA");
         assert_eq!(parse(Media::Form, form.as_bytes()).unwrap(), wanted);
         let form = "recipient=a@b.example&emailTemplate=welcome&Subject=&Body=null&data[pass][id]=P1&customerId=C-1";
         let own = parse(Media::Form, form.as_bytes()).unwrap().own.unwrap();
