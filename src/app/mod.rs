@@ -12,6 +12,7 @@ pub mod parts;
 pub mod passes;
 pub mod reload;
 mod room;
+pub mod simulation;
 pub mod templates;
 
 use std::net::SocketAddr;

@@ -153,7 +153,7 @@ pub fn start_hatch(app: &App, control: &Control, tasks: &Tasks) {
         }
     };
     let fixed = serde_json::json!(app.config.fixed());
-    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed };
+    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed, rules: app.rules.subscribe() };
     let clock = Arc::clone(&app.clock);
     let until = app.delivered.clone();
     tasks.spawn("hatch", Kind::Essential, async move { hatch.serve(known, &*clock, until).await });
@@ -205,6 +205,7 @@ pub async fn start_doors(
         reasons: Arc::new(reasons(app, &control)),
         journeys: Arc::new(desk(&app.store, &app.clock, &app.rules, &app.stir)),
         contacts,
+        templates: app.templates.subscribe(),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),
@@ -217,9 +218,13 @@ pub async fn start_doors(
             trusted_proxies: settings.trusted_proxies.clone(),
             in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
             webhooks_in_flight: InFlight::new(usize::from(app.config.wallet.webhooks_in_flight_max.get())),
+            unsubscribes_in_flight: InFlight::new(usize::from(settings.unsubscribes_in_flight_max.get())),
         },
     };
     warn_of_few_files(settings.connections_max);
+    for warning in app.config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let listener = listen(settings.listen, settings.connections_max)?;
     let address = listener.local_addr()?;
     let grace = app.config.delivery.shutdown_grace.0;

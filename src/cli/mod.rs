@@ -9,6 +9,7 @@ mod brake;
 mod check;
 mod contacts;
 mod demo;
+mod import;
 mod inbox;
 mod journeys;
 mod keys;
@@ -18,6 +19,7 @@ mod push;
 mod queue;
 mod send;
 mod serve;
+mod suppressions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +91,8 @@ enum Command {
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
     Contacts(contacts::Arguments),
+    /// Add, remove, list and import who is not to be mailed
+    Suppressions(suppressions::Arguments),
     /// See journeys and how far their customers are, try a drawing, pause one and let it go on
     Journeys(journeys::Arguments),
     /// Run the capture SMTP server alone
@@ -199,6 +203,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Brake(_)
         | Command::Push(_)
         | Command::Contacts(_)
+        | Command::Suppressions(_)
         | Command::Journeys(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
@@ -213,6 +218,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
+        Command::Suppressions(suppressions) => suppressions::run(context, suppressions).await,
         Command::Journeys(journeys) => journeys::run(context, journeys).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),

@@ -18,6 +18,8 @@ const DOMAINS_MAX: usize = 1_000_000;
 /// `server.request_body_max`, between these.
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
+/// `server.public_url` at most: with what follows it a link must stand in one line of a mail.
+const PUBLIC_URL_CHARS_MAX: usize = 400;
 /// `limits.tracked_max` at most: it bounds memory.
 const TRACKED_MAX: u32 = 10_000_000;
 /// Mails of one recipient that are counted at most: they are walked at each acceptance.
@@ -82,6 +84,8 @@ fn server(config: &Config, say: &mut impl FnMut(&str, String)) {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '@');
     if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(plain)) {
         say("server.public_url", "must be http://HOST or https://HOST, without a query".to_owned());
+    } else if server.public_url.len() > PUBLIC_URL_CHARS_MAX {
+        say("server.public_url", format!("must have at most {PUBLIC_URL_CHARS_MAX} characters"));
     }
     let body = server.request_body_max.0;
     if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&body) {

@@ -57,6 +57,9 @@ use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
+/// Said when journeys send links that mail programs do not follow.
+const NO_ONE_CLICK: &str = "server.public_url is not https: mails of journeys offer to unsubscribe with one click, which \
+                            mail programs use over https alone (RFC 8058)";
 /// Problems listed at most; after so many the rest is probably one mistake.
 const PROBLEMS_MAX: usize = 200;
 
@@ -154,6 +157,13 @@ impl Config {
     pub fn rules(&self) -> Rules {
         let (tenants, lanes, retry) = (self.tenants.clone(), self.lanes.clone(), self.delivery.retry.clone());
         Rules { tenants, lanes, retry, journeys: self.journeys.clone() }
+    }
+
+    /// What works, and is hardly what was meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let clear = !self.journeys.is_empty() && !self.server.public_url.starts_with("https://");
+        clear.then_some(NO_ONE_CLICK).into_iter().collect()
     }
 
     /// The templates that journeys name and that are none.

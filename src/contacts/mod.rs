@@ -31,6 +31,7 @@ pub mod given;
 mod lookup;
 pub mod rows;
 mod seek;
+pub mod suppressed;
 #[cfg(test)]
 mod tests;
 

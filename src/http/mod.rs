@@ -18,6 +18,7 @@ pub mod health;
 pub mod inbox;
 pub mod limit;
 pub mod problem;
+pub mod public;
 mod ratelimit_fields;
 pub mod settings;
 
@@ -37,7 +38,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, verbs, wallets, webhooks};
+use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -53,6 +54,7 @@ use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
+use crate::templates::Templates;
 use crate::wallet::Ledger;
 
 pub use self::door::Door;
@@ -81,6 +83,8 @@ pub struct AppState {
     pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
+    /// What pages are rendered from now.
+    pub templates: watch::Receiver<Arc<Templates>>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -114,6 +118,8 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/v1/contacts").get(contacts::list))
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
+        .service(Door::at("/v1/suppressions").get(suppressions::list).post(suppressions::add))
+        .service(Door::at("/v1/suppressions/remove").post(suppressions::remove))
         .service(Door::at("/v1/journeys").get(journeys::list))
         .service(Door::at("/v1/journeys/{name}").get(journeys::show))
         .service(Door::at("/v1/journeys/{name}/enrollments").get(journeys::enrollments))
@@ -125,6 +131,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
         .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
+        .service(Door::at("/u/{token}").get(public::show).post(public::act))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

@@ -67,8 +67,8 @@ pub trait SuppressionStore: Send + Sync + 'static {
         suppressions: Vec<NewSuppression>,
     ) -> Result<Vec<Suppressed>, StoreError>;
 
-    /// Takes suppressions of a recipient away, each with its leaf; which they were.
-    async fn lift(&self, tenant: &TenantId, actor: Actor, lift: Lift) -> Result<Vec<Suppression>, StoreError>;
+    /// Takes suppressions of recipients away, each with its leaf: all of them or none; which they were.
+    async fn lift(&self, tenant: &TenantId, actor: Actor, lifts: Vec<Lift>) -> Result<Vec<Suppression>, StoreError>;
 
     /// Suppressions of a tenant. By a recipient those are found too whose address is erased.
     async fn suppressions(

@@ -20,6 +20,7 @@ mod door;
 mod durable;
 mod harness;
 mod hostile;
+mod journeys;
 mod limits;
 mod logs;
 mod own_templates;

@@ -48,7 +48,7 @@ async fn suppress(store: &dyn Store, recipient: &str, what: &str) -> Change {
 
 async fn lift(store: &dyn Store, recipient: &str, what: Option<&str>) -> Vec<String> {
     let lift = Lift { recipient: address(recipient), scope: what.map(scope), because: None, at: at(2) };
-    let lifted = store.lift(&tenant("demo"), Actor::Command("suppressions"), lift).await.unwrap();
+    let lifted = store.lift(&tenant("demo"), Actor::Command("suppressions"), vec![lift]).await.unwrap();
     lifted.iter().map(|lifted| lifted.scope.to_string()).collect()
 }
 

@@ -9,6 +9,7 @@ pub mod journeys;
 pub mod lenient;
 pub mod pass_events;
 pub mod submission;
+pub mod suppressions;
 pub mod verbs;
 pub mod wallets;
 mod wallets_query;

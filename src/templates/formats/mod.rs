@@ -232,7 +232,9 @@ mod tests {
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for value in [json!("soon"), json!(null), json!(1.5), json!(i64::MAX), json!({}), json!("2026-02-30"), json!("")] {
+        for value in
+            [json!("soon"), json!(null), json!(1.5), json!(i64::MAX), json!({}), json!("2026-02-30"), json!("")]
+        {
             assert!(date(&value, None, None, &of("en")).is_err(), "{value}");
         }
         assert!(date(&json!("2026-01-01"), Some("time"), None, &of("en")).is_err());
@@ -273,7 +275,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused_and_a_huge_one_too() {
-        for value in [json!("12a"), json!(null), json!([1]), json!(1e300), json!("1e999999999999"), json!("."), json!("")] {
+        for value in
+            [json!("12a"), json!(null), json!([1]), json!(1e300), json!("1e999999999999"), json!("."), json!("")]
+        {
             assert!(number(&value, None, &of("en")).is_err(), "{value}");
             assert!(money(&value, "EUR", &of("en")).is_err(), "{value}");
         }

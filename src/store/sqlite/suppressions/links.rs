@@ -100,15 +100,17 @@ pub(super) fn follow(
     at: Timestamp,
 ) -> Result<Option<LinkView>, Fault> {
     let Some(link) = link(connection, token)? else { return Ok(None) };
-    match wish {
-        Wish::AsLinked => link.stop(connection, &link.scope, at)?,
-        // The link may be for more already.
-        Wish::AllJourneys if link.scope.covers(&SuppressionScope::Journeys) => {
-            link.stop(connection, &link.scope, at)?
+    let scope = match wish {
+        Wish::TakeBack => {
+            link.take_back(connection, at)?;
+            return link.view(connection).map(Some);
         }
-        Wish::AllJourneys => link.stop(connection, &SuppressionScope::Journeys, at)?,
-        Wish::TakeBack => link.take_back(connection, at)?,
-    }
+        Wish::AsLinked => &link.scope,
+        // The link may be for more already.
+        Wish::AllJourneys if link.scope.covers(&SuppressionScope::Journeys) => &link.scope,
+        Wish::AllJourneys => &SuppressionScope::Journeys,
+    };
+    link.stop(connection, scope, at)?;
     link.view(connection).map(Some)
 }
 

@@ -41,9 +41,15 @@ impl SuppressionStore for SqliteStore {
         self.write("adding suppressions", work).await
     }
 
-    async fn lift(&self, tenant: &TenantId, actor: Actor, lifted: Lift) -> Result<Vec<Suppression>, StoreError> {
+    async fn lift(&self, tenant: &TenantId, actor: Actor, lifts: Vec<Lift>) -> Result<Vec<Suppression>, StoreError> {
         let (tenant, secret) = (tenant.clone(), self.subject_secret);
-        let work = move |connection: &Writing<'_>| lift(connection, &secret, &tenant, &actor, &lifted);
+        let work = move |connection: &Writing<'_>| {
+            let mut gone = Vec::new();
+            for one in &lifts {
+                gone.extend(lift(connection, &secret, &tenant, &actor, one)?);
+            }
+            Ok(gone)
+        };
         self.write("removing suppressions", work).await
     }
 

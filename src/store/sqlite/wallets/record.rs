@@ -149,7 +149,13 @@ impl Recording<'_, '_> {
 
     /// A repeat of what is known: nothing changes.
     fn repeated(&self, id: EventId, whose: &CustomerKey) -> Result<Recorded, Fault> {
-        Ok(Recorded { id, change: Change::Duplicate, status: self.status(whose)?, flapped: false, enrollments: Vec::new() })
+        Ok(Recorded {
+            id,
+            change: Change::Duplicate,
+            status: self.status(whose)?,
+            flapped: false,
+            enrollments: Vec::new(),
+        })
     }
 
     /// The leaf, the pass, its customer, and the customer it belonged to before.
