@@ -53,7 +53,8 @@ impl World {
         let stir = Arc::new(Notify::new());
         let ledger = app::ledger(&trial.config, &rules, &clock, &store, Arc::clone(&stir));
         let past = app::ledger(&trial.config, &none, &clock, &store, Arc::clone(&stir));
-        let intake = Arc::new(app::intake(&rules, &clock, &store, &Arc::new(Notify::new()), None));
+        let templates = watch::Sender::new(Arc::clone(&trial.templates));
+        let intake = Arc::new(app::intake(&rules, &templates, &clock, &store, &Arc::new(Notify::new()), None));
         // What the gateway's queue and disk have room for is not what is tried.
         let mut limits = trial.config.limits.clone();
         (limits.queue_max, limits.disk_free_min) = (NonZeroU64::MAX, ByteSize(0));
@@ -62,7 +63,7 @@ impl World {
             clock: Arc::clone(&clock),
             intake,
             rules: rules.subscribe(),
-            templates: watch::Sender::new(Arc::clone(&trial.templates)).subscribe(),
+            templates: templates.subscribe(),
             limits: Arc::new(Limits::new(&limits, &clock)),
             settings: trial.config.journey.clone(),
             public_url: trial.config.server.public_url.clone(),
