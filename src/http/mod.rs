@@ -38,9 +38,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{
-    alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks,
-};
+use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;

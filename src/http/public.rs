@@ -170,13 +170,15 @@ const fn in_words(status: StatusCode, stopped: bool) -> &'static str {
 fn data(token: UnsubscribeToken, link: Option<&LinkView>, brand: Option<&str>) -> Value {
     let mut data = Map::new();
     let mut tell = |name: &str, value: Value| drop(data.insert(name.to_owned(), value));
-    // Behind a proxy this server's paths may stand behind others: the last part of the path is the form's own address.
-    tell("action", json!(token.to_string()));
     let Some(link) = link else {
+        // The same for every token that is none.
         tell("state", json!("unknown"));
         tell("scope", json!(""));
+        tell("action", json!(""));
         return Value::Object(data);
     };
+    // Behind a proxy this server's paths may stand behind others: the last part of the path is the form's own address.
+    tell("action", json!(token.to_string()));
     if let Some(name) = brand {
         tell("brand", json!({ "name": name }));
     }

@@ -97,12 +97,12 @@ fn body(elsewhere: &str) -> String {
 }
 
 /// Debian's Chromium, each time with a profile of its own.
-struct Browser {
+pub struct Browser {
     dir: TempDir,
 }
 
 impl Browser {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
@@ -127,8 +127,17 @@ impl Browser {
     }
 
     /// The document after its scripts, were there any, had their time.
-    fn dom(&self, url: &str) -> String {
+    pub fn dom(&self, url: &str) -> String {
         succeed(self.command().args(["--dump-dom", url]))
+    }
+
+    /// Whether somebody would see so much of a colour, in a window of this size. The picture is kept for whoever wants to
+    /// look at it.
+    pub fn shows(&self, url: &str, window: (u32, u32), colour: [u8; 3], file: &Path) -> usize {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let size = format!("--window-size={},{}", window.0, window.1);
+        succeed(self.command().arg(size).arg(format!("--screenshot={}", file.display())).arg(url));
+        Picture::read(file).count(colour)
     }
 
     /// What somebody would see.

@@ -32,6 +32,8 @@ mod reload;
 mod reminder;
 mod shaping;
 mod slow_clients;
+mod suppressions;
+mod unsubscribe;
 mod verbs;
 mod wallets;
 mod webhooks;
