@@ -12,6 +12,8 @@ pub mod parts;
 pub mod passes;
 pub mod reload;
 mod room;
+pub mod simulation;
+pub mod templates;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::templates::{TemplateSettings, Templates};
+use crate::templates::Templates;
 use crate::wallet::Ledger;
 
 /// A gateway, wired.
@@ -44,7 +46,7 @@ pub struct App {
     pub courier: Arc<SmtpCourier>,
     /// What the configuration says of mails now.
     pub rules: watch::Sender<Arc<Rules>>,
-    /// What mails of our own are rendered from now.
+    /// What mails of ours are rendered with now.
     pub templates: watch::Sender<Arc<Templates>>,
     /// What may be asked of the doors.
     pub limits: Arc<Limits>,
@@ -73,7 +75,13 @@ pub struct Started {
 impl App {
     /// Wires the parts; nothing runs yet.
     #[must_use]
-    pub fn wire(config: Config, clock: Arc<dyn Clock>, store: Arc<dyn Store>, courier: Arc<SmtpCourier>) -> Self {
+    pub fn wire(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        courier: Arc<SmtpCourier>,
+        templates: Arc<Templates>,
+    ) -> Self {
         let wake = Arc::new(Notify::new());
         let brakeman = config.brake.enabled.then(|| {
             let (store, clock, wake) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&wake));
@@ -81,11 +89,11 @@ impl App {
         });
         let limits = Arc::new(Limits::new(&config.limits, &clock));
         let rules = watch::Sender::new(Arc::new(config.rules()));
-        let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
+        let templates = watch::Sender::new(templates);
+        let intake = Arc::new(intake(&rules, &templates, &clock, &store, &wake, brakeman.clone()));
         let stir = Arc::new(Notify::new());
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
         let delivered = CancellationToken::new();
-        let templates = watch::Sender::new(Arc::new(Templates::load(&TemplateSettings::default()).0));
         Self {
             config,
             clock,
@@ -130,12 +138,14 @@ impl App {
 #[must_use]
 pub fn intake(
     rules: &watch::Sender<Arc<Rules>>,
+    templates: &watch::Sender<Arc<Templates>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
     wake: &Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
-    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
+    let (rules, templates) = (rules.subscribe(), templates.subscribe());
+    Intake::new(Arc::clone(store), Arc::clone(clock), rules, templates, Arc::clone(wake), brakeman)
 }
 
 /// The ledger under rules: for the gateway and for commands, beside which a gateway finds by itself what is due.

@@ -153,7 +153,7 @@ pub fn start_hatch(app: &App, control: &Control, tasks: &Tasks) {
         }
     };
     let fixed = serde_json::json!(app.config.fixed());
-    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed };
+    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed, rules: app.rules.subscribe() };
     let clock = Arc::clone(&app.clock);
     let until = app.delivered.clone();
     tasks.spawn("hatch", Kind::Essential, async move { hatch.serve(known, &*clock, until).await });

@@ -21,7 +21,7 @@ use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::App;
+use super::{App, templates};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Problem, Problems};
 use crate::courier::settings::RelaySettings;
@@ -32,6 +32,7 @@ use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Chain, Volume};
+use crate::templates::Templates;
 
 /// After a tenant left, what may have come back into the queue since (an attempt that was under way) is held this often.
 const HOLD_EVERY: Duration = Duration::from_mins(1);
@@ -55,6 +56,7 @@ struct Reload {
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     rules: watch::Sender<Arc<Rules>>,
+    templates: watch::Sender<Arc<Templates>>,
     limits: Arc<Limits>,
     delivery: Control,
     /// What the relays' settings and the files they name were when they were read.
@@ -83,6 +85,7 @@ pub fn start(
         clock: Arc::clone(&app.clock),
         store: Arc::clone(&app.store),
         rules: app.rules.clone(),
+        templates: app.templates.clone(),
         limits: Arc::clone(&app.limits),
         delivery,
         relays: fingerprints(&app.config),
@@ -136,10 +139,14 @@ impl Reload {
         if !fixed.is_empty() {
             return Err(fixed);
         }
+        let templates = tokio::task::block_in_place(|| templates::for_serving(&fresh))?;
         let relays = tokio::task::block_in_place(|| fingerprints(&fresh));
         let mut sections = sections_changed(&self.current, &fresh);
         if relays != self.relays {
             sections.push("relays");
+        }
+        if templates.fingerprint() != self.templates.borrow().fingerprint() {
+            sections.push("templates");
         }
         sections.sort_unstable();
         if sections.is_empty() {
@@ -152,7 +159,7 @@ impl Reload {
             problems.add(folder.join("postern.toml").display(), "relays", Chain(&error).to_string());
             return Err(problems);
         }
-        self.put_in_place(fresh);
+        self.put_in_place(fresh, templates);
         self.relays = relays;
         self.unwritten.extend(&sections);
         self.changed_at = self.clock.now();
@@ -161,8 +168,9 @@ impl Reload {
     }
 
     /// Every part but delivery takes its new snapshot. Nothing in here can fail.
-    fn put_in_place(&mut self, fresh: Config) {
+    fn put_in_place(&mut self, fresh: Config, templates: Arc<Templates>) {
         self.rules.send_replace(Arc::new(fresh.rules()));
+        self.templates.send_replace(templates);
         self.limits.change(&fresh.limits);
         self.source.volume.set(fresh.log.level);
         self.tenants_left |= self.current.tenants.keys().any(|tenant| !fresh.tenants.contains_key(tenant));

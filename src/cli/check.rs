@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Context, Done, Failure, output};
-use crate::app::parts;
+use crate::app::{parts, templates};
 use crate::config::{Config, Fixed, Problems};
 use crate::courier::settings::RelaySettings;
 use crate::hatch::{self, Question};
@@ -39,6 +39,8 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     problems.append(config.missing_for_serving());
     check_outgoing(&config, &mut problems);
     let mut found = Vec::new();
+    let (templates, of_templates) = templates::load(&config);
+    problems.append(of_templates);
     let file = context.folder.join("postern.toml").display().to_string();
     if store_is_known(&problems, &file) {
         check_store(&context, &config, &mut problems, &mut found).await;
@@ -59,7 +61,8 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             }
         }
     }
-    found.push(format!("relays: {}, tenants: {}", config.relays.len(), config.tenants.len()));
+    let (relays, tenants, mails) = (config.relays.len(), config.tenants.len(), templates.names().len());
+    found.push(format!("relays: {relays}, tenants: {tenants}, mail templates: {mails}"));
     found.extend(config.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     let ok = problems.is_empty();
     let answer = json!({ "ok": ok, "problems": problems, "found": found });

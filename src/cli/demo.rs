@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Done, send};
-use crate::app::App;
 use crate::app::parts::{self, InboxAt};
+use crate::app::{App, templates};
 use crate::config::{Config, Environment};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{MessageId, TenantId};
@@ -81,7 +81,8 @@ async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: 
     let config = config(folder, listen, inbox.smtp)?;
     let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
-    let app = App::wire(config, Arc::clone(clock), store, courier);
+    let templates = templates::for_serving(&config)?;
+    let app = App::wire(config, Arc::clone(clock), store, courier, templates);
     let listen = app.start(tasks).await?.listen;
     // The inbox is the relay: it stays until the attempts under way are done.
     let delivered = app.delivered.clone();
@@ -111,7 +112,7 @@ fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Resul
     // Whoever tries it out writes to the same few addresses, perhaps on a small disk.
     let postern = format!(
         "[server]\nlisten = \"{listen}\"\n[store]\nurl = {:?}\n\
-         [limits]\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n\
+         [limits]\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n[templates]\ndir = \"\"\n\
          [[relays]]\nname = \"inbox\"\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
         format!("sqlite:{}", database.display()),
         relay.ip(),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::parent::Parent;
 use super::{Context, Done, Failure};
 use crate::app::reload::{self, Source};
-use crate::app::{App, Started, parts};
+use crate::app::{App, Started, parts, templates};
 use crate::config::Config;
 use crate::lifecycle::{Ending, Lifecycle, reload_signals};
 use crate::store::sqlite::Role;
@@ -31,6 +31,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let config = Config::for_serving(&context.folder, &context.environment).map_err(Failure::Configuration)?;
+    let templates = templates::for_serving(&config).map_err(Failure::Configuration)?;
     let volume = telemetry::start(config.log);
     // Before anything is begun: a signal that comes early is not lost.
     let wishes = arguments.parent.wishes()?;
@@ -39,7 +40,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let store = parts::open_store(&config.store, Role::Gateway)?;
     let courier = parts::courier(config.relays.clone())?;
     let clock = Arc::clone(&context.clock);
-    let app = App::wire(config, Arc::clone(&clock), store, courier);
+    let app = App::wire(config, Arc::clone(&clock), store, courier, templates);
     let started = app.start(life.tasks()).await;
     match &started {
         Ok(Started { listen, control }) => {

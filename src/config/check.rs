@@ -48,6 +48,16 @@ const PUSHES_IN_FLIGHT_MAX: usize = 1_000;
 /// `push.kept_max` at most.
 const PUSHES_KEPT_MAX: u64 = 10_000_000;
 
+/// Sizes of `[templates]`, between these.
+const TEMPLATE_BYTES_MIN: u64 = 1 << 10;
+const TEMPLATE_BYTES_MAX: u64 = 64 << 20;
+/// `templates.render_timeout` and `templates.wait_max` at most.
+const RENDER_WAIT_MAX: Duration = Duration::from_mins(1);
+/// `templates.threads` and `templates.lost_threads_max` at most.
+const RENDER_THREADS_MAX: u8 = 64;
+/// `templates.depth_max` at least: a page of a mail is a table in a table.
+const TEMPLATE_DEPTH_MIN: u8 = 16;
+
 /// Adds a problem for every rule that is broken.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let file = postern_file(&config.folder);
@@ -64,6 +74,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     alarms(config, &mut say);
     journeys(config, &mut say);
     push(config, &mut say);
+    templates(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
 }
 
@@ -237,6 +248,39 @@ fn push(config: &Config, say: &mut impl FnMut(&str, String)) {
     }
     if !(1..=PUSHES_KEPT_MAX).contains(&push.kept_max) {
         say("push.kept_max", format!("must be 1 to {PUSHES_KEPT_MAX}"));
+    }
+}
+
+fn templates(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let templates = &config.templates;
+    for (key, size) in [
+        ("templates.file_bytes_max", templates.file_bytes_max),
+        ("templates.data_bytes_max", templates.data_bytes_max),
+        ("templates.output_bytes_max", templates.output_bytes_max),
+    ] {
+        if !(TEMPLATE_BYTES_MIN..=TEMPLATE_BYTES_MAX).contains(&size.0) {
+            say(key, "must be 1KiB to 64MiB".to_owned());
+        }
+    }
+    for (key, length) in
+        [("templates.render_timeout", templates.render_timeout), ("templates.wait_max", templates.wait_max)]
+    {
+        if length.0.is_zero() || length.0 > RENDER_WAIT_MAX {
+            say(key, "must be more than 0s and at most 1m".to_owned());
+        }
+    }
+    for (key, count) in
+        [("templates.threads", templates.threads), ("templates.lost_threads_max", templates.lost_threads_max)]
+    {
+        if count.get() > RENDER_THREADS_MAX {
+            say(key, format!("must be 1 to {RENDER_THREADS_MAX}"));
+        }
+    }
+    if templates.depth_max.get() < TEMPLATE_DEPTH_MIN {
+        say("templates.depth_max", format!("must be {TEMPLATE_DEPTH_MIN} to 255"));
+    }
+    if let Some(detail) = templates.stack_problem() {
+        say("templates.stack", detail);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
@@ -53,6 +54,7 @@ pub(super) struct PosternFile {
     journeys: JourneySettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
+    templates: TemplateSettings,
     log: LogSettings,
 }
 
@@ -96,6 +98,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         journey: written.journeys,
         push: written.push,
         outgoing: written.outgoing,
+        templates: written.templates,
         relays: relays.usable,
         log: written.log,
         tenants: tenants.usable,

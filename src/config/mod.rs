@@ -53,6 +53,7 @@ use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::LogSettings;
+use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub push: PushSettings,
     /// `[outgoing]`.
     pub outgoing: OutgoingSettings,
+    /// `[templates]`.
+    pub templates: TemplateSettings,
     /// `[[relays]]`, secrets read from their files.
     pub relays: Vec<RelaySettings>,
     /// `[log]`.
@@ -118,6 +121,7 @@ impl Config {
             journey: JourneySettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
+            templates: TemplateSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
             tenants: BTreeMap::new(),

@@ -74,6 +74,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.wallet == defaults.wallet);
     assert!(config.push == defaults.push);
     assert!(config.outgoing == defaults.outgoing);
+    assert!(config.templates == defaults.templates);
     assert!(config.alarms == defaults.alarms);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
@@ -153,6 +154,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["wallet"])), fields::of::<WalletSettings>());
     assert_eq!(sorted(keys(&postern["push"])), fields::of::<PushSettings>());
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
+    assert_eq!(sorted(keys(&postern["templates"])), fields::of::<TemplateSettings>());
     assert_eq!(sorted(keys(&postern["alarms"])), fields::of::<AlarmSettings>());
     assert_eq!(sorted(keys(&tenant["pass_api"])), fields::of::<pass_api::PassApiFile>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
@@ -405,6 +407,13 @@ fn impossible_values_are_refused() {
         ("[alarms]\nsilence_expected = 0.5", "alarms.silence_expected"),
         ("[alarms]\nuninstall_factor = nan", "alarms.uninstall_factor"),
         ("[alarms]\nuninstall_min = 0", "alarms.uninstall_min"),
+        ("[templates]\nthreads = 0", "templates.threads"),
+        ("[templates]\nthreads = 65", "templates.threads"),
+        ("[templates]\ndepth_max = 15", "templates.depth_max"),
+        ("[templates]\nstack = \"1MiB\"", "templates.stack"),
+        ("[templates]\nrender_timeout = \"0s\"", "templates.render_timeout"),
+        ("[templates]\nwait_max = \"2m\"", "templates.wait_max"),
+        ("[templates]\noutput_bytes_max = \"1GiB\"", "templates.output_bytes_max"),
         ("relays = \"primary\"", "relays"),
         ("relays = [\"primary\"]", "relays[0]"),
         ("server = \"x\"", "server"),

@@ -62,6 +62,7 @@ impl Journeys {
         Ok(Submission {
             recipient: address.0.clone(),
             template: Some(send.template.clone()),
+            own: None,
             subject,
             html: rendered.html,
             text: rendered.text,

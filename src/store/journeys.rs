@@ -20,7 +20,7 @@ use crate::domain::journey::walk::Passed;
 use crate::domain::message::{MessageView, NewMessage};
 use crate::domain::quantity::Rate;
 use crate::domain::verb::Because;
-use crate::domain::wallet::WalletStatus;
+use crate::domain::wallet::{CustomerKey, WalletStatus};
 
 /// Which enrollments are asked for: those of these journeys that are due.
 #[derive(Debug, Clone)]
@@ -135,6 +135,15 @@ pub struct EnrollmentFilter {
     pub limit: usize,
 }
 
+/// That somebody entered a journey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JourneyEntry {
+    /// Who: a customer or a pass, as the store writes them.
+    pub who: String,
+    /// When they did last.
+    pub entered_at: Timestamp,
+}
+
 /// What an operator says of a journey.
 #[derive(Debug, Clone)]
 pub struct ModeOrder {
@@ -203,4 +212,21 @@ pub trait JourneyStore: Send + Sync + 'static {
         tenant: &TenantId,
         id: EnrollmentId,
     ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError>;
+
+    /// Who of a customer and their passes entered a journey before then, for rules that take them once.
+    async fn journey_entries(
+        &self,
+        tenant: &TenantId,
+        journey: &JourneyName,
+        customer: CustomerKey,
+        before: Timestamp,
+    ) -> Result<Vec<JourneyEntry>, StoreError>;
+
+    /// Notes that they entered, without an enrollment; what is known already stays.
+    async fn note_journey_entries(
+        &self,
+        tenant: &TenantId,
+        journey: &JourneyName,
+        entries: Vec<JourneyEntry>,
+    ) -> Result<(), StoreError>;
 }

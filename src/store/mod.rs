@@ -53,7 +53,7 @@ pub use self::brakes::{
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
 pub use self::journeys::{
-    DueEnrollment, DueQuery, EnrollmentFilter, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
+    DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
 };
 pub use self::keys::KeyStore;
 pub use self::push::{
@@ -63,8 +63,8 @@ pub use self::push::{
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::suppressions::{Lift, ListedSuppression, Suppressed, SuppressionFilter, SuppressionStore};
 pub use self::wallets::{
-    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
-    TrendQuery, WalletStore,
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, RecordedEvent,
+    RecordedQuery, Trend, TrendCounts, TrendQuery, WalletStore,
 };
 pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 

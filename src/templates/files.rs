@@ -76,6 +76,9 @@ pub(super) fn shipped(problems: &mut Vec<TemplateProblem>) -> Files {
 pub(super) fn own(settings: &TemplateSettings, problems: &mut Vec<TemplateProblem>) -> Files {
     let folder = Path::new(&settings.dir);
     let mut reading = Reading { settings, root: folder, files: Files::new(), count: 0, seen: HashSet::new(), problems };
+    if settings.dir.is_empty() {
+        return reading.files;
+    }
     match fs::metadata(folder) {
         Ok(found) if found.is_dir() => reading.folder("", 0),
         Ok(_) => reading.say("", "is not a folder"),

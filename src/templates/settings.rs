@@ -13,7 +13,7 @@ pub const DIR_DEFAULT: &str = "templates";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, expecting = "a table")]
 pub struct TemplateSettings {
-    /// The folder laid over the shipped templates, file by file.
+    /// The folder laid over the shipped templates, file by file; empty: none.
     pub dir: String,
     /// Files in it.
     pub files_max: NonZeroU32,
@@ -37,6 +37,22 @@ pub struct TemplateSettings {
     pub queue_max: NonZeroU16,
     /// Threads given up because a render did not stop; with so many of them no mail is rendered until one does.
     pub lost_threads_max: NonZeroU8,
+}
+
+/// A thread's stack at least, and for each step of depth.
+const STACK_MIN: u64 = 16 << 20;
+const STACK_PER_DEPTH: u64 = 256 << 10;
+/// A thread's stack at most.
+const STACK_MAX: u64 = 4 << 30;
+
+impl TemplateSettings {
+    /// What is wrong with `stack`: it must hold what `depth_max` allows.
+    #[must_use]
+    pub fn stack_problem(&self) -> Option<String> {
+        let least = STACK_MIN.max(u64::from(self.depth_max.get()) * STACK_PER_DEPTH);
+        let fits = (least..=STACK_MAX).contains(&self.stack.0);
+        (!fits).then(|| format!("must be {} to 4GiB for templates.depth_max = {}", ByteSize(least), self.depth_max))
+    }
 }
 
 impl Default for TemplateSettings {

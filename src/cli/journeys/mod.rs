@@ -1,6 +1,8 @@
 //! `postern journeys`: which there are, how far their customers are, and what you make of one.
 
 mod show;
+mod simulate;
+mod simulated;
 
 use std::sync::Arc;
 
@@ -60,6 +62,19 @@ Examples:
   postern journeys show welcome
   postern journeys show welcome --format json")]
     Show(Which),
+    /// Who would get what and when, by a drawing and the events of the last weeks; nothing is sent, nothing changes
+    #[command(after_help = "\
+Examples:
+  postern journeys simulate welcome --since 30d
+  postern journeys simulate welcome --since 30d --config drafts
+  postern journeys simulate welcome --events events.ndjson --format json
+  postern journeys simulate welcome --generate 1000 --seed 7 --limit 0
+
+The drawing of the configuration folder is tried, with the real parts, a clock of its own and a store that is gone
+afterwards. Events come from the gateway's ledger, with the contacts it knows and what those customers had entered
+before. It is compared with the drawing that runs (the gateway's; without one, what was entered last), or with that
+of another folder (--against). Mails count as sent when they are handed in; nobody asks a CRM.")]
+    Simulate(simulate::Simulate),
     /// Nobody goes on until it is resumed; who is to enter still enters, and waits
     #[command(after_help = "\
 Examples:
@@ -126,6 +141,7 @@ async fn steer(context: &Context, config: &Config, store: &Arc<dyn Store>, verb:
     match verb {
         Verb::List { tenant } => journeys.list(tenant.as_ref()).await,
         Verb::Show(which) => journeys.show(&which).await,
+        Verb::Simulate(simulate) => simulate.run(context, config, store).await,
         Verb::Pause(word) => journeys.set(word, Mode::Paused).await,
         Verb::Resume(word) => journeys.set(word, Mode::Running).await,
         Verb::Drain(word) => journeys.set(word, Mode::Draining).await,

@@ -145,7 +145,7 @@ impl SqliteStore {
             path,
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
-                Role::Command => None,
+                Role::Command | Role::Scratch => None,
             },
             subject_secret,
             key_pepper,
@@ -173,7 +173,7 @@ impl SqliteStore {
             }
         }
         let log = match role {
-            Role::Command => None,
+            Role::Command | Role::Scratch => None,
             Role::Gateway => {
                 let (nudge, nudges) = std::sync::mpsc::sync_channel(1);
                 let place = opened.place.clone();

@@ -6,6 +6,7 @@
 
 mod contacts;
 mod due;
+mod entries;
 mod erase;
 mod follow;
 mod reading;
@@ -32,7 +33,8 @@ use crate::domain::journey::enrollment::{Enrollment, EnrollmentView, Funnel, Mod
 use crate::domain::message::{MessageView, Reason};
 use crate::domain::wallet::CustomerKey;
 use crate::store::{
-    DueEnrollment, DueQuery, EnrollmentFilter, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError, Wanted,
+    DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Sought, StoreError,
+    Wanted,
 };
 
 /// What an [`Enrollment`] is read from.
@@ -129,6 +131,29 @@ impl JourneyStore for SqliteStore {
     ) -> Result<Option<(EnrollmentView, Vec<MessageView>)>, StoreError> {
         let tenant = tenant.clone();
         self.read("reading an enrollment", move |connection| reading::one(connection, &tenant, id)).await
+    }
+
+    async fn journey_entries(
+        &self,
+        tenant: &TenantId,
+        journey: &JourneyName,
+        customer: CustomerKey,
+        before: Timestamp,
+    ) -> Result<Vec<JourneyEntry>, StoreError> {
+        let (tenant, journey) = (tenant.clone(), journey.clone());
+        let work = move |connection: &Connection| entries::entries(connection, (&tenant, &journey), &customer, before);
+        self.list("reading who entered a journey", work).await
+    }
+
+    async fn note_journey_entries(
+        &self,
+        tenant: &TenantId,
+        journey: &JourneyName,
+        entries: Vec<JourneyEntry>,
+    ) -> Result<(), StoreError> {
+        let (tenant, journey) = (tenant.clone(), journey.clone());
+        let work = move |connection: &Writing<'_>| entries::note(connection, (&tenant, &journey), &entries);
+        self.write("noting who entered a journey", work).await
     }
 }
 
