@@ -1,5 +1,6 @@
 //! Suppressions as operators and brands use them: over HTTP, by command, from files.
 
+use postern::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, House, Inbox, finish, free_port, mail, request};
@@ -23,7 +24,8 @@ fn recipients(answer: &Answer) -> Vec<Value> {
 fn who_is_suppressed_is_answered_so_and_not_mailed_until_that_is_taken_back() {
     let inbox = Inbox::start();
     let gateway = House::new(inbox.smtp, "").serve_keeping();
-    let waiting = gateway.send_as(ANN, &json!({"sendAt": "2099-01-01T00:00:00Z", "deliverBy": "2099-01-02T00:00:00Z"}));
+    let in_an_hour = Clock::now(&SystemClock) + jiff::SignedDuration::from_hours(1);
+    let waiting = gateway.send_as(ANN, &json!({"sendAt": in_an_hour.to_string()}));
     let added = gateway.say("/v1/suppressions", &json!({"recipient": "Ann@customer.example", "because": "by phone"}));
     assert_eq!(added.status, 201);
     let shown = added.json();
