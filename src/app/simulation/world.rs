@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::source::News;
 use super::{Fate, Trial};
 use crate::app::{self, parts};
 use crate::clock::{Clock, ManualClock};
 use crate::domain::audit::Actor;
-use crate::domain::contact::NewContact;
 use crate::domain::ids::{EnrollmentId, MessageId, TenantId};
 use crate::domain::message::{Outcome, Settled, Settlement};
 use crate::domain::pass_event::PassEvent;
@@ -53,7 +53,8 @@ impl World {
         let stir = Arc::new(Notify::new());
         let ledger = app::ledger(&trial.config, &rules, &clock, &store, Arc::clone(&stir));
         let past = app::ledger(&trial.config, &none, &clock, &store, Arc::clone(&stir));
-        let intake = Arc::new(app::intake(&rules, &clock, &store, &Arc::new(Notify::new()), None));
+        let templates = watch::Sender::new(Arc::clone(&trial.templates));
+        let intake = Arc::new(app::intake(&rules, &templates, &clock, &store, &Arc::new(Notify::new()), None));
         // What the gateway's queue and disk have room for is not what is tried.
         let mut limits = trial.config.limits.clone();
         (limits.queue_max, limits.disk_free_min) = (NonZeroU64::MAX, ByteSize(0));
@@ -62,7 +63,7 @@ impl World {
             clock: Arc::clone(&clock),
             intake,
             rules: rules.subscribe(),
-            templates: watch::Sender::new(Arc::clone(&trial.templates)).subscribe(),
+            templates: templates.subscribe(),
             limits: Arc::new(Limits::new(&limits, &clock)),
             settings: trial.config.journey.clone(),
             public_url: trial.config.server.public_url.clone(),
@@ -107,8 +108,11 @@ impl World {
         }
     }
 
-    pub(super) async fn learn(&self, tenant: &TenantId, contacts: Vec<NewContact>) -> anyhow::Result<()> {
-        self.store.set_contacts(tenant, ACTOR, contacts).await?;
+    pub(super) async fn learn(&self, tenant: &TenantId, news: News) -> Result<(), StoreError> {
+        match news {
+            News::Contact(contact) => drop(self.store.set_contacts(tenant, ACTOR, vec![*contact]).await?),
+            News::Suppression(suppression) => drop(self.store.suppress(tenant, ACTOR, vec![*suppression]).await?),
+        }
         Ok(())
     }
 
