@@ -121,7 +121,14 @@ impl Home {
         let (_, templates) = watch::channel(Arc::new(templates(&folder.path().join("templates"))));
         let wake: Arc<Notify> = Arc::default();
         let shared: Arc<dyn crate::clock::Clock> = Arc::new(clock.clone());
-        let intake = Intake::new(Arc::clone(&store), Arc::clone(&shared), rules.clone(), Arc::clone(&wake), None);
+        let intake = Intake::new(
+            Arc::clone(&store),
+            Arc::clone(&shared),
+            rules.clone(),
+            templates.clone(),
+            Arc::clone(&wake),
+            None,
+        );
         let ledger = Ledger::new(
             Arc::clone(&store),
             Arc::clone(&shared),
