@@ -314,7 +314,9 @@ fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_
 
     let gateway = House::serve_by(&mut ahead(&house, 76), key);
     let shown = gateway.get("/v1/journeys/welcome").json();
-    assert_eq!(shown["byStatus"], json!({"completed": left, "exited": removed.len()}), "{shown}");
+    let stand = shown["byStatus"].as_object().unwrap().iter().filter(|(_, count)| **count != 0);
+    let stand: BTreeMap<_, _> = stand.map(|(status, count)| (status.as_str(), count.as_u64().unwrap())).collect();
+    assert_eq!(stand, [("completed", left), ("exited", everybody - left)].into(), "{shown}");
     let wanted =
         [("0 sent", everybody), ("1 waited", everybody), ("2 sent", left), ("3 waited", left), ("4 sent", left)];
     assert_eq!(funnel(&gateway), wanted.map(|(step, count)| (step.to_owned(), count)).into());

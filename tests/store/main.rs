@@ -3,6 +3,7 @@
 //! A second database joins by one line in `harness::DATABASES`. A new method of the trait joins by a test here.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+#![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
 /// Writes each test once and runs it on every database, on a fresh store each time.
 macro_rules! on_every_database {
@@ -29,6 +30,7 @@ mod harness;
 mod journeys;
 mod keys;
 mod limiting;
+mod many_enrollments;
 mod pushing;
 mod reading;
 mod recorded;
