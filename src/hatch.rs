@@ -7,9 +7,11 @@
 //! Nobody there means that no gateway runs. A file left behind by one that was killed answers nobody and is replaced by
 //! the next: only the one that holds the store's lock opens the hatch.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +27,7 @@ use crate::clock::Clock;
 use crate::delivery::control::Control;
 use crate::delivery::reasons::Reasons;
 use crate::domain::ids::TenantId;
+use crate::domain::rules::Rules;
 
 /// No question is longer.
 const QUESTION_BYTES_MAX: u64 = 4 << 10;
@@ -44,6 +48,8 @@ pub enum Question {
     Overview,
     /// The keys of the configuration that hold for the life of the gateway, and their values.
     Fixed,
+    /// The journeys it goes by: each name's content, as JSON.
+    Journeys,
     /// Why this message stands where it stands.
     Why {
         /// Whose it is.
@@ -61,6 +67,8 @@ pub struct Known {
     pub reasons: Reasons,
     /// The answer to [`Question::Fixed`].
     pub fixed: Value,
+    /// What the configuration says now.
+    pub rules: watch::Receiver<Arc<Rules>>,
 }
 
 /// Who answers.
@@ -109,13 +117,17 @@ impl Hatch {
     }
 }
 
-async fn answer(mut stream: UnixStream, Known { control, reasons, fixed }: &Known) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, Known { control, reasons, fixed, rules }: &Known) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new((&mut stream).take(QUESTION_BYTES_MAX)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line)? {
         // It has ended: the gateway stops.
         Question::Overview => json!(control.overview().await.ok()),
         Question::Fixed => fixed.clone(),
+        Question::Journeys => {
+            let rules = Arc::clone(&rules.borrow());
+            json!(rules.journeys.iter().map(|(name, drawn)| (name, &drawn.journey)).collect::<BTreeMap<_, _>>())
+        }
         Question::Why { tenant, id } => {
             let id = id.parse().map_err(|wrong| io::Error::new(ErrorKind::InvalidData, wrong))?;
             json!(reasons.why(&tenant, id).await.map_err(io::Error::other)?)

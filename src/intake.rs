@@ -1,8 +1,11 @@
 //! Where every mail enters: a submission becomes a composed message and is kept in one transaction.
 //!
 //! Doors and journeys hand in a [`Submission`]. Intake decides what the tenant's rules say of it (sender, lane,
-//! deadline, whether the recipient may be mailed), composes the mail and asks the store to keep it. When
+//! deadline, whether the recipient may be mailed), has a template of our own write it where it names one, composes the
+//! mail and asks the store to keep it. When
 //! [`Intake::accept`] returns `Ok`, the message is on disk and delivery has been woken. Nothing is sent from here.
+
+mod own;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,13 +22,15 @@ use crate::compose::{ComposeError, Parts, compose};
 use crate::domain::audit::Actor;
 use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::journey::enrollment::SentBy;
 use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
 use crate::domain::quantity::Limit;
 use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
-use crate::store::{Repeat, Store, StoreError};
+use crate::store::{Move, Moved, Repeat, Store, StoreError};
+use crate::templates::{RenderError, Templates};
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(7 * 24);
@@ -47,6 +52,9 @@ pub enum Refusal {
     /// It is new, and there is no room for new mail.
     #[error("there is no room for new mail")]
     NoRoom,
+    /// Its template cannot be rendered now; later perhaps.
+    #[error("rendering has to wait")]
+    Busy(#[source] RenderError),
     /// The mail could not be written down.
     #[error("composing failed")]
     Compose(#[source] ComposeError),
@@ -69,23 +77,25 @@ pub struct Intake {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     rules: watch::Receiver<Arc<Rules>>,
+    templates: watch::Receiver<Arc<Templates>>,
     ids: Mutex<ContextV7>,
     wake: Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 }
 
 impl Intake {
-    /// An intake under these rules, of which each mail takes those of its moment; `wake` is notified after every accepted
-    /// message. Without a brakeman no stream is watched.
+    /// An intake under these rules and with these templates, of which each mail takes those of its moment; `wake` is
+    /// notified after every accepted message. Without a brakeman no stream is watched.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         rules: watch::Receiver<Arc<Rules>>,
+        templates: watch::Receiver<Arc<Templates>>,
         wake: Arc<Notify>,
         brakeman: Option<Arc<Brakeman>>,
     ) -> Self {
-        Self { store, clock, rules, ids: Mutex::new(ContextV7::new()), wake, brakeman }
+        Self { store, clock, rules, templates, ids: Mutex::new(ContextV7::new()), wake, brakeman }
     }
 
     /// Accepts one submission of `tenant`, if it was accepted before or there is `room`: durable when this returns
@@ -126,12 +136,33 @@ impl Intake {
             Room::Enough => {}
             Room::Short => return Err(Refusal::NoRoom),
         }
+        let submission = self.written(tenant, submission).await?;
         let message = NewMessage { idempotency, fact, ..self.compose(&rules, tenant, actor, &submission, now)? };
         let accepted = self.keep(message, &submission).await.map_err(Refusal::Store)?;
         if matches!(accepted, Acceptance::Accepted(_)) {
             self.wake.notify_one();
         }
         Ok(accepted)
+    }
+
+    /// Hands in the mail of a journey's step: composed under the tenant's rules, kept in one transaction with the `order` that
+    /// is made of it. Delivery is woken when this returns that it is done.
+    pub async fn hand_in(
+        &self,
+        tenant: &TenantId,
+        submission: Submission,
+        sent_by: SentBy,
+        order: impl FnOnce(NewMessage) -> Move,
+    ) -> Result<Moved, Refusal> {
+        let rules = Arc::clone(&self.rules.borrow());
+        let tenant = rules.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
+        let message = self.compose(&rules, tenant, Actor::Gateway, &submission, self.clock.now())?;
+        let order = order(NewMessage { sent_by: Some(sent_by), ..message });
+        let moved = self.store.move_enrollment(order).await.map_err(Refusal::Store)?;
+        if matches!(moved, Moved::Done(Some(_))) {
+            self.wake.notify_one();
+        }
+        Ok(moved)
     }
 
     /// What all submissions of a tenant together are limited to.

@@ -1,7 +1,7 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
 //! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (mails:
-//! `intake`, `delivery`, `courier`, `steering`, `brake`; passes: `wallet`, `contacts`, `push`), and work keeps it through a
+//! `intake`, `delivery`, `courier`, `steering`, `brake`; passes: `wallet`, `contacts`, `push`; what follows from these for customers: `journeys`), and work keeps it through a
 //! **tool** (`store`) and calls others through another (`outgoing`; the relay through the room `courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
@@ -15,6 +15,9 @@
 //!                                              │
 //!                                              ▼ what is due, and what the audit says of mails
 //!                                            push ─▶ outbox (store) ─▶ the brand's receivers
+//!
+//! a pass event's transaction ─▶ enrollments begin and end
+//!     due ─▶ journeys ─▶ template ─▶ intake: a step and its mail, one transaction ─▶ as every mail
 //! ```
 //!
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
@@ -37,6 +40,7 @@ pub mod contacts;
 pub mod courier;
 pub mod delivery;
 pub mod intake;
+pub mod journeys;
 pub mod keys;
 pub mod push;
 pub mod steering;

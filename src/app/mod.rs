@@ -7,10 +7,12 @@
 //! Nothing about mail is decided here. How each part is made is in [`parts`]; the order of starting and stopping is
 //! here: work before doors, so that nothing comes in that cannot go out; the store closes last.
 
+mod journeys;
 pub mod parts;
 pub mod passes;
 pub mod reload;
 mod room;
+pub mod simulation;
 pub mod templates;
 
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ pub struct App {
     pub brakeman: Option<Arc<Brakeman>>,
     /// Notified after every acceptance.
     pub wake: Arc<Notify>,
+    /// Notified when a step of a journey may be due.
+    pub stir: Arc<Notify>,
     /// Cancelled when delivery has ended: nobody needs a relay any more.
     pub delivered: CancellationToken,
 }
@@ -85,11 +89,26 @@ impl App {
         });
         let limits = Arc::new(Limits::new(&config.limits, &clock));
         let rules = watch::Sender::new(Arc::new(config.rules()));
-        let intake = Arc::new(intake(&rules, &clock, &store, &wake, brakeman.clone()));
-        let ledger = Arc::new(ledger(&config, &rules, &clock, &store));
-        let delivered = CancellationToken::new();
         let templates = watch::Sender::new(templates);
-        Self { config, clock, store, courier, rules, templates, limits, intake, ledger, brakeman, wake, delivered }
+        let intake = Arc::new(intake(&rules, &templates, &clock, &store, &wake, brakeman.clone()));
+        let stir = Arc::new(Notify::new());
+        let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
+        let delivered = CancellationToken::new();
+        Self {
+            config,
+            clock,
+            store,
+            courier,
+            rules,
+            templates,
+            limits,
+            intake,
+            ledger,
+            brakeman,
+            wake,
+            stir,
+            delivered,
+        }
     }
 
     /// Starts delivery, then the doors. The store is watched: without it the process stops.
@@ -100,8 +119,11 @@ impl App {
         let delivering = parts::start_delivery(self, tasks).await?;
         let control = delivering.control.clone();
         parts::start_push(self, tasks)?;
+        // One for all: a brand's CRM has one breaker, whoever asks.
+        let contacts = Arc::new(parts::contacts(&self.config, &self.store, &self.clock, self.rules.subscribe())?);
+        journeys::start(self, Arc::clone(&contacts), tasks);
         parts::start_hatch(self, &control, tasks);
-        let listen = parts::start_doors(self, delivering, tasks).await?;
+        let listen = parts::start_doors(self, delivering, contacts, tasks).await?;
         Ok(Started { listen, control })
     }
 
@@ -116,23 +138,26 @@ impl App {
 #[must_use]
 pub fn intake(
     rules: &watch::Sender<Arc<Rules>>,
+    templates: &watch::Sender<Arc<Templates>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
     wake: &Arc<Notify>,
     brakeman: Option<Arc<Brakeman>>,
 ) -> Intake {
-    Intake::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(wake), brakeman)
+    let (rules, templates) = (rules.subscribe(), templates.subscribe());
+    Intake::new(Arc::clone(store), Arc::clone(clock), rules, templates, Arc::clone(wake), brakeman)
 }
 
-/// The ledger under rules: for the gateway and for commands.
+/// The ledger under rules: for the gateway and for commands, beside which a gateway finds by itself what is due.
 #[must_use]
 pub fn ledger(
     config: &Config,
     rules: &watch::Sender<Arc<Rules>>,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
+    stir: Arc<Notify>,
 ) -> Ledger {
-    Ledger::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), config.wallet.clone())
+    Ledger::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), config.wallet.clone(), stir)
 }
 
 fn watch_store(store: Arc<dyn Store>, tasks: &Tasks) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
 use tokio::net::TcpSocket;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
@@ -30,6 +30,7 @@ use crate::http::limit::{DoorLimits, InFlight};
 use crate::http::settings::ServerSettings;
 use crate::http::{self, AppState};
 use crate::inbox::{Inbox, InboxSettings};
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::lifecycle::{Kind, Tasks};
 use crate::outgoing::Client;
@@ -152,7 +153,7 @@ pub fn start_hatch(app: &App, control: &Control, tasks: &Tasks) {
         }
     };
     let fixed = serde_json::json!(app.config.fixed());
-    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed };
+    let known = Known { control: control.clone(), reasons: reasons(app, control), fixed, rules: app.rules.subscribe() };
     let clock = Arc::clone(&app.clock);
     let until = app.delivered.clone();
     tasks.spawn("hatch", Kind::Essential, async move { hatch.serve(known, &*clock, until).await });
@@ -173,8 +174,24 @@ pub fn contacts(
     Ok(Contacts::new(Arc::clone(store), Arc::clone(clock), rules, client))
 }
 
+/// Where operators see journeys and say what is to become of them: for the gateway and for commands.
+#[must_use]
+pub fn desk(
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    rules: &watch::Sender<Arc<Rules>>,
+    stir: &Arc<Notify>,
+) -> Desk {
+    Desk::new(Arc::clone(store), Arc::clone(clock), rules.subscribe(), Arc::clone(stir))
+}
+
 /// Opens the HTTP doors and returns their address.
-pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+pub async fn start_doors(
+    app: &App,
+    delivering: Delivering,
+    contacts: Arc<Contacts>,
+    tasks: &Tasks,
+) -> anyhow::Result<SocketAddr> {
     let settings = &app.config.server;
     room::watch(&app.store, &app.limits, &app.clock, tasks);
     let Delivering { health, control } = delivering;
@@ -186,7 +203,9 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
         lever: Arc::new(Lever::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         steering: Arc::new(Steering::new(Arc::clone(&app.store), Arc::clone(&app.clock), Arc::clone(&app.wake))),
         reasons: Arc::new(reasons(app, &control)),
-        contacts: Arc::new(contacts(&app.config, &app.store, &app.clock, app.rules.subscribe())?),
+        journeys: Arc::new(desk(&app.store, &app.clock, &app.rules, &app.stir)),
+        contacts,
+        templates: app.templates.subscribe(),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),
@@ -199,9 +218,13 @@ pub async fn start_doors(app: &App, delivering: Delivering, tasks: &Tasks) -> an
             trusted_proxies: settings.trusted_proxies.clone(),
             in_flight: InFlight::new(usize::from(settings.requests_in_flight_max.get())),
             webhooks_in_flight: InFlight::new(usize::from(app.config.wallet.webhooks_in_flight_max.get())),
+            unsubscribes_in_flight: InFlight::new(usize::from(settings.unsubscribes_in_flight_max.get())),
         },
     };
     warn_of_few_files(settings.connections_max);
+    for warning in app.config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let listener = listen(settings.listen, settings.connections_max)?;
     let address = listener.local_addr()?;
     let grace = app.config.delivery.shutdown_grace.0;

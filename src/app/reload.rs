@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::{App, templates};
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Problems};
+use crate::config::{Config, Environment, Problem, Problems};
 use crate::courier::settings::RelaySettings;
 use crate::delivery::control::{Control, Plan};
 use crate::domain::ids::TenantId;
@@ -117,8 +117,14 @@ impl Reload {
             }
             Err(problems) => {
                 for problem in problems.iter() {
-                    let (file, key, detail) = (&problem.file, &problem.key, &problem.detail);
-                    tracing::error!(file, key, detail, "the configuration was not taken over: nothing has changed");
+                    let Problem { file, line, key, detail } = problem;
+                    tracing::error!(
+                        file,
+                        line,
+                        key,
+                        detail,
+                        "the configuration was not taken over: nothing has changed"
+                    );
                 }
             }
         }
@@ -223,6 +229,7 @@ fn fingerprints(config: &Config) -> Vec<Fingerprint> {
 fn sections_changed(old: &Config, new: &Config) -> Vec<&'static str> {
     let all = [
         ("delivery", old.delivery != new.delivery),
+        ("journeys", old.journeys != new.journeys),
         ("lanes", old.lanes != new.lanes),
         ("limits", old.limits != new.limits),
         ("log", old.log != new.log),

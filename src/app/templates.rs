@@ -1,19 +1,19 @@
-//! The templates of a configuration; what is wrong with them is wrong with it.
+//! The templates of a configuration; what is wrong with them is wrong with it, and so is a journey that sends another.
 
 use std::sync::Arc;
 
-use crate::config::{Config, Problems};
-use crate::templates::Templates;
+use crate::config::{Config, Problem, Problems};
+use crate::templates::{TemplateProblem, Templates};
 
-/// Loads them, with every problem there is.
+/// Loads them, with every problem there is: theirs, and journeys that name one which is none.
 #[must_use]
 pub fn load(config: &Config) -> (Arc<Templates>, Problems) {
     let (templates, found) = Templates::load(&config.templates);
     let mut problems = Problems::default();
-    for problem in found {
-        let line = problem.line.map(|line| format!("line {line}: ")).unwrap_or_default();
-        problems.add(problem.file, "", format!("{line}{}", problem.detail));
+    for TemplateProblem { file, line, detail } in found {
+        problems.push(Problem { file, line, key: String::new(), detail });
     }
+    problems.append(config.missing_templates(|name| templates.has(name)));
     (Arc::new(templates), problems)
 }
 

@@ -194,7 +194,7 @@ fn stream_of(message: &NewMessage) -> Option<Stream> {
     let key = match message.actor {
         Actor::Key(key) => key,
         // What an operator sends by hand, one by one.
-        Actor::Gateway | Actor::Command(_) | Actor::Webhook => return None,
+        Actor::Gateway | Actor::Command(_) | Actor::Webhook | Actor::Recipient => return None,
     };
     if message.lane == Lane::Urgent || message.entry != Entry::Queued {
         return None;

@@ -141,6 +141,7 @@ mod tests {
         Submission {
             recipient: recipient.parse().unwrap(),
             template: Some("welcome".into()),
+            own: None,
             subject: subject.into(),
             html: Some(html.into()),
             text: None,

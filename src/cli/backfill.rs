@@ -62,7 +62,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let api = tenant.pass_api.as_ref().ok_or_else(without)?;
     let store = parts::open_store(&config.store, Role::Command)?;
     let rules = watch::Sender::new(Arc::new(config.rules()));
-    let ledger = Arc::new(app::ledger(&config, &rules, &context.clock, &store));
+    let ledger = Arc::new(app::ledger(&config, &rules, &context.clock, &store, Arc::default()));
     let backfill = passes::backfill(&config, &ledger, &store, &context.clock)?;
     let scratch = arguments.dry_run.then(Scratch::open).transpose()?;
     let wish = Wish {

@@ -63,6 +63,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     }
     let (relays, tenants, mails) = (config.relays.len(), config.tenants.len(), templates.names().len());
     found.push(format!("relays: {relays}, tenants: {tenants}, mail templates: {mails}"));
+    found.extend(config.warnings().into_iter().map(|warning| format!("warning: {warning}")));
     let ok = problems.is_empty();
     let answer = json!({ "ok": ok, "problems": problems, "found": found });
     context.output.answer(&answer, |_| found.join("\n"))?;

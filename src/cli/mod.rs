@@ -9,7 +9,9 @@ mod brake;
 mod check;
 mod contacts;
 mod demo;
+mod import;
 mod inbox;
+mod journeys;
 mod keys;
 mod output;
 mod parent;
@@ -17,6 +19,7 @@ mod push;
 mod queue;
 mod send;
 mod serve;
+mod suppressions;
 mod templates;
 
 use std::path::PathBuf;
@@ -89,6 +92,10 @@ enum Command {
     Push(push::Arguments),
     /// Import, show, list and erase what is known of customers
     Contacts(contacts::Arguments),
+    /// Add, remove, list and import who is not to be mailed
+    Suppressions(suppressions::Arguments),
+    /// See journeys and how far their customers are, try a drawing, pause one and let it go on
+    Journeys(journeys::Arguments),
     /// See which mails of your own there are, render one, look at all of them
     Templates(templates::Arguments),
     /// Run the capture SMTP server alone
@@ -199,6 +206,8 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Brake(_)
         | Command::Push(_)
         | Command::Contacts(_)
+        | Command::Suppressions(_)
+        | Command::Journeys(_)
         | Command::Templates(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
@@ -213,6 +222,8 @@ async fn run(arguments: Arguments) -> Done {
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
+        Command::Suppressions(suppressions) => suppressions::run(context, suppressions).await,
+        Command::Journeys(journeys) => journeys::run(context, journeys).await,
         Command::Templates(templates) => templates::run(context, templates).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),

@@ -25,6 +25,11 @@ impl Output {
         Self { format }
     }
 
+    /// Whether people read it.
+    pub(super) const fn is_for_people(self) -> bool {
+        matches!(self.format, Format::Table)
+    }
+
     /// Writes `answer` as one line of JSON, or what `table` makes for people: where that is nothing, not even a line.
     pub(super) fn answer<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> io::Result<()> {
         let text = match self.format {

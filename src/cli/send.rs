@@ -6,17 +6,18 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use super::keys::unknown_tenant;
 use super::{Context, Done, Failure};
-use crate::app::intake;
-use crate::app::parts;
+use crate::app::{intake, parts, templates};
 use crate::domain::address::Mailbox;
 use crate::domain::audit::Actor;
+use crate::domain::contact::Culture;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Acceptance, Receipt};
-use crate::domain::submission::{SUBJECT_CHARS_MAX, Submission};
+use crate::domain::submission::{OwnTemplate, SUBJECT_CHARS_MAX, Submission};
 use crate::intake::{Refusal, Room};
 use crate::store::sqlite::Role;
 
@@ -24,7 +25,8 @@ use crate::store::sqlite::Role;
 #[command(after_help = "\
 Examples:
   postern send --tenant demo --to ann@example.com --subject Hello --text hello.txt
-  postern send --tenant demo --to ann@example.com --subject Hello --html hello.html --text hello.txt")]
+  postern send --tenant demo --to ann@example.com --subject Hello --html hello.html --text hello.txt
+  postern send --tenant demo --to 'Ann <ann@example.com>' --template pass-link --data data.json --culture fr")]
 pub(super) struct Arguments {
     /// Whose mail: a file in tenants/ without .toml
     #[arg(long, value_name = "T")]
@@ -33,14 +35,23 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "A")]
     to: Mailbox,
     /// The subject
-    #[arg(long, value_name = "S")]
-    subject: String,
+    #[arg(long, value_name = "S", required_unless_present = "template")]
+    subject: Option<String>,
     /// The HTML part
-    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["text", "template"])]
     html: Option<PathBuf>,
     /// The text part; made from the HTML when not given
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// One of our own templates, which writes subject, HTML and text
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["subject", "html", "text"])]
+    template: Option<String>,
+    /// What the template is given: a JSON object
+    #[arg(long, value_name = "FILE", requires = "template")]
+    data: Option<PathBuf>,
+    /// The culture it is written in, as in fr or fr-CA; else the contact's, else the tenant's
+    #[arg(long, value_name = "C", requires = "template")]
+    culture: Option<Culture>,
 }
 
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
@@ -52,7 +63,9 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let store = parts::open_store(&config.store, Role::Command)?;
     // Nobody waits in this process: the gateway looks for itself.
     let rules = watch::Sender::new(Arc::new(config.rules()));
-    let intake = intake(&rules, &context.clock, &store, &Arc::new(Notify::new()), None);
+    // One that has a problem is refused when it is asked for.
+    let templates = watch::Sender::new(templates::load(&config).0);
+    let intake = intake(&rules, &templates, &context.clock, &store, &Arc::new(Notify::new()), None);
     let accepted = intake.accept(&arguments.tenant, Actor::Command("send"), submission, None, Room::Enough).await;
     store.close().await;
     let receipt = receipt(accepted)?;
@@ -84,7 +97,14 @@ pub(super) fn receipt(accepted: Result<Acceptance, Refusal>) -> Result<Receipt, 
 }
 
 fn submission(arguments: &Arguments, bytes_max: u64) -> Result<Submission, Failure> {
-    let subject = &arguments.subject;
+    if let Some(template) = &arguments.template {
+        let data = arguments.data.as_deref().map_or(Ok(json!({})), |path| object(path, bytes_max))?;
+        let culture = arguments.culture.iter().cloned().collect();
+        let own = OwnTemplate { data, culture, cultures: Vec::new(), customer: None };
+        let plain = plain(arguments.to.clone(), String::new());
+        return Ok(Submission { template: Some(template.clone()), own: Some(own), ..plain });
+    }
+    let subject = arguments.subject.as_deref().unwrap_or_default();
     let count = subject.chars().count();
     if subject.chars().any(char::is_control) || !(1..=SUBJECT_CHARS_MAX).contains(&count) {
         let what = format!("--subject: 1 to {SUBJECT_CHARS_MAX} characters, without control characters");
@@ -95,7 +115,7 @@ fn submission(arguments: &Arguments, bytes_max: u64) -> Result<Submission, Failu
     if [&html, &text].into_iter().flatten().all(String::is_empty) {
         return Err(Failure::Usage("--html or --text: the mail is empty".to_owned()));
     }
-    Ok(Submission { html, text, ..plain(arguments.to.clone(), subject.clone()) })
+    Ok(Submission { html, text, ..plain(arguments.to.clone(), subject.to_owned()) })
 }
 
 /// A submission with a recipient and a subject and nothing else.
@@ -103,6 +123,7 @@ pub(super) fn plain(recipient: Mailbox, subject: String) -> Submission {
     Submission {
         recipient,
         template: None,
+        own: None,
         subject,
         html: None,
         text: None,
@@ -118,6 +139,18 @@ pub(super) fn plain(recipient: Mailbox, subject: String) -> Submission {
         tags: Vec::new(),
         metadata: BTreeMap::new(),
         data: BTreeMap::new(),
+    }
+}
+
+/// The JSON object in a file.
+fn object(path: &Path, bytes_max: u64) -> Result<Value, Failure> {
+    let text = read(path, bytes_max)?;
+    // The parser's words may quote the file; the place says enough.
+    let read = serde_json::from_str(&text).map_err(|error| format!("line {} column {}", error.line(), error.column()));
+    match read {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(_) => Err(Failure::Usage(format!("{}: not a JSON object", path.display()))),
+        Err(place) => Err(Failure::Usage(format!("{}: not valid JSON at {place}", path.display()))),
     }
 }
 

@@ -18,6 +18,8 @@ const DOMAINS_MAX: usize = 1_000_000;
 /// `server.request_body_max`, between these.
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 256 << 20;
+/// `server.public_url` at most: with what follows it a link must stand in one line of a mail.
+const PUBLIC_URL_CHARS_MAX: usize = 400;
 /// `limits.tracked_max` at most: it bounds memory.
 const TRACKED_MAX: u32 = 10_000_000;
 /// Mails of one recipient that are counted at most: they are walked at each acceptance.
@@ -37,6 +39,9 @@ const REMEMBERED_MAX: usize = 1_000_000;
 const WALLET_MAX: usize = 1_000_000;
 /// `wallet.events_max` at most: they are one transaction.
 const EVENTS_MAX: usize = 10_000;
+
+/// `[journeys]` counts at most: it bounds memory.
+const JOURNEY_STEPS_MAX: usize = 10_000;
 
 /// `push.in_flight_max` at most: each is a connection.
 const PUSHES_IN_FLIGHT_MAX: usize = 1_000;
@@ -67,6 +72,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     brake(config, &mut say);
     wallet(config, &mut say);
     alarms(config, &mut say);
+    journeys(config, &mut say);
     push(config, &mut say);
     templates(config, &mut say);
     wait("outgoing.connect_timeout", config.outgoing.connect_timeout, &mut say);
@@ -78,6 +84,8 @@ fn server(config: &Config, say: &mut impl FnMut(&str, String)) {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '@');
     if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(plain)) {
         say("server.public_url", "must be http://HOST or https://HOST, without a query".to_owned());
+    } else if server.public_url.len() > PUBLIC_URL_CHARS_MAX {
+        say("server.public_url", format!("must have at most {PUBLIC_URL_CHARS_MAX} characters"));
     }
     let body = server.request_body_max.0;
     if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&body) {
@@ -212,6 +220,16 @@ fn alarms(config: &Config, say: &mut impl FnMut(&str, String)) {
     if alarms.uninstall_min == 0 {
         say("alarms.uninstall_min", "must be at least 1".to_owned());
     }
+}
+
+fn journeys(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let journey = &config.journey;
+    for (key, count) in [("journeys.batch", journey.batch), ("journeys.in_flight_max", journey.in_flight_max)] {
+        if !(1..=JOURNEY_STEPS_MAX).contains(&count) {
+            say(key, format!("must be 1 to {JOURNEY_STEPS_MAX}"));
+        }
+    }
+    retry("journeys.retry", &journey.retry, say);
 }
 
 fn push(config: &Config, say: &mut impl FnMut(&str, String)) {

@@ -1,6 +1,6 @@
 //! The folder itself: which files there are, what they say, and the secrets they point at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,19 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::environment::Environment;
+use super::journeys::read_journeys;
 use super::lanes::LanesFile;
+use super::lines::line_at;
 use super::reading::{Origin, read};
 use super::tenants::{Shared, TenantFile};
-use super::{Config, Problems};
+use super::{Config, Problem, Problems};
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
 use crate::domain::ids::TenantId;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::journeys::settings::JourneySettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
@@ -48,6 +51,7 @@ pub(super) struct PosternFile {
     brake: BrakeSettings,
     wallet: WalletSettings,
     alarms: AlarmSettings,
+    journeys: JourneySettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
     templates: TemplateSettings,
@@ -80,6 +84,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
     let relays = read_relays(relays_written, &file, problems);
     let shared = Shared { relays: &relays.names, limits: &written.limits };
     let tenants = read_tenants(&folder.join("tenants"), &shared, problems);
+    let drawings = read_journeys(&folder.join("journeys"), &tenants.written, problems);
     Config {
         folder: folder.to_owned(),
         server: written.server,
@@ -90,13 +95,15 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         brake: written.brake,
         wallet: written.wallet,
         alarms: written.alarms,
+        journey: written.journeys,
         push: written.push,
         outgoing: written.outgoing,
         templates: written.templates,
         relays: relays.usable,
         log: written.log,
-        tenants,
-        journeys: BTreeMap::new(),
+        tenants: tenants.usable,
+        journeys: drawings.journeys,
+        templates_named: drawings.templates_named,
     }
 }
 
@@ -104,6 +111,12 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
 struct Relays {
     usable: Vec<RelaySettings>,
     names: Vec<String>,
+}
+
+/// The tenants that could be read, and the names of all, so that one mistake is not reported twice.
+struct Tenants {
+    usable: BTreeMap<TenantId, Tenant>,
+    written: BTreeSet<TenantId>,
 }
 
 fn read_relays(written: Option<Value>, file: &str, problems: &mut Problems) -> Relays {
@@ -164,52 +177,70 @@ pub(super) fn read_secret(path: &Path) -> Result<SecretString, String> {
     if empty { Err("the file is empty".to_owned()) } else { Ok(secret) }
 }
 
-fn read_tenants(folder: &Path, shared: &Shared<'_>, problems: &mut Problems) -> BTreeMap<TenantId, Tenant> {
-    let mut tenants = BTreeMap::new();
-    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
-        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
-        // No folder, no tenants: whoever needs one says so.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return tenants,
-        Err(error) => {
-            problems.add(folder.display(), "", format!("cannot be read: {}", error.kind()));
-            return tenants;
-        }
-    };
-    let visible = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && visible(path));
-    files.sort();
-    if files.len() > TENANTS_MAX {
-        problems.add(folder.display(), "", format!("holds more than {TENANTS_MAX} tenants"));
-    }
-    for path in files.into_iter().take(TENANTS_MAX) {
+fn read_tenants(folder: &Path, shared: &Shared<'_>, problems: &mut Problems) -> Tenants {
+    let mut tenants = Tenants { usable: BTreeMap::new(), written: BTreeSet::new() };
+    for path in toml_files(folder, TENANTS_MAX, "tenants", problems) {
         let file = path.display().to_string();
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let id: Option<TenantId> = stem
+        let id: Option<TenantId> = stem(&path)
             .parse()
             .map_err(|detail: String| problems.add(&file, "", format!("the file's name is not a tenant's: {detail}")))
             .ok();
+        tenants.written.extend(id.clone());
         let Some(table) = read_table(&path, problems) else { continue };
         let origin = Origin { file: &file, within: "", overrides: Vec::new() };
         let Some(written) = read::<TenantFile>(origin, table, problems) else { continue };
         let Some(id) = id else { continue };
         if let Some(tenant) = written.into_tenant(id.clone(), shared, &file, problems) {
-            tenants.insert(id, tenant);
+            tenants.usable.insert(id, tenant);
         }
     }
     tenants
 }
 
-/// A file's TOML. A syntax error names the line but never shows it: it may hold a secret.
+/// A file's name without `.toml`.
+pub(super) fn stem(path: &Path) -> &str {
+    path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+/// The `.toml` files of a folder in the order of their names, at most `max`. No folder, no files: whoever needs one says
+/// so.
+pub(super) fn toml_files(folder: &Path, max: usize, what: &str, problems: &mut Problems) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            problems.add(folder.display(), "", format!("cannot be read: {}", error.kind()));
+            return Vec::new();
+        }
+    };
+    let visible = |path: &PathBuf| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && visible(path));
+    files.sort();
+    if files.len() > max {
+        problems.add(folder.display(), "", format!("holds more than {max} {what}"));
+    }
+    files.truncate(max);
+    files
+}
+
 fn read_table(path: &Path, problems: &mut Problems) -> Option<Table> {
-    let file = path.display();
-    let text = read_text(path, FILE_BYTES_MAX).map_err(|detail| problems.add(file, "", detail)).ok()?;
+    let text = read_file(path, problems)?;
+    parse_table(&path.display().to_string(), &text, problems)
+}
+
+/// The text of one of the configuration's files.
+pub(super) fn read_file(path: &Path, problems: &mut Problems) -> Option<String> {
+    read_text(path, FILE_BYTES_MAX).map_err(|detail| problems.add(path.display(), "", detail)).ok()
+}
+
+/// A file's TOML. A syntax error names the line but never shows it: it may hold a secret.
+pub(super) fn parse_table(file: &str, text: &str, problems: &mut Problems) -> Option<Table> {
     match text.parse::<Table>() {
         Ok(table) => Some(table),
         Err(error) => {
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
-            problems.add(path.display(), "", format!("line {line}: {message}"));
+            let line = Some(line_at(text, error.span().map_or(0, |span| span.start)));
+            let detail = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            problems.push(Problem { file: file.to_owned(), line, key: String::new(), detail });
             None
         }
     }

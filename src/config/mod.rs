@@ -1,7 +1,8 @@
 //! The configuration: a folder of files and the environment become each room's `Settings`, or a list of problems.
 //!
-//! `postern.toml` holds what is one per gateway, `tenants/<id>.toml` what is one per brand. `POSTERN__SECTION__KEY`
-//! overrides `postern.toml`. This is the only room that reads the environment.
+//! `postern.toml` holds what is one per gateway, `tenants/<id>.toml` what is one per brand, `journeys/<name>.toml` what
+//! follows when a brand's pass is added or removed. `POSTERN__SECTION__KEY` overrides `postern.toml`. This is the only
+//! room that reads the environment.
 //!
 //! # What is promised
 //!
@@ -16,7 +17,9 @@ mod contact_lookup;
 mod environment;
 mod files;
 mod fixed;
+mod journeys;
 mod lanes;
+mod lines;
 mod outbound;
 mod pass_api;
 mod reading;
@@ -44,6 +47,7 @@ use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::rules::Rules;
 use crate::domain::tenant::Tenant;
 use crate::http::settings::ServerSettings;
+use crate::journeys::settings::JourneySettings;
 use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
@@ -53,6 +57,9 @@ use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
 use crate::wallet::settings::WalletSettings;
 
+/// Said when journeys send links that mail programs do not follow.
+const NO_ONE_CLICK: &str = "server.public_url is not https: mails of journeys offer to unsubscribe with one click, which \
+                            mail programs use over https alone (RFC 8058)";
 /// Problems listed at most; after so many the rest is probably one mistake.
 const PROBLEMS_MAX: usize = 200;
 
@@ -77,6 +84,8 @@ pub struct Config {
     pub wallet: WalletSettings,
     /// `[alarms]`.
     pub alarms: AlarmSettings,
+    /// `[journeys]`.
+    pub journey: JourneySettings,
     /// `[push]`.
     pub push: PushSettings,
     /// `[outgoing]`.
@@ -91,6 +100,8 @@ pub struct Config {
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// `journeys/*.toml`.
     pub journeys: BTreeMap<JourneyName, Arc<Drawn>>,
+    /// The templates that journeys name, each where it is written.
+    pub templates_named: Vec<TemplateNamed>,
 }
 
 impl Config {
@@ -107,6 +118,7 @@ impl Config {
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
             alarms: AlarmSettings::default(),
+            journey: JourneySettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             templates: TemplateSettings::default(),
@@ -114,6 +126,7 @@ impl Config {
             log: LogSettings::default(),
             tenants: BTreeMap::new(),
             journeys: BTreeMap::new(),
+            templates_named: Vec::new(),
         }
     }
 
@@ -146,6 +159,26 @@ impl Config {
         Rules { tenants, lanes, retry, journeys: self.journeys.clone() }
     }
 
+    /// What works, and is hardly what was meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let clear = !self.journeys.is_empty() && !self.server.public_url.starts_with("https://");
+        clear.then_some(NO_ONE_CLICK).into_iter().collect()
+    }
+
+    /// The templates that journeys name and that are none.
+    #[must_use]
+    pub fn missing_templates(&self, is_there: impl Fn(&str) -> bool) -> Problems {
+        let mut problems = Problems::default();
+        for TemplateNamed { template, file, line, key } in &self.templates_named {
+            if !is_there(template) {
+                let detail = format!("there is no template {template:?}");
+                problems.push(Problem { file: file.clone(), line: *line, key: key.clone(), detail });
+            }
+        }
+        problems
+    }
+
     /// What `serve` needs beyond a correct configuration: a relay and a tenant.
     #[must_use]
     pub fn missing_for_serving(&self) -> Problems {
@@ -160,11 +193,27 @@ impl Config {
     }
 }
 
+/// A template's name, and where it is written. Which there are is known elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateNamed {
+    /// The name.
+    pub template: String,
+    /// The file.
+    pub file: String,
+    /// Its line.
+    pub line: Option<usize>,
+    /// The key as a path.
+    pub key: String,
+}
+
 /// One thing wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file, or `environment`.
     pub file: String,
+    /// The line, from 1, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
     /// The key as a path (`relays[0].port`) or the variable's name; empty when the whole file is meant.
     pub key: String,
     /// What is wrong and what is wanted.
@@ -173,9 +222,13 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
         match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.file, self.detail),
-            key => write!(f, "{}: {key}: {}", self.file, self.detail),
+            "" => f.write_str(&self.detail),
+            key => write!(f, "{key}: {}", self.detail),
         }
     }
 }
@@ -188,7 +241,11 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// Adds a problem, unless it is known or there are far too many.
     pub fn add(&mut self, file: impl fmt::Display, key: impl Into<String>, detail: impl Into<String>) {
-        let problem = Problem { file: file.to_string(), key: key.into(), detail: detail.into() };
+        self.push(Problem { file: file.to_string(), line: None, key: key.into(), detail: detail.into() });
+    }
+
+    /// The same, made elsewhere.
+    pub fn push(&mut self, problem: Problem) {
         if self.0.len() < PROBLEMS_MAX && !self.0.contains(&problem) {
             self.0.push(problem);
         }
@@ -197,7 +254,7 @@ impl Problems {
     /// Adds all problems of another list.
     pub fn append(&mut self, others: Self) {
         for other in others.0 {
-            self.add(other.file, other.key, other.detail);
+            self.push(other);
         }
     }
 

@@ -68,7 +68,7 @@ struct Reading<'a, 'p> {
 
 /// One step of a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+pub(super) enum Step {
     Key(String),
     Index(usize),
 }
@@ -158,7 +158,7 @@ impl Override {
 }
 
 /// `relays[0].port`; keys that are not bare are quoted as TOML does.
-fn key_text(within: &str, path: &[Step]) -> String {
+pub(super) fn key_text(within: &str, path: &[Step]) -> String {
     let mut parts = vec![within.to_owned()];
     for step in path {
         match step {

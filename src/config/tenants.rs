@@ -34,6 +34,8 @@ pub(super) struct TenantFile {
     relays: Vec<String>,
     #[serde(default = "default_culture")]
     default_culture: String,
+    #[serde(default = "default_timezone")]
+    timezone: String,
     #[serde(default)]
     recipients_allowed: Vec<String>,
     #[serde(default)]
@@ -56,12 +58,19 @@ pub(super) struct TenantFile {
     pass_api: PassApiFile,
 }
 
-/// `[limits]` of a tenant: what is not the same for all.
-#[derive(Default, Deserialize)]
+/// `[limits]` of a tenant: what is not the same for all, and what only a tenant has.
+#[derive(Deserialize)]
 #[serde(default, expecting = "a table")]
 pub(super) struct TenantLimitsFile {
     per_tenant: Option<Limit>,
     per_recipient: Option<Limit>,
+    journey_mails: Limit,
+}
+
+impl Default for TenantLimitsFile {
+    fn default() -> Self {
+        Self { per_tenant: None, per_recipient: None, journey_mails: Limit::Unlimited }
+    }
 }
 
 /// What `postern.toml` says that a tenant's file refers to, or may say otherwise.
@@ -74,6 +83,10 @@ pub(super) struct Shared<'a> {
 
 fn default_culture() -> String {
     "en".to_owned()
+}
+
+fn default_timezone() -> String {
+    ZoneName::utc().as_str().to_owned()
 }
 
 fn default_identifiers() -> Vec<String> {
@@ -147,6 +160,11 @@ impl TenantFile {
         if let Some(detail) = self.limits.per_recipient.and_then(per_recipient_problem) {
             say(problems, file, "limits.per_recipient", detail);
         }
+        let journey_mails = self.limits.journey_mails;
+        if let Some(detail) = per_recipient_problem(journey_mails) {
+            say(problems, file, "limits.journey_mails", detail);
+        }
+        let timezone = self.timezone.parse().map_err(|error: String| say(problems, file, "timezone", error)).ok();
         let contact_lookup = self.contact_lookup.into_lookup(file, problems);
         let pass_api = self.pass_api.into_pass_api(file, problems);
         Some(Tenant {
@@ -156,8 +174,8 @@ impl TenantFile {
             from_allowed,
             relays,
             default_culture: self.default_culture,
-            timezone: ZoneName::utc(),
-            journey_mails: Limit::Unlimited,
+            timezone: timezone?,
+            journey_mails,
             recipients_allowed,
             lanes: self.lanes.0,
             data_kept: self.data_kept,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod fields;
+mod journeys;
 mod overrides;
 
 use std::fs;
@@ -101,6 +102,7 @@ fn the_shipped_relay_and_tenant_say_the_defaults_where_there_are_any() {
     assert_eq!(short.recipients_allowed, long.recipients_allowed);
     assert_eq!(short.data_kept, long.data_kept);
     assert_eq!((short.per_tenant, short.per_recipient), (long.per_tenant, long.per_recipient));
+    assert_eq!((&short.timezone, short.journey_mails), (&long.timezone, long.journey_mails));
     let tenant: toml::Table = fs::read_to_string(shipped().join("tenants/demo.toml")).unwrap().parse().unwrap();
     let lookup: contact_lookup::ContactLookupFile = tenant["contact_lookup"].clone().try_into().unwrap();
     assert_eq!(lookup, contact_lookup::ContactLookupFile::default());

@@ -4,6 +4,7 @@
 //!
 //! * A **contact** is what the brand said itself (over HTTP, in a file), or a copy of what its CRM said.
 //! * A **look-up** asks the CRM of a tenant (`[contact_lookup]`) for one customer.
+//! * **Seeking** (`seek`) asks for those whose address journeys wait for.
 //! * The **desk** of a tenant (`desk`) is where its look-ups queue: so many at once, none while its breaker is open,
 //!   none for customers who were not found a moment ago.
 //!
@@ -29,6 +30,8 @@ mod desk;
 pub mod given;
 mod lookup;
 pub mod rows;
+mod seek;
+pub mod suppressed;
 #[cfg(test)]
 mod tests;
 

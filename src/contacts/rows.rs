@@ -1,9 +1,10 @@
-//! A file of contacts, row by row: CSV with a header line, or one JSON object a line.
+//! A file of contacts, or of suppressions, row by row: CSV with a header line, or one JSON object a line.
 //!
 //! Memory does not grow with the file: a row is bounded, and nothing of it is kept. A row that cannot be used does not keep
 //! the others from being read. No value is ever repeated in a problem.
 
 mod object;
+mod sheets;
 
 use std::cell::Cell;
 use std::error::Error;
@@ -14,17 +15,14 @@ use csv::{ByteRecord, ReaderBuilder};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::given;
-use crate::domain::contact::{CustomerId, NewContact, Origin};
+pub use self::sheets::Sheet;
+
 use crate::domain::submission::FieldError;
 
 /// Bytes of a row at most.
 const ROW_BYTES_MAX: usize = 1 << 20;
 /// What some editors begin a file with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The columns there are.
-const COLUMNS: &str = "customerId, email, name, culture, timezone, consent.NAME, consent.NAME.at, consent.NAME.source \
-                       and fields.NAME";
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +35,13 @@ pub enum Form {
 
 /// One row of a file.
 #[derive(Debug, PartialEq)]
-pub struct Row {
+pub struct Row<T> {
     /// The line it begins in, from 1.
     pub line: u64,
     /// Bytes of the file that were read so far.
     pub bytes: u64,
     /// What it says, or everything that is wrong with it.
-    pub contact: Result<NewContact, Vec<FieldError>>,
+    pub said: Result<T, Vec<FieldError>>,
 }
 
 /// Why reading a file ends before its end.
@@ -76,8 +74,9 @@ pub enum Unreadable {
 }
 
 /// Reads a file.
-pub struct Rows<R> {
+pub struct Rows<R, T> {
     source: Source<R>,
+    sheet: Sheet<T>,
     now: Timestamp,
 }
 
@@ -86,9 +85,9 @@ enum Source<R> {
     Ndjson { reader: BufReader<R>, line: u64, bytes: u64 },
 }
 
-impl<R: Read> Rows<BufReader<R>> {
+impl<R: Read, T> Rows<BufReader<R>, T> {
     /// Begins to read; `now` dates what the file gives no time for.
-    pub fn open(file: R, form: Form, now: Timestamp) -> Result<Self, Unreadable> {
+    pub fn open(file: R, form: Form, sheet: Sheet<T>, now: Timestamp) -> Result<Self, Unreadable> {
         let mut file = BufReader::new(file);
         let start = file.fill_buf().map_err(|error| Unreadable::Broken { line: 1, error })?;
         if start.starts_with(BYTE_ORDER_MARK) {
@@ -108,17 +107,17 @@ impl<R: Read> Rows<BufReader<R>> {
                 if flow.is_over(reader.position()) {
                     record.clear();
                 }
-                let columns = columns(&record).map_err(Unreadable::Header)?;
+                let columns = columns(&record, &sheet).map_err(Unreadable::Header)?;
                 Source::Csv { reader, flow, columns, record }
             }
         };
-        Ok(Self { source, now })
+        Ok(Self { source, sheet, now })
     }
 }
 
-impl<R: Read> Rows<R> {
+impl<R: Read, T> Rows<R, T> {
     /// The next row; `None` at the end.
-    pub fn next_row(&mut self) -> Result<Option<Row>, Unreadable> {
+    pub fn next_row(&mut self) -> Result<Option<Row<T>>, Unreadable> {
         match &mut self.source {
             Source::Csv { reader, flow, columns, record } => loop {
                 flow.left.set(ROW_BYTES_MAX);
@@ -138,8 +137,8 @@ impl<R: Read> Rows<R> {
                     return Err(Unreadable::Unclosed { line: reader.position().line().saturating_sub(within) });
                 }
                 let line = reader.position().line().saturating_sub(1 + within);
-                let said = object(record, columns);
-                return Ok(Some(Row { line, bytes: reader.position().byte(), contact: contact(said, self.now) }));
+                let said = object(record, columns).and_then(|mut said| (self.sheet.read)(&mut said, self.now));
+                return Ok(Some(Row { line, bytes: reader.position().byte(), said }));
             },
             Source::Ndjson { reader, line, bytes } => loop {
                 *line += 1;
@@ -159,29 +158,9 @@ impl<R: Read> Rows<R> {
                     continue;
                 }
                 let said = object::read(text).map_err(|detail| vec![FieldError::new("", detail)]);
-                return Ok(Some(Row { line: *line, bytes: *bytes, contact: contact(said, self.now) }));
+                let said = said.and_then(|mut said| (self.sheet.read)(&mut said, self.now));
+                return Ok(Some(Row { line: *line, bytes: *bytes, said }));
             },
-        }
-    }
-}
-
-fn contact(said: Result<Map<String, Value>, Vec<FieldError>>, now: Timestamp) -> Result<NewContact, Vec<FieldError>> {
-    let mut said = said?;
-    let customer = match said.remove("customerId") {
-        None | Some(Value::Null) => Err("required".to_owned()),
-        Some(Value::String(text)) => text.parse::<CustomerId>(),
-        // A number that is kept as anything but itself would be another customer's.
-        Some(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string().parse(),
-        Some(Value::Number(_)) => Err("is a number that cannot be kept as it is: write it as text".to_owned()),
-        Some(_) => Err("must be text".to_owned()),
-    };
-    match (customer, given::read(&said, now)) {
-        (Ok(customer), Ok(details)) => Ok(details.into_contact(customer, Origin::Import, now)),
-        (Ok(_), Err(wrong)) => Err(wrong),
-        (Err(detail), read) => {
-            let mut wrong = vec![FieldError::new("/customerId", detail)];
-            wrong.extend(read.err().unwrap_or_default());
-            Err(wrong)
         }
     }
 }
@@ -199,30 +178,32 @@ enum Column {
 }
 
 /// The columns that a header line names, in any case. Their names are not repeated: it may be the first row.
-fn columns(header: &ByteRecord) -> Result<Vec<Column>, String> {
+fn columns<T>(header: &ByteRecord, sheet: &Sheet<T>) -> Result<Vec<Column>, String> {
     let mut columns = Vec::with_capacity(header.len());
     for (index, name) in header.iter().enumerate() {
-        let column = std::str::from_utf8(without_return(name)).ok().and_then(column);
+        let column = std::str::from_utf8(without_return(name)).ok().and_then(|name| column(name, sheet));
         let number = index + 1;
         match column {
-            None => return Err(format!("column {number} is not known; there are {COLUMNS}")),
+            None => return Err(format!("column {number} is not known; there are {}", sheet.columns)),
             Some(column) if columns.contains(&column) => return Err(format!("column {number} is there twice")),
             Some(column) => columns.push(column),
         }
     }
-    match ["customerId", "email"].iter().find(|name| !columns.contains(&Column::Field(name))) {
+    match sheet.required.iter().find(|name| !columns.contains(&Column::Field(name))) {
         Some(name) => Err(format!("there is no column {name}")),
         None => Ok(columns),
     }
 }
 
-fn column(name: &str) -> Option<Column> {
+fn column<T>(name: &str, sheet: &Sheet<T>) -> Option<Column> {
     let name = name.trim();
     let lower = name.to_ascii_lowercase();
     let plain: String = lower.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).collect();
-    let fields = ["customerId", "email", "name", "culture", "timezone"];
-    if let Some(field) = fields.into_iter().find(|field| field.to_ascii_lowercase() == plain) {
+    if let Some(field) = sheet.fields.iter().find(|field| field.to_ascii_lowercase() == plain) {
         return Some(Column::Field(field));
+    }
+    if !sheet.has_own {
+        return None;
     }
     // Same length: only ASCII letters changed. Names of the brand's own keep their case.
     if lower.starts_with("fields.") {
@@ -271,7 +252,8 @@ fn object(record: &ByteRecord, columns: &[Column]) -> Result<Map<String, Value>,
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    said.extend([("consent".to_owned(), consent.into()), ("fields".to_owned(), fields.into())]);
+    let own = [("consent".to_owned(), consent), ("fields".to_owned(), fields)];
+    said.extend(own.into_iter().filter(|(_, own)| !own.is_empty()).map(|(name, own)| (name, own.into())));
     Ok(said)
 }
 

@@ -6,6 +6,8 @@
 //! same bytes.
 
 pub mod contacts;
+pub mod journeys;
+pub mod suppressions;
 
 use std::fmt;
 
@@ -36,6 +38,8 @@ pub enum Actor {
     Command(&'static str),
     /// Whoever signs the platform's webhooks.
     Webhook,
+    /// Whoever got a mail, and followed a link in it.
+    Recipient,
 }
 
 impl Actor {
@@ -57,6 +61,7 @@ impl fmt::Display for Actor {
             Self::Key(id) => write!(f, "{id}"),
             Self::Command(name) => write!(f, "command:{name}"),
             Self::Webhook => f.write_str("webhook"),
+            Self::Recipient => f.write_str("recipient"),
         }
     }
 }
@@ -116,6 +121,12 @@ pub enum Kind {
     Exited,
     /// An operator said whether a journey runs.
     JourneySet,
+    /// Somebody said by a link in a mail that they want no such mails.
+    Unsubscribed,
+    /// Somebody is not mailed any more, as another said.
+    SuppressionAdded,
+    /// Somebody is mailed again.
+    SuppressionRemoved,
 }
 
 impl Kind {
@@ -149,6 +160,9 @@ impl Kind {
             Self::Stepped => "stepped",
             Self::Exited => "exited",
             Self::JourneySet => "journey-set",
+            Self::Unsubscribed => "unsubscribed",
+            Self::SuppressionAdded => "suppression-added",
+            Self::SuppressionRemoved => "suppression-removed",
         }
     }
 }

@@ -148,11 +148,15 @@ pub enum Reason {
     WalletStatus,
     /// An event ended the journey that sent it.
     JourneyExited,
+    /// The recipient said by a link in a mail that they want no such mails.
+    Unsubscribed,
+    /// The tenant is not to mail the recipient, as an operator or a file says.
+    Suppressed,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -171,6 +175,8 @@ impl Reason {
         Self::Brake,
         Self::WalletStatus,
         Self::JourneyExited,
+        Self::Unsubscribed,
+        Self::Suppressed,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -195,6 +201,8 @@ impl Reason {
             Self::Brake => "brake",
             Self::WalletStatus => "wallet-status",
             Self::JourneyExited => "journey-exited",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Suppressed => "suppressed",
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod rules;
 pub mod secret;
 pub mod shaping;
 pub mod submission;
+pub mod suppression;
 pub mod tenant;
 pub mod time;
 pub mod unless;

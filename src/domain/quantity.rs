@@ -108,7 +108,7 @@ impl fmt::Display for ByteSize {
 
 as_text!(ByteSize);
 
-/// So many per second, minute, hour or day: `"100/s"`, `"20/h"`, `"100/s,burst=200"`.
+/// So many per second, minute, hour, day or several of these: `"100/s"`, `"20/h"`, `"3/7d"`, `"100/s,burst=200"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate {
@@ -120,6 +120,8 @@ pub struct Rate {
     pub burst: Option<u32>,
 }
 
+/// Units of the time of a rate in seconds, the largest first.
+const RATE_UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 /// No burst takes longer than this to come back.
 const REFILL_MAX: Duration = Duration::from_millis(DURATION_MS_MAX);
 
@@ -148,15 +150,23 @@ impl Rate {
         u32::try_from(u64::from(self.count) / self.per.as_secs().max(1)).unwrap_or(u32::MAX).max(1)
     }
 
+    /// What they are counted over, in the largest unit of which it is a whole number.
+    fn per_in_units(self) -> (u64, &'static str) {
+        let seconds = self.per.as_secs();
+        let fits = |(_, length): &&(&str, u64)| seconds.is_multiple_of(*length);
+        RATE_UNITS.iter().find(fits).map_or((seconds, "s"), |(unit, length)| (seconds / length, *unit))
+    }
+
     /// As people say it: `20 mails an hour`, when `thing` is a mail.
     #[must_use]
     pub fn in_words(self, thing: &str) -> String {
         let plural = if self.count == 1 { "" } else { "s" };
-        let each = match self.per.as_secs() {
-            60 => "a minute",
-            3_600 => "an hour",
-            86_400 => "a day",
-            _ => "a second",
+        let each = match self.per_in_units() {
+            (1, "s") => "a second".to_owned(),
+            (1, "m") => "a minute".to_owned(),
+            (1, "h") => "an hour".to_owned(),
+            (1, "d") => "a day".to_owned(),
+            (several, unit) => format!("in {several}{unit}"),
         };
         format!("{} {thing}{plural} {each}", self.count)
     }
@@ -166,22 +176,19 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a rate: write \"100/s\", \"20/h\" or \"100/s,burst=200\"");
+        let wrong = || format!("{text:?} is not a rate: write \"100/s\", \"20/h\", \"3/7d\" or \"100/s,burst=200\"");
         let (rate, burst) = match text.split_once(",burst=") {
             Some((rate, burst)) => (rate, Some(burst.parse::<u32>().map_err(|_| wrong())?)),
             None => (text, None),
         };
         let (count, unit) = rate.split_once('/').ok_or_else(wrong)?;
         let count = count.parse::<u32>().map_err(|_| wrong())?;
-        let per = match unit {
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_mins(1),
-            "h" => Duration::from_hours(1),
-            "d" => Duration::from_hours(24),
-            _ => return Err(wrong()),
-        };
-        if count == 0 || burst == Some(0) {
-            return Err(format!("{text:?}: a rate and its burst are at least 1"));
+        let (several, unit) = split_number(unit).unwrap_or((1, unit));
+        let length = RATE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
+        let seconds = several.checked_mul(length).filter(|seconds| *seconds <= REFILL_MAX.as_secs());
+        let per = Duration::from_secs(seconds.ok_or_else(|| format!("{text:?} is over more than a hundred years"))?);
+        if count == 0 || burst == Some(0) || per.is_zero() {
+            return Err(format!("{text:?}: a rate, its burst and its time are at least 1"));
         }
         let rate = Self { count, per, burst };
         if rate.refill() > REFILL_MAX {
@@ -193,13 +200,10 @@ impl FromStr for Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.per.as_secs() {
-            60 => "m",
-            3_600 => "h",
-            86_400 => "d",
-            _ => "s",
-        };
-        write!(f, "{}/{unit}", self.count)?;
+        match self.per_in_units() {
+            (1, unit) => write!(f, "{}/{unit}", self.count)?,
+            (several, unit) => write!(f, "{}/{several}{unit}", self.count)?,
+        }
         self.burst.map_or(Ok(()), |burst| write!(f, ",burst={burst}"))
     }
 }
@@ -324,7 +328,7 @@ mod tests {
         }
         assert_eq!("60s".parse::<HumanDuration>().unwrap().to_string(), "1m");
         assert_eq!("100/s".parse::<Rate>().unwrap(), Rate { count: 100, per: Duration::from_secs(1), burst: None });
-        for (text, burst) in [("100/s", 100), ("20/h", 1), ("100/s,burst=200", 200), ("20/h,burst=1", 1)] {
+        for (text, burst) in [("100/s", 100), ("20/h", 1), ("100/s,burst=200", 200), ("20/h,burst=1", 1), ("3/7d", 1)] {
             let rate: Rate = text.parse().unwrap();
             assert_eq!(
                 (rate.to_string().as_str(), rate.burst()),
@@ -342,6 +346,9 @@ mod tests {
         assert_eq!((rate.period(), rate.refill()), (Duration::from_millis(5), Duration::from_secs(2)));
         assert_eq!("20/h".parse::<Rate>().unwrap().in_words("mail"), "20 mails an hour");
         assert_eq!("1/d".parse::<Rate>().unwrap().in_words("mail"), "1 mail a day");
+        let week: Rate = "3/7d".parse().unwrap();
+        assert_eq!((week.per, week.in_words("mail")), (Duration::from_hours(7 * 24), "3 mails in 7d".to_owned()));
+        assert_eq!("5/60m".parse::<Rate>().unwrap().to_string(), "5/h", "equal rates are equal texts");
     }
 
     #[test]
@@ -352,7 +359,19 @@ mod tests {
         for text in ["", "5", "5MB", "-5MiB", "99999999999999999GiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
-        for text in ["", "100", "100/y", "0/s", "1/s,burst=0", "x/s", "1/d,burst=4000000000"] {
+        for text in [
+            "",
+            "100",
+            "100/y",
+            "0/s",
+            "1/s,burst=0",
+            "x/s",
+            "1/d,burst=4000000000",
+            "1/0d",
+            "1/40000d",
+            "1/5",
+            "1/-1d",
+        ] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
         assert!(Share::new(1.5).is_err() && Share::new(f64::NAN).is_err());

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::address::Mailbox;
+use super::contact::{Culture, CustomerId};
 use super::fact::Dedupe;
 use super::lane::Lane;
 use super::quantity::HumanDuration;
@@ -41,8 +43,12 @@ pub const FILENAME_CHARS_MAX: usize = 255;
 pub struct Submission {
     /// The one recipient.
     pub recipient: Mailbox,
-    /// The platform's template name.
+    /// The platform's template name, or that of one of our own.
     pub template: Option<String>,
+    /// What one of our own templates is to be given, which then writes subject, HTML and text. Left out when absent, as
+    /// below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnTemplate>,
     /// The subject.
     pub subject: String,
     /// The HTML part.
@@ -75,6 +81,19 @@ pub struct Submission {
     pub metadata: BTreeMap<String, String>,
     /// What the platform sent as the template's data, by key; only keys in the tenant's `data_kept` are kept.
     pub data: BTreeMap<String, String>,
+}
+
+/// What a template of our own is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnTemplate {
+    /// The data, an object.
+    pub data: Value,
+    /// In what culture the mail is wanted, the best first; empty: nobody said.
+    pub culture: Vec<Culture>,
+    /// What the caller has besides, the best first. The platform says all of the tenant's here.
+    pub cultures: Vec<Culture>,
+    /// Who it is for, where that was said.
+    pub customer: Option<CustomerId>,
 }
 
 /// When a message is too late.

@@ -21,6 +21,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::key::ApiKey;
 use crate::domain::network::Network;
 use crate::domain::quantity::Rate;
+use crate::domain::suppression::link::UnsubscribeToken;
 use crate::intake::Room;
 use crate::limits::{Limits, Shortage, Standing};
 
@@ -30,6 +31,9 @@ const LIMITED: &str = "/v1/";
 const INSTALLATION: &str = "/wallet/installation";
 /// The one that is open until a body is there and its signature is not that of anybody.
 const WEBHOOKS: &str = "/v1/webhooks/{tenant}";
+
+/// Where recipients unsubscribe, who have no key.
+const UNSUBSCRIBE: &str = "/u/{token}";
 
 /// What the doors' limits need.
 pub struct DoorLimits {
@@ -42,6 +46,8 @@ pub struct DoorLimits {
     /// Requests under way at the door of webhooks, which nobody needs a key to reach: they have places of their own, so
     /// that strangers who never end their bodies take none of everybody else's.
     pub webhooks_in_flight: InFlight,
+    /// Requests under way where recipients unsubscribe: of their own for the same reason.
+    pub unsubscribes_in_flight: InFlight,
 }
 
 /// What the quotas said of a request, for its answer.
@@ -84,6 +90,13 @@ fn check(
     let Standing { rate, remaining, wait } = standing;
     say(request, Field { name, quota: rate.burst(), window: rate.refill(), remaining, reset: standing.reset() });
     wait.map_or(Ok(()), |wait| Err(Problem::rate_limited(wait, says(rate))))
+}
+
+/// Counts that what a link said is taken back. To unsubscribe is never refused, so links change as often as this allows.
+pub(super) fn link(app: &AppState, request: &HttpRequest, token: UnsubscribeToken) -> Result<(), Problem> {
+    check(request, "per-link", app.doors.limits.link(token), |rate| {
+        format!("more than {} by this link", rate.in_words("change"))
+    })
 }
 
 /// A mail that was not taken because its recipient has had enough of them.
@@ -186,7 +199,7 @@ impl InFlight {
 }
 
 fn is_limited(route: &str) -> bool {
-    route.starts_with(LIMITED) || route == INSTALLATION
+    route.starts_with(LIMITED) || route == INSTALLATION || route == UNSUBSCRIBE
 }
 
 /// A request comes in by this route: `None` when it is not counted, an error when there are too many under way.
@@ -196,8 +209,11 @@ pub(super) fn enter(
     route: Option<&str>,
 ) -> Result<Option<UnderWay>, Problem> {
     let (Some(app), Some(route)) = (app, route.filter(|route| is_limited(route))) else { return Ok(None) };
-    let is_webhook = route == WEBHOOKS && *method == Method::POST;
-    let places = if is_webhook { &app.doors.webhooks_in_flight } else { &app.doors.in_flight };
+    let places = match route {
+        WEBHOOKS if *method == Method::POST => &app.doors.webhooks_in_flight,
+        UNSUBSCRIBE => &app.doors.unsubscribes_in_flight,
+        _ => &app.doors.in_flight,
+    };
     places.enter().map(Some).ok_or(Problem::new(Kind::Busy))
 }
 

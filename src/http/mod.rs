@@ -18,6 +18,7 @@ pub mod health;
 pub mod inbox;
 pub mod limit;
 pub mod problem;
+pub mod public;
 mod ratelimit_fields;
 pub mod settings;
 
@@ -37,7 +38,7 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{alarms, brakes, contacts, emails, pass_events, verbs, wallets, webhooks};
+use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
@@ -49,9 +50,11 @@ use crate::contacts::Contacts;
 use crate::delivery::reasons::Reasons;
 use crate::domain::rules::Rules;
 use crate::intake::Intake;
+use crate::journeys::desk::Desk;
 use crate::keys::Keyring;
 use crate::steering::Steering;
 use crate::store::Store;
+use crate::templates::Templates;
 use crate::wallet::Ledger;
 
 pub use self::door::Door;
@@ -76,8 +79,12 @@ pub struct AppState {
     pub steering: Arc<Steering>,
     /// Why a mail waits.
     pub reasons: Arc<Reasons>,
+    /// Where operators see journeys, and say what is to become of them.
+    pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
+    /// What pages are rendered from now.
+    pub templates: watch::Receiver<Arc<Templates>>,
     /// Where everything else is read.
     pub store: Arc<dyn Store>,
     /// Who may come in.
@@ -111,10 +118,20 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/webhooks/{tenant}").post(webhooks::receive).get(webhooks::unknown))
         .service(Door::at("/v1/contacts").get(contacts::list))
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
+        .service(Door::at("/v1/suppressions").get(suppressions::list).post(suppressions::add))
+        .service(Door::at("/v1/suppressions/remove").post(suppressions::remove))
+        .service(Door::at("/v1/journeys").get(journeys::list))
+        .service(Door::at("/v1/journeys/{name}").get(journeys::show))
+        .service(Door::at("/v1/journeys/{name}/enrollments").get(journeys::enrollments))
+        .service(Door::at("/v1/journeys/{name}/enrollments/{id}").get(journeys::enrollment))
+        .service(Door::at("/v1/journeys/{name}/pause").post(journeys::pause))
+        .service(Door::at("/v1/journeys/{name}/resume").post(journeys::resume))
+        .service(Door::at("/v1/journeys/{name}/drain").post(journeys::drain))
         .service(Door::at("/v1/wallets").get(wallets::list))
         .service(Door::at("/v1/wallets/trends").get(wallets::trends))
         .service(Door::at("/v1/wallets/{customerId}").get(wallets::show))
         .service(Door::at("/v1/wallets/{customerId}/events").get(wallets::events))
+        .service(Door::at("/u/{token}").get(public::show).post(public::act))
         .service(Door::at("/livez").get(health::live))
         .service(Door::at("/readyz").get(health::ready));
 }

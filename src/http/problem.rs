@@ -299,6 +299,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::UnknownTenant => Self::saying(Kind::Forbidden, "the key's tenant is not configured"),
             Refusal::NoRoom => Self::new(Kind::NotPersisted),
+            Refusal::Busy(error) => Self::caused(Kind::Busy, &error),
             Refusal::Compose(error) => Self {
                 detail: Some("the mail cannot be written as RFC 5322 asks".into()),
                 ..Self::caused(Kind::Invalid, &error)

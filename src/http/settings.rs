@@ -29,6 +29,8 @@ pub struct ServerSettings {
     pub connections_max: NonZeroU16,
     /// Requests under way at once at the doors of `/v1`, webhooks apart; one more is refused before its body is read.
     pub requests_in_flight_max: NonZeroU16,
+    /// Requests under way at once where recipients unsubscribe (`/u/…`); one more is refused before its body is read.
+    pub unsubscribes_in_flight_max: NonZeroU16,
     /// Proxies whose `X-Forwarded-For` is believed when a client's address counts.
     pub trusted_proxies: Vec<Network>,
     /// Threads that answer.
@@ -45,6 +47,7 @@ impl Default for ServerSettings {
             keep_alive: HumanDuration::from_secs(75),
             connections_max: NonZeroU16::MIN.saturating_add(999),
             requests_in_flight_max: NonZeroU16::MIN.saturating_add(499),
+            unsubscribes_in_flight_max: NonZeroU16::MIN.saturating_add(63),
             trusted_proxies: Vec::new(),
             workers: NonZeroU16::MIN.saturating_add(1),
         }

@@ -11,7 +11,7 @@
 //!
 //! * Memory is bounded: no limiter remembers more callers than `limits.tracked_max`. When it is full it forgets those who
 //!   have their whole quota back; if it still is, it refuses the callers it does not know (it fails closed).
-//! * Keys and tenants count only once they are authenticated. The one thing counted that anybody may choose is the client
+//! * Keys, tenants and links count only once they are known to be some. The one thing counted that anybody may choose is the client
 //!   address of a failed authentication, and of an IPv6 address only its first 64 bits, which is what one customer gets.
 //! * A clock that is set back locks nobody out.
 //!
@@ -38,6 +38,7 @@ use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::ApiKey;
 use crate::domain::network::Network;
 use crate::domain::quantity::Limit;
+use crate::domain::suppression::link::UnsubscribeToken;
 
 /// Addresses of IPv6 that share so many leading bits are one client: a customer is given at least as much.
 const IPV6_CLIENT_BITS: u8 = 64;
@@ -50,6 +51,7 @@ pub struct Limits {
     keys: Quotas<KeyId>,
     tenants: Quotas<TenantId>,
     strangers: Quotas<IpAddr>,
+    links: Quotas<UnsubscribeToken>,
     headroom: Headroom,
     /// Failures refused since somebody asked.
     strangers_refused: AtomicU64,
@@ -60,11 +62,12 @@ pub struct Limits {
 struct Rules {
     per_key: Limit,
     failed_auth: Limit,
+    per_link: Limit,
 }
 
 impl Rules {
     fn of(settings: &LimitsSettings) -> Self {
-        Self { per_key: settings.per_key, failed_auth: settings.failed_auth }
+        Self { per_key: settings.per_key, failed_auth: settings.failed_auth, per_link: settings.per_link }
     }
 }
 
@@ -78,6 +81,7 @@ impl Limits {
             keys: Quotas::new(clock, tracked_max),
             tenants: Quotas::new(clock, tracked_max),
             strangers: Quotas::new(clock, tracked_max),
+            links: Quotas::new(clock, tracked_max),
             headroom: Headroom::new(settings),
             strangers_refused: AtomicU64::new(0),
         }
@@ -119,6 +123,11 @@ impl Limits {
         Some(standing)
     }
 
+    /// What was said by this link is taken back once; `None` when that is not limited.
+    pub fn link(&self, token: UnsubscribeToken) -> Option<Standing> {
+        self.rules().per_link.rate().map(|rate| self.links.take(&token, rate))
+    }
+
     /// How many failed authentications were refused since this was asked last.
     pub fn strangers_refused(&self) -> u64 {
         self.strangers_refused.swap(0, Ordering::Relaxed)
@@ -135,6 +144,7 @@ impl Limits {
         self.keys.tidy();
         self.tenants.tidy();
         self.strangers.tidy();
+        self.links.tidy();
     }
 }
 

@@ -20,6 +20,8 @@ pub struct LimitsSettings {
     pub per_recipient: Limit,
     /// Failed authentications from one client address.
     pub failed_auth: Limit,
+    /// How often what was said by one unsubscribe link may be taken back by it.
+    pub per_link: Limit,
     /// Callers that each of these limits remembers at once; one more waits until another is forgotten.
     pub tracked_max: NonZeroU32,
     /// Live mails: above this no more are taken.
@@ -38,6 +40,7 @@ impl Default for LimitsSettings {
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::AtMost(Rate { count: 20, per: hour, burst: None }),
             failed_auth: Limit::AtMost(Rate { count: 10, per: second, burst: Some(50) }),
+            per_link: Limit::AtMost(Rate { count: 10, per: hour, burst: None }),
             tracked_max: NonZeroU32::MIN.saturating_add(99_999),
             queue_max: NonZeroU64::MIN.saturating_add(4_999_999),
             disk_free_min: ByteSize(256 << 20),

@@ -21,11 +21,13 @@ mod alarms;
 mod backfill;
 mod brakes;
 mod contacts;
+mod journeys;
 mod keys;
 mod push;
 pub mod settings;
 pub mod sqlite;
 mod steering;
+mod suppressions;
 mod wallets;
 mod webhooks;
 
@@ -50,15 +52,19 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
+pub use self::journeys::{
+    DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
+};
 pub use self::keys::KeyStore;
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,
 };
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
+pub use self::suppressions::{Lift, ListedSuppression, Suppressed, SuppressionFilter, SuppressionStore};
 pub use self::wallets::{
-    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, Trend, TrendCounts,
-    TrendQuery, WalletStore,
+    ChangePlace, CustomerWallet, Dimension, LedgerEntry, PassView, Pushed, RecordRules, Recorded, RecordedEvent,
+    RecordedQuery, Trend, TrendCounts, TrendQuery, WalletStore,
 };
 pub use self::webhooks::{Bodies, NewUnknown, UnknownEvent, UnknownKept, UnknownLimits, UnknownView, WebhookStore};
 
@@ -251,8 +257,10 @@ pub trait Store:
     + BackfillStore
     + BrakeStore
     + ContactStore
+    + JourneyStore
     + KeyStore
     + PushStore
+    + SuppressionStore
     + WalletStore
     + WebhookStore
     + Send
@@ -278,6 +286,9 @@ pub trait Store:
     /// whatever became of them.
     ///
     /// A message that a brake is to hold ([`Entry::Held`]) is held only if that brake is on; else it is queued.
+    ///
+    /// A message to be sent whose recipient may not be mailed ([`SuppressionStore`]) is kept as `suppressed`. One that a
+    /// journey sends is kept with the link by which its recipient unsubscribes.
     ///
     /// [`Entry::Held`]: crate::domain::message::Entry::Held
     async fn accept(&self, message: NewMessage) -> Result<Acceptance, StoreError>;
@@ -318,7 +329,7 @@ pub trait Store:
     ///
     /// [`Verdict::Go`] only when the message is `queued` or `deferred`, due, before its deadline and without an
     /// attempt row. Its leaf (`attempt-committed`) is appended with it. One whose `unless` holds now ends `cancelled`
-    /// (`wallet-status`) instead, with its leaf.
+    /// (`wallet-status`) instead, with its leaf; one whose recipient may not be mailed by now ends `suppressed`.
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError>;
 
     /// Writes how an attempt ended.

@@ -11,7 +11,7 @@ use super::StoreError;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EnrollmentId, EventId, TenantId};
 use crate::domain::journey::Drawn;
-use crate::domain::pass_event::{Change, EventKind, NewPassEvent, RegistrationCounts, Source, Wallet, Way};
+use crate::domain::pass_event::{Change, EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::domain::wallet::customer::Projection;
 use crate::domain::wallet::history::Standings;
 use crate::domain::wallet::{CustomerKey, WalletStatus};
@@ -119,6 +119,32 @@ pub struct LedgerEntry {
     pub counts: RegistrationCounts,
     /// Where the install came from.
     pub source: Source,
+}
+
+/// One event of the ledger, as it may be recorded again elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Our id of it.
+    pub id: EventId,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Whose its pass is now.
+    pub customer: CustomerKey,
+    /// What it said; its identifiers are the pass's now, since the ledger keeps the latest word on each alone.
+    pub event: PassEvent,
+}
+
+/// Which events are read, in the order of their coming in.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordedQuery {
+    /// Came in at or after.
+    pub since: Timestamp,
+    /// Came in before.
+    pub until: Timestamp,
+    /// Only those behind this one.
+    pub after: Option<(Timestamp, EventId)>,
+    /// How many at most.
+    pub limit: usize,
 }
 
 /// What installs and removals are counted by.
@@ -234,4 +260,16 @@ pub trait WalletStore: Send + Sync + 'static {
 
     /// Counts of events that changed something, in the order of the dimensions.
     async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError>;
+
+    /// Events of the ledger.
+    async fn recorded_events(&self, tenant: &TenantId, query: RecordedQuery) -> Result<Vec<RecordedEvent>, StoreError>;
+
+    /// Events of all passes of a customer that came in before then, in their order; those at most that came in last.
+    async fn recorded_before(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError>;
 }

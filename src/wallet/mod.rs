@@ -14,7 +14,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::Clock;
@@ -57,19 +57,23 @@ pub struct Ledger {
     clock: Arc<dyn Clock>,
     rules: watch::Receiver<Arc<Rules>>,
     settings: WalletSettings,
+    /// Notified after every event that journeys may follow from.
+    journeys: Arc<Notify>,
     ids: Mutex<ContextV7>,
 }
 
 impl Ledger {
-    /// A ledger under these rules, of which each event takes those of its moment.
+    /// A ledger under these rules, of which each event takes those of its moment; `journeys` is notified after events of tenants
+    /// that have some.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         rules: watch::Receiver<Arc<Rules>>,
         settings: WalletSettings,
+        journeys: Arc<Notify>,
     ) -> Self {
-        Self { store, clock, rules, settings, ids: Mutex::new(ContextV7::new()) }
+        Self { store, clock, rules, settings, journeys, ids: Mutex::new(ContextV7::new()) }
     }
 
     /// Keeps events of a tenant in their order, all or none: on disk when this returns `Ok`, one answer for each.
@@ -81,6 +85,7 @@ impl Ledger {
     ) -> Result<Vec<Recorded>, Refusal> {
         let snapshot = Arc::clone(&self.rules.borrow());
         let known = snapshot.tenants.get(tenant).ok_or(Refusal::UnknownTenant)?;
+        let has_journeys = snapshot.journeys.values().any(|drawn| drawn.journey.tenant == *tenant);
         let rules = RecordRules {
             identifiers: known.identifiers.clone(),
             reinstall_settle: self.settings.reinstall_settle.0,
@@ -100,7 +105,11 @@ impl Ledger {
         }
         let received_at = self.clock.now();
         let numbered = events.into_iter().map(|event| NewPassEvent { id: self.next_id(), received_at, event });
-        self.store.record(tenant, actor, numbered.collect(), rules).await.map_err(Refusal::Store)
+        let recorded = self.store.record(tenant, actor, numbered.collect(), rules).await.map_err(Refusal::Store)?;
+        if has_journeys {
+            self.journeys.notify_one();
+        }
+        Ok(recorded)
     }
 
     /// How events are understood.

@@ -97,12 +97,12 @@ fn body(elsewhere: &str) -> String {
 }
 
 /// Debian's Chromium, each time with a profile of its own.
-struct Browser {
+pub struct Browser {
     dir: TempDir,
 }
 
 impl Browser {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
@@ -127,7 +127,7 @@ impl Browser {
     }
 
     /// The document after its scripts, were there any, had their time.
-    fn dom(&self, url: &str) -> String {
+    pub fn dom(&self, url: &str) -> String {
         succeed(self.command().args(["--dump-dom", url]))
     }
 

@@ -6,14 +6,14 @@ use crate::connector::{BOTH_SCRIPT, PASS_SCRIPT, errors, in_repository, run, sta
 use crate::harness::{Gateway, House, free_port};
 
 /// The sample of the platform's documentation, to the letter.
-const SAMPLE: &str = "tests/it/sample_connector.js";
-const INSTALLED: &str = "OnPassInstalled";
-const UNINSTALLED: &str = "OnPassUninstalled";
+pub(crate) const SAMPLE: &str = "tests/it/sample_connector.js";
+pub(crate) const INSTALLED: &str = "OnPassInstalled";
+pub(crate) const UNINSTALLED: &str = "OnPassUninstalled";
 /// All that the engine makes of an answer in which the script can find the status.
 const ENGINES: [&str; 5] = ["browser", "pascal", "functions", "throws", "throws-dotnet"];
 
 /// A call of a hook, as the platform makes it for a pass of `customer` that is on `active` devices from then on.
-fn call(script: &str, gateway: &Gateway, hook: &str, customer: &str, device: &str, active: u32) -> Value {
+pub(crate) fn call(script: &str, gateway: &Gateway, hook: &str, customer: &str, device: &str, active: u32) -> Value {
     let case = json!({
         "script": in_repository(script), "secret": gateway.key, "hook": hook,
         "given": [
@@ -41,7 +41,7 @@ fn at(case: Value, time: &str) -> Value {
 }
 
 /// Runs one call that must go well; the answer it got.
-fn made(case: Value) -> Value {
+pub(crate) fn made(case: Value) -> Value {
     let outcome = run(&[case]).remove(0);
     assert_eq!(outcome["error"], Value::Null, "{outcome}");
     answers(&outcome).pop().unwrap()

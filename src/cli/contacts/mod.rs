@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::import::Import;
 use super::keys::unknown_tenant;
 use super::output::{complain, printable, table};
 use super::queue::confirm;
@@ -56,7 +57,7 @@ CSV has a header line (any case, any order): customerId, email, name, culture, t
 consent.NAME.at, consent.NAME.source, fields.NAME. NDJSON has an object a line, as PUT /v1/contacts takes it, and
 customerId. Each row says all there is: what it does not say is not known any more.
 Exit code 1 if any row was refused; the others are kept.")]
-    Import(import::Import),
+    Import(Import),
     /// One contact
     #[command(after_help = "\
 Examples:
@@ -121,7 +122,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     }
     let store = parts::open_store(&config.store, Role::Command)?;
     let done = match arguments.verb {
-        Verb::Import(import) => import.run(&context, &*store).await,
+        Verb::Import(file) => import::run(&file, &context, &*store).await,
         Verb::Show { whom, lookup: false } => show_known(&context, &*store, &whom).await,
         Verb::Show { whom, lookup: true } => show_found(&context, &config, &store, &whom).await,
         Verb::List { tenant, email, limit } => {

@@ -3,7 +3,7 @@
 //! By ids a message is found whatever its tenant. By filter the command counts first and asks; it steers only what was
 //! accepted before it asked. A running gateway sees the change within a second.
 
-mod filter;
+pub(in crate::cli) mod filter;
 mod look;
 mod steer;
 mod summary;

@@ -156,11 +156,10 @@ fn ours(folder: &Path) -> Result<BTreeSet<String>, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(anyhow::Error::new(error).context(format!("reading {shown}")).into()),
     }
+    let foreign =
+        || Failure::Usage(format!("{shown} holds files that are not from an earlier preview: give another folder"));
     match fs::read_dir(folder) {
-        Ok(entries) if entries.count() > 0 => Err(Failure::Usage(format!(
-            "{shown} holds files that are not from an earlier preview: give another folder"
-        ))),
-        Ok(_) => Ok(BTreeSet::new()),
+        Ok(mut entries) => entries.next().map_or(Ok(BTreeSet::new()), |_| Err(foreign())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(anyhow::Error::new(error).context(format!("reading {shown}")).into()),
     }

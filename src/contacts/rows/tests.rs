@@ -1,14 +1,15 @@
 //! Files as people make them.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 use super::*;
+use crate::domain::contact::{NewContact, Origin};
 use serde_json::json;
 
 fn now() -> Timestamp {
     "2026-03-01T00:00:00Z".parse().unwrap()
 }
 
-fn rows(text: &[u8], form: Form) -> Result<Vec<Row>, Unreadable> {
-    let mut rows = Rows::open(text, form, now())?;
+fn rows(text: &[u8], form: Form) -> Result<Vec<Row<NewContact>>, Unreadable> {
+    let mut rows = Rows::open(text, form, Sheet::CONTACTS, now())?;
     let mut all = Vec::new();
     while let Some(row) = rows.next_row()? {
         all.push(row);
@@ -16,14 +17,14 @@ fn rows(text: &[u8], form: Form) -> Result<Vec<Row>, Unreadable> {
     Ok(all)
 }
 
-fn csv(text: &str) -> Vec<Row> {
+fn csv(text: &str) -> Vec<Row<NewContact>> {
     rows(text.as_bytes(), Form::Csv(b',')).unwrap()
 }
 
 /// Line, field and reason of everything that is wrong.
-fn wrong(rows: &[Row]) -> Vec<String> {
-    let of = |row: &Row| {
-        let errors = row.contact.as_ref().err().cloned().unwrap_or_default();
+fn wrong(rows: &[Row<NewContact>]) -> Vec<String> {
+    let of = |row: &Row<NewContact>| {
+        let errors = row.said.as_ref().err().cloned().unwrap_or_default();
         errors.iter().map(|error| format!("{}{}: {}", row.line, error.pointer, error.detail)).collect::<Vec<_>>()
     };
     rows.iter().flat_map(of).collect()
@@ -38,7 +39,7 @@ fn a_csv_file_is_read_whatever_its_line_ends_its_mark_and_the_case_of_its_header
                 C3,\"cid@customer.example\"";
     let rows = csv(text);
     assert_eq!(wrong(&rows), Vec::<String>::new());
-    let contacts: Vec<&NewContact> = rows.iter().map(|row| row.contact.as_ref().unwrap()).collect();
+    let contacts: Vec<&NewContact> = rows.iter().map(|row| row.said.as_ref().unwrap()).collect();
     assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 4, 5]);
     assert_eq!((contacts[0].name.as_deref(), contacts[0].origin), (Some("Ann\"s,"), Origin::Import));
     assert!(contacts[0].consent["News"].granted && contacts[0].consent["News"].at.is_some());
@@ -46,7 +47,7 @@ fn a_csv_file_is_read_whatever_its_line_ends_its_mark_and_the_case_of_its_header
     assert_eq!((contacts[1].name.as_ref(), contacts[1].consent.len()), (None, 0));
     assert_eq!(contacts[2].email.as_str(), "cid@customer.example");
     let other = b"customerid;email\nC1;ann@customer.example\n";
-    assert!(super::tests::rows(other, Form::Csv(b';')).unwrap()[0].contact.is_ok());
+    assert!(super::tests::rows(other, Form::Csv(b';')).unwrap()[0].said.is_ok());
 }
 
 #[test]
@@ -66,8 +67,8 @@ fn a_row_that_is_wrong_is_told_by_the_line_it_begins_in_and_keeps_no_other_back(
             "6: 5 fields, but 4 columns",
         ]
     );
-    assert_eq!(rows.iter().filter(|row| row.contact.is_ok()).count(), 2);
-    assert_eq!(json!(rows[0].contact.as_ref().unwrap().fields), json!({"note": "two\nlines"}));
+    assert_eq!(rows.iter().filter(|row| row.said.is_ok()).count(), 2);
+    assert_eq!(json!(rows[0].said.as_ref().unwrap().fields), json!({"note": "two\nlines"}));
     let bytes = [b"customerId,email,name\nC1,ann@customer.example,\xff\n".as_slice()].concat();
     let latin = super::tests::rows(&bytes, Form::Csv(b',')).unwrap();
     assert_eq!(wrong(&latin), ["2/name: not UTF-8"]);
@@ -96,7 +97,7 @@ fn lines_of_json_are_read_as_the_door_reads_them() {
                 [1]\n\
                 {\"email\":\"zq\",\"colour\":\"zq\"}";
     let rows = rows(text.as_bytes(), Form::Ndjson).unwrap();
-    assert_eq!(rows[1].contact.as_ref().unwrap().customer.as_str(), "17");
+    assert_eq!(rows[1].said.as_ref().unwrap().customer.as_str(), "17");
     assert_eq!(
         wrong(&rows),
         [
@@ -120,8 +121,8 @@ fn a_number_that_would_become_another_and_a_key_that_stands_twice_are_refused() 
         "\"customerId\":\"C1\",\"fields\":{\"a\":\"a key\"}",
     ];
     let rows = rows(text.map(row).concat().as_bytes(), Form::Ndjson).unwrap();
-    assert_eq!(rows[0].contact.as_ref().unwrap().customer.as_str(), "18446744073709551615");
-    assert!(rows[5].contact.is_ok());
+    assert_eq!(rows[0].said.as_ref().unwrap().customer.as_str(), "18446744073709551615");
+    assert!(rows[5].said.is_ok());
     assert_eq!(
         wrong(&rows),
         [
@@ -161,7 +162,7 @@ fn a_row_without_an_end_does_not_fill_the_memory() {
     let endless = |start: &'static [u8]| {
         let file = start.chain(io::repeat(b'x'));
         let form = if start.starts_with(b"{") { Form::Ndjson } else { Form::Csv(b',') };
-        let mut rows = Rows::open(file, form, now()).unwrap();
+        let mut rows = Rows::open(file, form, Sheet::CONTACTS, now()).unwrap();
         rows.next_row().unwrap_err().to_string()
     };
     assert!(endless(b"customerId,email\nC1,\"").starts_with("line 2: a row is longer than"));

@@ -155,7 +155,9 @@ pub struct Enrollment {
     pub version: Version,
     /// Who.
     pub customer: CustomerKey,
-    /// With which pass; `None`: the event named none.
+    /// With which pass, by the ledger's key.
+    pub pass_key: String,
+    /// Its id; `None`: the event named none.
     pub pass: Option<String>,
     /// What began it.
     pub occasion: Occasion,

@@ -13,6 +13,7 @@
 pub mod enrollment;
 pub mod hours;
 pub mod rule;
+pub mod view;
 pub mod walk;
 
 use std::collections::BTreeSet;

@@ -117,14 +117,16 @@ impl Condition {
             && one_of(&self.pass_type, occasion.pass_type.as_deref())
             && any_of(&self.tags_any, &occasion.tags)
             && one_of(&self.medium, occasion.medium.as_deref())
-            && self.contact.iter().all(|(field, values)| {
-                facts.contact_field(field).is_some_and(|value| values.contains(&plain(value)))
-            })
+            && self
+                .contact
+                .iter()
+                .all(|(field, values)| facts.contact_words(field).iter().any(|word| values.contains(word)))
     }
 }
 
 /// A field's value as a drawing writes it: `gold`, `3`, `true`.
-fn plain(value: &Value) -> String {
+#[must_use]
+pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

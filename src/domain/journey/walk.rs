@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use super::enrollment::Ending;
-use super::rule::{Condition, Occasion};
+use super::rule::{Condition, Occasion, plain};
 use super::{Action, AtDate, Journey, Step};
-use crate::domain::contact::Contact;
+use crate::domain::contact::{Contact, Culture};
 use crate::domain::wallet::WalletStatus;
 
 /// What is known of an enrollment's customer at one moment.
@@ -34,15 +33,25 @@ pub struct Facts<'f> {
 }
 
 impl Facts<'_> {
-    /// A field of the contact: one of the brand's own, or their culture or time zone.
-    pub(super) fn contact_field(&self, field: &str) -> Option<&Value> {
-        self.contact?.fields.get(field)
+    /// What a field of the contact says: one of the brand's own, or else their culture (`fr-CA`, and also `fr`) or time zone.
+    pub(super) fn contact_words(&self, field: &str) -> Vec<String> {
+        let Some(contact) = self.contact else { return Vec::new() };
+        match (contact.fields.get(field), field) {
+            (Some(value), _) => vec![plain(value)],
+            (None, "culture") => {
+                let culture = contact.culture.as_ref().map_or("", Culture::as_str);
+                let shorter = culture.match_indices('-').map(|(end, _)| &culture[..end]);
+                shorter.chain([culture]).map(str::to_owned).collect()
+            }
+            (None, "timezone") => contact.timezone.iter().map(|zone| zone.as_str().to_owned()).collect(),
+            (None, _) => Vec::new(),
+        }
     }
 
     /// The date in a field of the pass, or else of the contact.
     fn date(&self, field: &str) -> Option<Timestamp> {
         let of_pass = self.identifiers.get(field).map(String::as_str);
-        let text = of_pass.or_else(|| self.contact_field(field)?.as_str())?.trim();
+        let text = of_pass.or_else(|| self.contact?.fields.get(field)?.as_str())?.trim();
         let here = |date: DateTime| date.to_zoned(self.zone.clone()).ok().map(|zoned| zoned.timestamp());
         // A moment with its offset is that moment; what has none is meant where the customer is.
         let moment = text.parse::<Timestamp>().ok();

@@ -64,6 +64,16 @@ const JOURNEY_EXITED: Cause = Cause::of(
     "An event that its journey lists in exit_on came before it was sent: it was not sent",
     "Nothing: the journey is over for this customer. If the mail is wanted after all, send it by hand.",
 );
+const UNSUBSCRIBED: Cause = Cause::of(
+    "suppression",
+    "The recipient has unsubscribed from such mails: it was not sent",
+    "Nothing: it is their wish. What was said and when: postern suppressions list --recipient ADDRESS.",
+);
+const SUPPRESSED: Cause = Cause::of(
+    "suppression",
+    "The recipient is suppressed: it was not sent",
+    "Nothing, if that is right: postern suppressions list --recipient ADDRESS. Else remove it and submit the mail again.",
+);
 const FAULT: Cause = Cause::of(
     "fault",
     "An attempt ended in a defect of Postern: set aside",
@@ -123,6 +133,8 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::Operator), _) => of_operator(status),
         (Some(Reason::WalletStatus), _) => WALLET_STATUS,
         (Some(Reason::JourneyExited), _) => JOURNEY_EXITED,
+        (Some(Reason::Unsubscribed), _) => UNSUBSCRIBED,
+        (Some(Reason::Suppressed), _) => SUPPRESSED,
         (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",

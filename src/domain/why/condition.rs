@@ -1,6 +1,8 @@
-//! What is said of a mail that is sent only while its customer's wallets do not stand in a certain way.
+//! What is said of a mail that is sent only while its customer's wallets do not stand in a certain way, and of one whose
+//! recipient may not be mailed by now.
 
 use super::{Decision, Force};
+use crate::domain::message::Reason;
 use crate::domain::unless::Condition;
 
 /// What comes next for a live mail with a condition.
@@ -18,4 +20,12 @@ pub(super) fn decision(condition: &Condition) -> Decision {
         .number("unless", listed)
         .number("walletStatus", status.as_str())
         .must(must)
+}
+
+/// What comes next for a live mail whose recipient is suppressed.
+pub(super) fn suppressed(reason: Reason) -> Decision {
+    let who = if reason == Reason::Unsubscribed { "has unsubscribed from such mails" } else { "is suppressed" };
+    let text = format!("Its recipient {who}: at its next attempt it ends suppressed, unsent.");
+    let must = "Nothing, if that is right: postern suppressions list --recipient ADDRESS says who said so and when.";
+    Decision::new("suppression", Force::Next, text).number("reason", reason.as_str()).must(must)
 }

@@ -53,6 +53,8 @@ pub struct Stored {
     pub brake: Option<BrakedBy>,
     /// When it is no longer wanted, and how that stands.
     pub condition: Option<Condition>,
+    /// Of a live one: why its recipient may not be mailed, as things stand.
+    pub suppressed: Option<Reason>,
 }
 
 /// An attempt past its commit point and not settled.
@@ -202,6 +204,7 @@ pub fn decisions(stored: &Stored, rules: &Rules, gateway: Gateway<'_>, now: Time
     if stored.message.status.is_live() && stored.under_way.is_none() {
         decisions.extend(deadline(stored, now));
         decisions.extend(stored.condition.as_ref().map(condition::decision));
+        decisions.extend(stored.suppressed.map(condition::suppressed));
     }
     if stored.message.status.is_live() {
         decisions.extend(no_gateway(gateway));

@@ -62,6 +62,7 @@ fn stored(status: Status, reason: Option<Reason>) -> Stored {
         word: None,
         brake: None,
         condition: None,
+        suppressed: None,
     }
 }
 
@@ -97,6 +98,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::Brake)) => "brake",
         (_, Some(Reason::WalletStatus)) => "wallet-status",
         (_, Some(Reason::JourneyExited)) => "journey-exited",
+        (_, Some(Reason::Unsubscribed | Reason::Suppressed)) => "suppression",
     }
 }
 
@@ -305,4 +307,16 @@ fn a_condition_comes_next_and_says_how_it_stands() {
         assert!(said.text.contains(now) && said.must_change.contains(must), "{said:?}");
         assert!(!format!("{said:?}").contains("C-1"), "a customer is named");
     }
+}
+
+#[test]
+fn a_waiting_mail_whose_recipient_is_suppressed_by_now_says_so() {
+    for reason in [Reason::Unsubscribed, Reason::Suppressed] {
+        let waiting = Stored { suppressed: Some(reason), ..stored(Status::Queued, None) };
+        let told = asked(&waiting, Gateway::Running(&[]), 0);
+        let said = told.iter().find(|decision| decision.rule == "suppression").unwrap();
+        assert_eq!((said.status, &said.numbers["reason"]), (Force::Next, &reason.as_str().into()));
+    }
+    let told = asked(&stored(Status::Queued, None), Gateway::Running(&[]), 0);
+    assert!(told.iter().all(|decision| decision.rule != "suppression"));
 }

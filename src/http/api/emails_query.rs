@@ -120,7 +120,7 @@ pub(super) fn time(value: &str) -> Result<Timestamp, String> {
     value.parse().map_err(|_| "not a time like 2026-01-31T12:00:00Z (a + is written %2B in a query)".to_owned())
 }
 
-fn limit(value: &str) -> Result<usize, String> {
+pub(super) fn limit(value: &str) -> Result<usize, String> {
     let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
     limit.ok_or_else(|| format!("a whole number, 1 to {LIMIT_MAX}"))
 }

@@ -10,7 +10,7 @@ mod moment;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::lenient::{self, Node, Object, ParseError, Problems};
+use super::lenient::{self, Media, Node, Object, ParseError, Problems};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{EnrollmentId, EventId, TenantId};
 use crate::domain::key::Scope;
@@ -104,6 +104,13 @@ async fn take(
     let events = read(&root, tenant, way, app.ledger.settings().events_max)?;
     let answers = record(app, &tenant.id, caller.actor(), events).await?;
     Ok(answer(&root, &answers))
+}
+
+/// The event of a line of JSON as this door takes it, or everything that is wrong with it.
+pub fn from_line(line: &[u8], tenant: &Tenant) -> Result<PassEvent, ParseError> {
+    let root = lenient::read(Media::Json, line)?;
+    let one = read(&root, tenant, Way::Hook, 1)?.pop();
+    one.ok_or_else(|| ParseError::Malformed("not a JSON object".into()))
 }
 
 /// All events of a body, or everything that is wrong with them.

@@ -6,6 +6,7 @@
 
 mod dedupe;
 mod files;
+mod own;
 mod unless;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,10 +42,19 @@ fn submission(root: &Object) -> Result<Submission, Vec<FieldError>> {
     if recipient.is_none() && fields.given("recipient").is_empty() {
         problems.add("/recipient", "required");
     }
-    let content = content(fields, problems);
-    cultures(fields, problems);
+    let template = fields.line("emailTemplate", TEMPLATE_CHARS_MAX, problems);
+    own::are_cultures(fields, problems);
+    let unless = unless::unless(fields, problems);
+    let data = data(fields, problems);
+    let (content, own) = if own::is_wanted(fields) {
+        let customer = unless.as_ref().and_then(|unless| unless.customer.clone());
+        (Content::default(), Some(own::own(fields, data.as_ref(), customer, problems)))
+    } else {
+        (content(fields, problems), None)
+    };
     let submission = Submission {
-        template: fields.line("emailTemplate", TEMPLATE_CHARS_MAX, problems),
+        template,
+        own,
         from: mailbox(fields, "from", problems),
         reply_to: mailbox(fields, "replyTo", problems),
         headers: headers(fields, problems),
@@ -53,10 +63,10 @@ fn submission(root: &Object) -> Result<Submission, Vec<FieldError>> {
         deadline: deadline(fields, problems),
         send_at: time(fields, "sendAt", problems),
         dedupe: dedupe::dedupe(fields, problems),
-        unless: unless::unless(fields, problems),
+        unless,
         tags: tags(fields, problems),
         metadata: metadata(fields, problems),
-        data: data(fields, problems),
+        data: data.as_ref().map(as_texts).unwrap_or_default(),
         subject: content.subject,
         html: content.html,
         text: content.text,
@@ -73,6 +83,7 @@ fn mailbox(fields: &Fields<'_>, name: &str, problems: &mut Problems) -> Option<M
     fields.parsed(name, problems, |text| text.parse::<Mailbox>().map_err(|error| error.to_string()))
 }
 
+#[derive(Default)]
 struct Content {
     subject: String,
     html: Option<String>,
@@ -104,7 +115,7 @@ fn content(fields: &Fields<'_>, problems: &mut Problems) -> Content {
     let (body, has_body) = read("Body");
     let (plain, has_plain) = read("text");
     if !has_subject && !has_body && !has_plain {
-        let detail = "required: templates of our own are not available yet, send the rendered mail";
+        let detail = "required, unless emailTemplate names a template of Postern's own";
         problems.add("/Subject", detail);
         problems.add("/Body", detail);
     } else {
@@ -298,34 +309,22 @@ fn metadata(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, St
     metadata
 }
 
-/// What the platform's template would have been given, each value as text.
-fn data(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
-    let Some(field) = fields.one("data", problems).and_then(|f| unfolded(f, "an object", problems)) else {
-        return BTreeMap::new();
-    };
+/// What the template is given, the platform's or ours: an object.
+fn data<'a>(fields: &Fields<'a>, problems: &mut Problems) -> Option<Field<'a>> {
+    let field = fields.one("data", problems).and_then(|field| unfolded(field, "an object", problems))?;
     if matches!(&*field.node, Node::List(items) if items.is_empty()) {
         // How some languages write an empty object; a mail is not refused over data that is dropped.
-        return BTreeMap::new();
+        return None;
     }
-    let entries = entries(&field, problems);
-    entries.into_iter().filter(|(_, node)| !node.is_absent()).map(|(key, node)| (key.clone(), node.to_text())).collect()
+    entries(&field, problems);
+    Some(field)
 }
 
-/// Taken and dropped: they choose among our own templates.
-fn cultures(fields: &Fields<'_>, problems: &mut Problems) {
-    for name in ["cultures", "culture"] {
-        for field in fields.given(name) {
-            let fits = match &*field.node {
-                Node::Text(_) => true,
-                Node::List(items) => items.iter().all(|item| matches!(item, Node::Text(_) | Node::Null)),
-                Node::Object(object) => object.values().flatten().all(|item| matches!(item, Node::Text(_))),
-                Node::Null | Node::Bool(_) | Node::Number(_) => false,
-            };
-            if !fits {
-                problems.add(field.pointer, "must be a culture such as fr-FR, or a list of them");
-            }
-        }
-    }
+/// Each value as text, for those that the tenant keeps.
+fn as_texts(data: &Field<'_>) -> BTreeMap<String, String> {
+    let Node::Object(object) = &*data.node else { return BTreeMap::new() };
+    let entries = object.iter().filter_map(|(key, values)| values.last().map(|node| (key, node)));
+    entries.filter(|(_, node)| !node.is_absent()).map(|(key, node)| (key.clone(), node.to_text())).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Acceptance: message, content, tags, idempotency key and leaf in one transaction, or nothing.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,6 +14,7 @@ use super::content::{self, Packed};
 use super::facts;
 use super::fault::{Cells, Fault};
 use super::metadata;
+use super::suppressions;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::{Actor, accepted, held_by_brake};
@@ -40,6 +42,8 @@ pub(super) fn accept(
     if let Some(answer) = facts::known(connection, secret, message)? {
         return Ok(answer);
     }
+    let judged = judged(connection, secret, message)?;
+    let message = &*judged;
     if let Some(answer) = over_limit(connection, message)? {
         return Ok(answer);
     }
@@ -64,10 +68,31 @@ pub(super) fn accept(
     let recipient = hmac(&key, &[message.recipient.address.normalized().as_bytes()]);
     let mime = hmac(&key, &[b"mime|", &message.mime_sha256]);
     audit::append(connection, &accepted(message, &recipient, &mime, packed.mime_bytes))?;
+    if stands.status.is_live() {
+        suppressions::keep(connection, secret, message, &recipient)?;
+    }
     if let Some(brake) = stands.brake {
         audit::append(connection, &held_by_brake(message.accepted_at, &message.tenant, message.id, brake))?;
     }
     Ok(Acceptance::Accepted(receipt))
+}
+
+/// The message as it enters: one that is to be sent to somebody who may not be mailed is kept, and not sent.
+fn judged<'m>(
+    connection: &Writing<'_>,
+    secret: &[u8; 32],
+    message: &'m NewMessage,
+) -> Result<Cow<'m, NewMessage>, Fault> {
+    let (tenant, address) = (&message.tenant, &message.recipient.address);
+    let journey = message.sent_by.as_ref().map(|sent_by| &sent_by.journey);
+    let reason = match message.entry {
+        Entry::Queued | Entry::Held(_) => suppressions::judge(connection, secret, tenant, address, journey)?,
+        Entry::Suppressed(_) => None,
+    };
+    Ok(match reason {
+        Some(reason) => Cow::Owned(NewMessage { entry: Entry::Suppressed(reason), ..message.clone() }),
+        None => Cow::Borrowed(message),
+    })
 }
 
 /// What an idempotency key that is still remembered was answered.
@@ -159,14 +184,14 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
     let sql = r"-- insert_message
         INSERT INTO message (id, tenant, lane, status, reason, due_at, expires_at, deliver_by, accepted_at, ended_at,
             domain, recipient, mailbox, envelope_sender, template, subject, tags, metadata, message_id, fact, api_key,
-            brake, unless_wallet, customer)
+            brake, unless_wallet, customer, journey, enrollment)
         VALUES (:id, :tenant, :lane, :status, :reason, :due_at, :expires_at, :deliver_by, :accepted_at, :ended_at,
             :domain, :recipient, :mailbox, :envelope_sender, :template, :subject, :tags, :metadata, :message_id, :fact,
-            :api_key, :brake, :unless_wallet, :customer)";
+            :api_key, :brake, :unless_wallet, :customer, :journey, :enrollment)";
     let waits = stands.status.is_live();
     let api_key = match &message.actor {
         Actor::Key(key) => Some(key.as_bytes()),
-        Actor::Gateway | Actor::Command(_) | Actor::Webhook => None,
+        Actor::Gateway | Actor::Command(_) | Actor::Webhook | Actor::Recipient => None,
     };
     let address = &message.recipient.address;
     connection.prepare_cached(sql)?.execute(named_params! {
@@ -194,6 +219,8 @@ fn insert_message(connection: &Connection, message: &NewMessage, stands: &Stands
         ":brake": stands.brake.as_ref().map(BrakeId::as_bytes),
         ":unless_wallet": message.unless.as_ref().map(Unless::words),
         ":customer": message.unless.as_ref().and_then(|unless| unless.customer.as_deref()),
+        ":journey": message.sent_by.as_ref().map(|sent_by| sent_by.journey.as_str()),
+        ":enrollment": message.sent_by.as_ref().map(|sent_by| sent_by.enrollment.as_bytes()),
     })?;
     Ok(())
 }

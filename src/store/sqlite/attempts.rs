@@ -8,9 +8,10 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use super::{audit, unless};
+use super::{audit, journeys, suppressions, unless};
+use crate::domain::audit::journeys::journey_exited;
 use crate::domain::audit::{attempt_committed, late, outcome};
-use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{EnrollmentId, JourneyName, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane};
 use crate::domain::message::{Outcome, Reason, Settled, Settlement, Status, Verdict};
 use crate::domain::reply::Reply;
@@ -37,12 +38,18 @@ struct Standing {
     in_flight: bool,
     /// When it is no longer wanted, and whose wallets say so.
     unless: Option<(Unless, String)>,
+    /// The recipient's normalised address.
+    recipient: String,
+    /// The journey that sends it.
+    journey: Option<JourneyName>,
+    /// Whose way through it.
+    enrollment: Option<EnrollmentId>,
 }
 
 fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, Fault> {
     let sql = r"-- standing
         SELECT id, tenant, lane, status, attempts, due_at, deliver_by, may_have_been_sent, unless_wallet, customer, recipient,
-            EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
+            journey, enrollment, EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS in_flight
         FROM message WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
@@ -58,6 +65,9 @@ fn standing(connection: &Connection, id: MessageId) -> Result<Option<Standing>, 
         may_have_been_sent: cells.plain("may_have_been_sent")?,
         in_flight: cells.plain("in_flight")?,
         unless: unless::kept(&cells)?,
+        recipient: cells.plain("recipient")?,
+        journey: cells.word_or_none("journey")?,
+        enrollment: cells.plain::<Option<Vec<u8>>>("enrollment")?.and_then(|id| EnrollmentId::from_slice(&id)),
     }))
 }
 
@@ -68,7 +78,11 @@ impl Standing {
 }
 
 /// The commit point: may this message still be sent?
-pub(super) fn commit_point(connection: &Writing<'_>, commit: &CommitPoint) -> Result<Verdict, Fault> {
+pub(super) fn commit_point(
+    connection: &Writing<'_>,
+    secret: &[u8; 32],
+    commit: &CommitPoint,
+) -> Result<Verdict, Fault> {
     let Some(message) = standing(connection, commit.id)? else { return Ok(Verdict::Stop) };
     let due = message.due_at.is_some_and(|due_at| due_at <= commit.at) && message.deliver_by > commit.at;
     if !message.waits() || !due || message.in_flight {
@@ -78,6 +92,19 @@ pub(super) fn commit_point(connection: &Writing<'_>, commit: &CommitPoint) -> Re
         && unless.ends(status)
     {
         unless::end(connection, &message.tenant, commit.id, status, commit.at)?;
+        return Ok(Verdict::Stop);
+    }
+    if let Some(enrollment) = message.enrollment
+        && journeys::has_exited(connection, enrollment)?
+    {
+        unless::cancel(connection, commit.id, Reason::JourneyExited, commit.at)?;
+        audit::append(connection, &journey_exited(commit.at, &message.tenant, commit.id))?;
+        return Ok(Verdict::Stop);
+    }
+    let (recipient, journey) = (&message.recipient, message.journey.as_ref());
+    if let Some(reason) = suppressions::judge_normalized(connection, secret, &message.tenant, recipient, journey)? {
+        let outcome = Outcome::Suppressed { reason };
+        settle(connection, &Settlement { id: commit.id, token: None, relay: None, at: commit.at, outcome })?;
         return Ok(Verdict::Stop);
     }
     let number = message.attempts.saturating_add(1);

@@ -15,6 +15,8 @@ use super::accept::{hmac, millis, subject_key};
 use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
+use super::journeys;
+use super::suppressions;
 use super::sweep::limit_of;
 use super::wallets;
 use super::writer::Writing;
@@ -86,6 +88,7 @@ fn set(
     let subject = subject(connection, secret, tenant, &next.customer, &next.email)?;
     let consents = next.consent.values().filter(|consent| consent.granted).count();
     audit::append(connection, &contact_set(new.at, tenant, actor.clone(), &subject, next.origin, consents))?;
+    journeys::wake(connection, tenant, next.customer.as_str(), new.at)?;
     Ok(if known.is_some() { Set::Changed } else { Set::Created })
 }
 
@@ -157,7 +160,11 @@ fn subject(
 
 // --- finding ---
 
-fn contact(connection: &Connection, tenant: &TenantId, customer: &CustomerId) -> Result<Option<Contact>, Fault> {
+pub(super) fn contact(
+    connection: &Connection,
+    tenant: &TenantId,
+    customer: &CustomerId,
+) -> Result<Option<Contact>, Fault> {
     let sql = r"-- contact
         SELECT customer, email, name, culture, timezone, consent, fields, origin, created_at, changed_at, confirmed_at
         FROM contact WHERE tenant = :tenant AND customer = :customer";
@@ -219,14 +226,18 @@ fn erase(
 ) -> Result<Option<Erased>, Fault> {
     let Erasure { customer, extent, at, actor } = erasure;
     let email = address_of(connection, tenant, customer, *extent)?;
+    let mut forgotten = 0;
     let erased = match extent {
         Extent::Copy => Erased::default(),
         Extent::Person => {
             let address = email.as_ref().map(EmailAddress::normalized);
-            wallets::erase(connection, tenant, [Some(customer.as_str()), address.as_deref()])?
+            let values = [Some(customer.as_str()), address.as_deref()];
+            forgotten = suppressions::forget(connection, secret, tenant, values)?;
+            journeys::erase(connection, tenant, values, *at)?;
+            wallets::erase(connection, tenant, values)?
         }
     };
-    if email.is_none() && erased == Erased::default() {
+    if email.is_none() && erased == Erased::default() && forgotten == 0 {
         return Ok(None);
     }
     let sql = r"-- erase_contact

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::FromSql;
 use rusqlite::{ErrorCode, Row};
 
-use crate::domain::ids::{BrakeId, EventId, KeyId, MessageId, PushId};
+use crate::domain::ids::{BrakeId, EnrollmentId, EventId, KeyId, MessageId, PushId};
 use crate::store::StoreError;
 
 /// Why a piece of work on a connection failed. Which work it was is known where it was handed in.
@@ -103,6 +103,7 @@ impl<'r> Cells<'r> {
             "api_key" => KeyId::from_slice(bytes).map(|id| id.to_string()),
             "webhook_unknown" => EventId::from_slice(bytes).map(|id| id.to_string()),
             "brake" => BrakeId::from_slice(bytes).map(|id| id.to_string()),
+            "enrollment" => EnrollmentId::from_slice(bytes).map(|id| id.to_string()),
             "push" => PushId::from_slice(bytes).map(|id| id.to_string()),
             _ => MessageId::from_slice(bytes).map(|id| id.to_string()),
         };

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Rows, Statement, ToSql, named_para
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
-use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::ids::{EnrollmentId, MessageId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{MessageView, Reason, Status};
 use crate::store::MessageFilter;
@@ -21,7 +21,7 @@ const COUNTED_STEP: usize = 4;
 const COUNTED_AT_ALL_MAX: usize = 1 << 31;
 /// What a [`view`] reads.
 const COLUMNS: &str = "id, message.tenant, mailbox, template, subject, lane, status, reason, attempts, due_at,
-    deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata,
+    deliver_by, message.accepted_at, ended_at, relay, relay_reply, relay_queue_id, message_id, tags, metadata, journey,
     may_have_been_sent OR EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id) AS may_have_been_sent";
 
 fn view(cells: &Cells<'_>) -> Result<MessageView, Fault> {
@@ -48,7 +48,7 @@ fn view(cells: &Cells<'_>) -> Result<MessageView, Fault> {
         message_id: cells.plain("message_id")?,
         tags: cells.json("tags")?,
         metadata: cells.json("metadata")?,
-        journey: None,
+        journey: cells.plain("journey")?,
     })
 }
 
@@ -58,6 +58,27 @@ pub(super) fn message(connection: &Connection, tenant: &TenantId, id: MessageId)
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
     rows.next()?.map(|row| view(&Cells::new(row, "message"))).transpose()
+}
+
+/// The messages that an enrollment of a tenant sent, in the order of their acceptance. There are as many as a journey has
+/// steps, at most.
+pub(super) fn of_enrollment(
+    connection: &Connection,
+    tenant: &TenantId,
+    id: EnrollmentId,
+) -> Result<Vec<MessageView>, Fault> {
+    let sql = format!(
+        "-- messages_of_enrollment
+        SELECT {COLUMNS} FROM message INDEXED BY message_of_enrollment
+        WHERE enrollment = :id AND message.tenant = :tenant ORDER BY id"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str() })?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        messages.push(view(&Cells::new(row, "message"))?);
+    }
+    Ok(messages)
 }
 
 /// An index that a list can walk, newest first. The rest of the filter is looked at row by row.

@@ -45,7 +45,7 @@ use super::{
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, MessageView, NewMessage, Outgoing, Receipt, Settled, Settlement, Status, Verdict,
 };
 use crate::domain::why::Stored;
 
@@ -60,6 +60,7 @@ mod contacts;
 mod content;
 mod facts;
 mod fault;
+mod journeys;
 mod keys;
 mod messages;
 mod metadata;
@@ -69,6 +70,7 @@ mod readers;
 mod shelf;
 mod steering;
 mod streams;
+mod suppressions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -107,6 +109,7 @@ pub struct SqliteStore {
     list_time_max: Option<Duration>,
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
+    unsubscribe_key: [u8; 32],
 }
 
 #[derive(Clone)]
@@ -128,6 +131,7 @@ impl SqliteStore {
                 .map_err(|error| StoreError::Open(format!("{}: {name}: {error}", path.display())))
         };
         let (subject_secret, key_pepper) = (secret("subject-secret")?, secret("key-pepper")?);
+        let unsubscribe_key = secret("unsubscribe-key")?;
         let (jobs, jobs_inside) = mpsc::channel(writer::JOBS_MAX);
         let (questions, questions_inside) = mpsc::channel(readers::QUESTIONS_MAX);
         let (lists, lists_inside) = mpsc::channel(readers::QUESTIONS_MAX);
@@ -141,10 +145,11 @@ impl SqliteStore {
             path,
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
-                Role::Command => None,
+                Role::Command | Role::Scratch => None,
             },
             subject_secret,
             key_pepper,
+            unsubscribe_key,
         };
         store.start(opened, role, jobs_inside, [questions_inside, lists_inside])?;
         Ok(store)
@@ -168,7 +173,7 @@ impl SqliteStore {
             }
         }
         let log = match role {
-            Role::Command => None,
+            Role::Command | Role::Scratch => None,
             Role::Gateway => {
                 let (nudge, nudges) = std::sync::mpsc::sync_channel(1);
                 let place = opened.place.clone();
@@ -272,7 +277,7 @@ impl Store for SqliteStore {
         let secret = self.subject_secret;
         let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
-        if let (Acceptance::Accepted(_), Some(shelved)) = (&accepted, shelved) {
+        if let (Acceptance::Accepted(Receipt { status: Status::Queued, .. }), Some(shelved)) = (&accepted, shelved) {
             shelved.keep();
         }
         Ok(accepted)
@@ -325,7 +330,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError> {
-        self.write("passing a commit point", move |connection| attempts::commit_point(connection, &commit)).await
+        let secret = self.subject_secret;
+        let work = move |connection: &Writing<'_>| attempts::commit_point(connection, &secret, &commit);
+        self.write("passing a commit point", work).await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
@@ -397,8 +404,9 @@ impl Store for SqliteStore {
     }
 
     async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError> {
-        let tenant = tenant.clone();
-        self.read("reading what holds a message", move |connection| why::stored(connection, &tenant, id)).await
+        let (tenant, secret) = (tenant.clone(), self.subject_secret);
+        let work = move |connection: &Connection| why::stored(connection, &secret, &tenant, id);
+        self.read("reading what holds a message", work).await
     }
 
     async fn pace(&self, now: Timestamp) -> Result<Pace, StoreError> {

@@ -41,6 +41,8 @@ pub enum Role {
     Gateway,
     /// An operator's command, beside a running gateway or without one.
     Command,
+    /// A command's own store, gone when it ends: nothing is synced.
+    Scratch,
 }
 
 /// Where the database is. Opens connections to it.
@@ -65,10 +67,16 @@ pub(super) fn open(path: &Path, role: Role) -> Result<Opened, StoreError> {
     let opening = open_beside(&place.path, "opening").map_err(|error| cannot(path, &error))?;
     let lock = match role {
         Role::Gateway => Some(lock(&place.path)?),
-        Role::Command => None,
+        Role::Command | Role::Scratch => None,
     };
     opening.lock().map_err(|error| cannot(path, &error))?;
     let mut connection = place.connect_writer().map_err(|error| cannot(path, &error))?;
+    match role {
+        Role::Gateway | Role::Command => {}
+        Role::Scratch => {
+            connection.pragma_update(None, "synchronous", "OFF").map_err(|error| cannot(path, &error))?;
+        }
+    }
     migrate(&mut connection).map_err(|error| cannot(path, &error))?;
     Ok(Opened { place, connection, lock })
 }
@@ -137,7 +145,8 @@ fn migrate(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error>
         connection.pragma_update(None, "ignore_check_constraints", "ON")?;
     }
     ensure_secret(connection, "subject-secret")?;
-    ensure_secret(connection, "key-pepper")
+    ensure_secret(connection, "key-pepper")?;
+    ensure_secret(connection, "unsubscribe-key")
 }
 
 fn ensure_secret(connection: &Connection, name: &str) -> Result<(), Box<dyn std::error::Error>> {

@@ -43,13 +43,19 @@ pub(super) fn end(
     status: WalletStatus,
     at: Timestamp,
 ) -> Result<(), Fault> {
-    let sql = r"-- end_not_wanted
+    cancel(connection, id, Reason::WalletStatus, at)?;
+    audit::append(connection, &not_wanted(at, tenant, id, status))
+}
+
+/// The row of a waiting message that ends unsent; its leaf is the caller's affair.
+pub(super) fn cancel(connection: &Writing<'_>, id: MessageId, reason: Reason, at: Timestamp) -> Result<(), Fault> {
+    let sql = r"-- cancel_waiting
         UPDATE message
         SET status = 'cancelled', reason = :reason, due_at = NULL, expires_at = NULL, ended_at = :at
-        WHERE id = :id AND status IN ('queued', 'deferred')";
-    let params = named_params! { ":id": id.as_bytes(), ":reason": Reason::WalletStatus.as_str(), ":at": millis(at) };
+        WHERE id = :id AND status IN ('queued', 'deferred', 'held')";
+    let params = named_params! { ":id": id.as_bytes(), ":reason": reason.as_str(), ":at": millis(at) };
     if connection.prepare_cached(sql)?.execute(params)? != 1 {
         return Err(Fault::Corrupt { table: "message", column: "status", id: id.to_string() });
     }
-    audit::append(connection, &not_wanted(at, tenant, id, status))
+    Ok(())
 }

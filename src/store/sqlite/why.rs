@@ -11,6 +11,7 @@ use super::accept::millis;
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::messages::message;
+use super::suppressions;
 use super::unless;
 use super::writer::Writing;
 use crate::domain::audit::{Kind, config_changed};
@@ -25,18 +26,30 @@ const PACE_OVER: Duration = Duration::from_mins(1);
 const PACE_LEAVES_MAX: i64 = 200_000;
 
 /// Everything the rows know of why a message stands where it stands, as of one moment.
-pub(super) fn stored(connection: &Connection, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, Fault> {
+pub(super) fn stored(
+    connection: &Connection,
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    id: MessageId,
+) -> Result<Option<Stored>, Fault> {
     // Several questions, one snapshot.
     let snapshot = connection.unchecked_transaction()?;
     let Some(message) = message(&snapshot, tenant, id)? else { return Ok(None) };
     let sql = r"-- why
-        SELECT id, due_at, resent, domain, unless_wallet, customer, recipient FROM message WHERE id = :id";
+        SELECT id, due_at, resent, domain, unless_wallet, customer, recipient, journey FROM message WHERE id = :id";
     let mut statement = snapshot.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! { ":id": id.as_bytes() })?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "message");
     let unless = unless::kept(&cells)?.filter(|_| message.status.is_live());
+    let suppressed = if message.status.is_live() {
+        let (recipient, journey) = (cells.plain::<String>("recipient")?, cells.word_or_none("journey")?);
+        suppressions::judged_now(&snapshot, secret, tenant, &recipient, journey.as_ref())?
+    } else {
+        None
+    };
     Ok(Some(Stored {
+        suppressed,
         condition: unless::stands(&snapshot, tenant, unless)?,
         message,
         domain: cells.plain("domain")?,

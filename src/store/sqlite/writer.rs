@@ -7,7 +7,8 @@
 //! [`StoreError::NotPersisted`], and after an error that may have left the connection with wrong beliefs it is opened
 //! anew: the thread recovers when the disk does.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpoint::Log;
 use super::fault::{self, Fault};
 use super::open::{Place, Role};
+use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 
 /// How many jobs may wait for the writer; more callers wait for a place.
@@ -31,6 +33,9 @@ pub(super) struct Writing<'c> {
     connection: &'c Connection,
     /// The number of the next leaf, once one was read or written; nobody else can append meanwhile.
     pub(super) next_leaf: Cell<Option<i64>>,
+    /// Whether tenants may have suppressions, of those that were asked for. One that may need not: what a job added may
+    /// have been undone.
+    pub(super) suppresses: RefCell<BTreeMap<TenantId, bool>>,
 }
 
 impl Deref for Writing<'_> {
@@ -44,7 +49,7 @@ impl Deref for Writing<'_> {
 /// Begins a transaction.
 fn begin(connection: &Connection) -> Result<Writing<'_>, Lost> {
     execute(connection, "BEGIN IMMEDIATE")?;
-    Ok(Writing { connection, next_leaf: Cell::new(None) })
+    Ok(Writing { connection, next_leaf: Cell::new(None), suppresses: RefCell::default() })
 }
 
 /// One caller's work, from the queue until its answer.

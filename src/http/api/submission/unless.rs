@@ -22,11 +22,15 @@ pub(super) fn unless(fields: &Fields<'_>, problems: &mut Problems) -> Option<Unl
     }
     let inner = Fields::new(&field.pointer, object);
     let wallet_status = states(&inner, problems);
-    let customer = fields.one("customerId", problems).and_then(|field| {
-        let customer = normalized_identifier(&name(&field, problems)?);
-        is_line(&field.pointer, &customer, ID_CHARS_MAX, problems).then_some(customer)
-    });
-    Some(Unless { wallet_status, customer: customer.filter(|customer| !customer.is_empty()) })
+    Some(Unless { wallet_status, customer: customer(fields, problems) })
+}
+
+/// Who the mail is for, as the brand calls them.
+pub(super) fn customer(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
+    let field = fields.one("customerId", problems)?;
+    let customer = normalized_identifier(&name(&field, problems)?);
+    let fits = is_line(&field.pointer, &customer, ID_CHARS_MAX, problems);
+    (fits && !customer.is_empty()).then_some(customer)
 }
 
 /// A list, its JSON text, one word, or a form's `unless.walletStatus=apple&unless.walletStatus=both`.

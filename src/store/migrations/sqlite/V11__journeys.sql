@@ -25,7 +25,7 @@ CREATE TABLE journey_entry (
     journey    TEXT    NOT NULL, -- its name
     who        TEXT    NOT NULL, -- p, U+0001 and a pass's key; or c, U+0001, identifier's name, U+0001 and its value
     entered_at INTEGER NOT NULL, -- when they entered last
-    PRIMARY KEY (tenant, journey, who)
+    PRIMARY KEY (tenant, who, journey)
 ) STRICT, WITHOUT ROWID;
 
 -- One customer's way through one version of a journey.
@@ -38,7 +38,8 @@ CREATE TABLE enrollment (
     known_by   TEXT    NOT NULL, -- the identifier's name, or passId
     pass_key   TEXT    NOT NULL, -- with which pass: as in wallet_pass
     pass       TEXT,             -- the pass's id; NULL: the event named none
-    occasion   TEXT    NOT NULL, -- what began it: JSON of domain::journey::rule::Occasion
+    begun_by   TEXT    NOT NULL, -- what began it: a word of domain::journey::Trigger
+    occasion   TEXT    NOT NULL, -- what is known of that: JSON of domain::journey::rule::Occasion
     exit_on    TEXT    NOT NULL, -- what ends it early: words of domain::journey::Trigger, one space between them
     status     TEXT    NOT NULL, -- where it stands: a word of domain::journey::enrollment::Status
     step       INTEGER NOT NULL, -- the step it stands at, from 0

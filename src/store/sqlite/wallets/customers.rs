@@ -157,7 +157,7 @@ fn passes(
 }
 
 /// The status of a customer; `None` when nothing is known of them.
-pub(super) fn status(
+pub(in crate::store::sqlite) fn status(
     connection: &Connection,
     tenant: &TenantId,
     customer: &CustomerKey,

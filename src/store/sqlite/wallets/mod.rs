@@ -8,12 +8,14 @@ mod customers;
 mod erase;
 mod reading;
 mod record;
+mod recorded;
 mod trends;
 
-pub(super) use self::customers::read_projection;
+pub(super) use self::customers::{read_projection, status};
 pub(super) use reading::read_pass;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub(super) use self::erase::erase;
@@ -25,8 +27,8 @@ use crate::domain::ids::TenantId;
 use crate::domain::pass_event::{NewPassEvent, Wallet};
 use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::{
-    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, StoreError, Trend, TrendQuery,
-    WalletStore,
+    ChangePlace, CustomerWallet, LedgerEntry, PassView, RecordRules, Recorded, RecordedEvent, RecordedQuery,
+    StoreError, Trend, TrendQuery, WalletStore,
 };
 
 /// What begins the key of a pass that has no name; no pass's id holds it.
@@ -86,6 +88,23 @@ impl WalletStore for SqliteStore {
     async fn wallet_trends(&self, tenant: &TenantId, query: TrendQuery) -> Result<Vec<Trend>, StoreError> {
         let tenant = tenant.clone();
         self.list("counting pass events", move |connection| trends::trends(connection, &tenant, &query)).await
+    }
+
+    async fn recorded_events(&self, tenant: &TenantId, query: RecordedQuery) -> Result<Vec<RecordedEvent>, StoreError> {
+        let tenant = tenant.clone();
+        self.list("reading the ledger", move |connection| recorded::events(connection, &tenant, &query)).await
+    }
+
+    async fn recorded_before(
+        &self,
+        tenant: &TenantId,
+        customer: CustomerKey,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let tenant = tenant.clone();
+        let work = move |connection: &Connection| recorded::before(connection, &tenant, &customer, before, limit);
+        self.list("reading a customer's ledger", work).await
     }
 }
 

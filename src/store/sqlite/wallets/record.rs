@@ -20,6 +20,7 @@ use crate::domain::wallet::{CustomerKey, WalletStatus};
 use crate::store::sqlite::accept::millis;
 use crate::store::sqlite::audit;
 use crate::store::sqlite::fault::{Cells, Fault};
+use crate::store::sqlite::journeys::{self, Followed};
 use crate::store::sqlite::sweep::limit_of;
 use crate::store::sqlite::writer::Writing;
 use crate::store::{RecordRules, Recorded};
@@ -101,7 +102,23 @@ impl Recording<'_, '_> {
         let pass = Pass { key: &key, customer: &customer, identifiers: &identifiers, standings: &after };
         let status = self.settle(new, &entry, &known, &pass, change)?;
         let change = if is_kept { change } else { Change::Duplicate };
-        Ok(Recorded { id: new.id, change, status, flapped, enrollments: Vec::new() })
+        let followed = Followed {
+            tenant: self.tenant,
+            journeys: &self.rules.journeys,
+            new,
+            change,
+            flapped,
+            naming,
+            pass_key: &key,
+            pass_type: new.event.pass_type.as_deref().or(known.pass_type.as_deref()),
+            before: known.customer.as_ref(),
+            customer: &customer,
+            is_installed: Wallet::ALL.into_iter().any(|wallet| after.is_in(wallet)),
+            status,
+            settle: self.rules.reinstall_settle,
+        };
+        let enrollments = journeys::follow(self.connection, &followed)?;
+        Ok(Recorded { id: new.id, change, status, flapped, enrollments })
     }
 
     fn place(&self, new: &NewPassEvent) -> Place {
@@ -132,7 +149,13 @@ impl Recording<'_, '_> {
 
     /// A repeat of what is known: nothing changes.
     fn repeated(&self, id: EventId, whose: &CustomerKey) -> Result<Recorded, Fault> {
-        Ok(Recorded { id, change: Change::Duplicate, status: self.status(whose)?, flapped: false, enrollments: Vec::new() })
+        Ok(Recorded {
+            id,
+            change: Change::Duplicate,
+            status: self.status(whose)?,
+            flapped: false,
+            enrollments: Vec::new(),
+        })
     }
 
     /// The leaf, the pass, its customer, and the customer it belonged to before.

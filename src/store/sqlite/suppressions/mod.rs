@@ -1,0 +1,319 @@
+//! Suppressions: asked at each mail (`judging`), added, lifted and listed; and links by which people make them (`links`).
+
+mod judging;
+mod links;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{Connection, named_params};
+
+use self::judging::lookup;
+pub(super) use self::judging::{judge, judge_normalized, judged_now};
+pub(super) use self::links::keep;
+use super::SqliteStore;
+use super::accept::{hmac, millis, subject_key};
+use super::attempts::tell_unreadable;
+use super::audit;
+use super::fault::{Cells, Fault};
+use super::sweep::limit_of;
+use super::writer::Writing;
+use crate::domain::address::EmailAddress;
+use crate::domain::audit::Actor;
+use crate::domain::audit::suppressions::Which;
+use crate::domain::ids::{JourneyName, TenantId};
+use crate::domain::suppression::link::UnsubscribeToken;
+use crate::domain::suppression::{Change, LinkView, NewSuppression, Source, Suppression, SuppressionScope, Wish};
+use crate::domain::verb::Because;
+use crate::store::{Lift, ListedSuppression, StoreError, Suppressed, SuppressionFilter, SuppressionStore};
+
+#[async_trait]
+impl SuppressionStore for SqliteStore {
+    async fn suppress(
+        &self,
+        tenant: &TenantId,
+        actor: Actor,
+        suppressions: Vec<NewSuppression>,
+    ) -> Result<Vec<Suppressed>, StoreError> {
+        let (tenant, secret) = (tenant.clone(), self.subject_secret);
+        let work = move |connection: &Writing<'_>| {
+            suppressions.iter().map(|new| suppress(connection, &secret, &tenant, &actor, new)).collect()
+        };
+        self.write("adding suppressions", work).await
+    }
+
+    async fn lift(&self, tenant: &TenantId, actor: Actor, lifts: Vec<Lift>) -> Result<Vec<Suppression>, StoreError> {
+        let (tenant, secret) = (tenant.clone(), self.subject_secret);
+        let work = move |connection: &Writing<'_>| {
+            let mut gone = Vec::new();
+            for one in &lifts {
+                gone.extend(lift(connection, &secret, &tenant, &actor, one)?);
+            }
+            Ok(gone)
+        };
+        self.write("removing suppressions", work).await
+    }
+
+    async fn suppressions(
+        &self,
+        tenant: &TenantId,
+        filter: SuppressionFilter,
+    ) -> Result<Vec<ListedSuppression>, StoreError> {
+        let (tenant, secret) = (tenant.clone(), self.subject_secret);
+        let work = move |connection: &Connection| match &filter.recipient {
+            None => listed(connection, &tenant, &filter),
+            Some(recipient) => {
+                let lookup = lookup(&secret, &tenant, &recipient.normalized());
+                listed_of(connection, &tenant, &lookup, &filter)
+            }
+        };
+        self.list("listing suppressions", work).await
+    }
+
+    fn unsubscribe_token(
+        &self,
+        tenant: &TenantId,
+        journey: Option<&JourneyName>,
+        recipient: &EmailAddress,
+    ) -> UnsubscribeToken {
+        let scope = SuppressionScope::of_link(journey);
+        links::token(&self.unsubscribe_key, tenant, &scope, &recipient.normalized())
+    }
+
+    async fn link(&self, token: UnsubscribeToken) -> Result<Option<LinkView>, StoreError> {
+        self.read("looking for a link", move |connection| links::view(connection, token)).await
+    }
+
+    async fn follow_link(
+        &self,
+        token: UnsubscribeToken,
+        wish: Wish,
+        at: Timestamp,
+    ) -> Result<Option<LinkView>, StoreError> {
+        self.write("following a link", move |connection| links::follow(connection, token, wish, at)).await
+    }
+}
+
+// --- adding ---
+
+fn suppress(
+    connection: &Writing<'_>,
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    actor: &Actor,
+    new: &NewSuppression,
+) -> Result<Suppressed, Fault> {
+    let NewSuppression { recipient, scope, source, because, at } = new;
+    let normalized = recipient.normalized();
+    let row = Row {
+        tenant,
+        lookup: &lookup(secret, tenant, &normalized),
+        scope,
+        source: *source,
+        because: because.as_ref().map(Because::as_str),
+        address: Some(recipient.as_str()),
+        token: None,
+        actor,
+        at: *at,
+    };
+    if row.insert(connection)? {
+        let key = subject_key(connection, secret, tenant, recipient)?;
+        let which = Which { tenant, recipient: &hmac(&key, &[normalized.as_bytes()]), scope, source: *source };
+        audit::append(connection, &which.added(*at, actor.clone(), row.because))?;
+        return Ok(Suppressed { suppression: row.shown(), change: Change::Added });
+    }
+    let known = known(connection, tenant, row.lookup, scope)?.unwrap_or_else(|| row.shown());
+    Ok(Suppressed { suppression: known, change: Change::Known })
+}
+
+/// A suppression before it has its number.
+struct Row<'r> {
+    tenant: &'r TenantId,
+    lookup: &'r [u8],
+    scope: &'r SuppressionScope,
+    source: Source,
+    because: Option<&'r str>,
+    address: Option<&'r str>,
+    token: Option<UnsubscribeToken>,
+    actor: &'r Actor,
+    at: Timestamp,
+}
+
+impl Row<'_> {
+    /// Whether it is new.
+    fn insert(&self, connection: &Writing<'_>) -> Result<bool, Fault> {
+        let sql = r"-- insert_suppression
+            INSERT INTO suppression (tenant, lookup, scope, source, because, address, token, actor, added_at)
+            VALUES (:tenant, :lookup, :scope, :source, :because, :address, :token, :actor, :added_at)
+            ON CONFLICT (tenant, lookup, scope) DO NOTHING";
+        let inserted = connection.prepare_cached(sql)?.execute(named_params! {
+            ":tenant": self.tenant.as_str(),
+            ":lookup": self.lookup,
+            ":scope": self.scope.to_string(),
+            ":source": self.source.as_str(),
+            ":because": self.because,
+            ":address": self.address,
+            ":token": self.token.as_ref().map(UnsubscribeToken::as_bytes),
+            ":actor": self.actor.to_string(),
+            ":added_at": millis(self.at),
+        })?;
+        connection.suppresses.borrow_mut().insert(self.tenant.clone(), true);
+        Ok(inserted == 1)
+    }
+
+    fn shown(&self) -> Suppression {
+        Suppression {
+            recipient: self.address.map(str::to_owned),
+            scope: self.scope.clone(),
+            source: self.source,
+            because: self.because.map(str::to_owned),
+            // As it will be read.
+            added_at: Timestamp::from_millisecond(millis(self.at)).unwrap_or(self.at),
+            added_by: self.actor.to_string(),
+        }
+    }
+}
+
+fn known(
+    connection: &Connection,
+    tenant: &TenantId,
+    lookup: &[u8],
+    scope: &SuppressionScope,
+) -> Result<Option<Suppression>, Fault> {
+    let sql = r"-- suppression
+        SELECT number, address, scope, source, because, added_at, actor FROM suppression
+        WHERE tenant = :tenant AND lookup = :lookup AND scope = :scope";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":tenant": tenant.as_str(), ":lookup": lookup, ":scope": scope.to_string() };
+    let mut rows = statement.query(params)?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    read(&Cells::new(row, "suppression")).map(|listed| Some(listed.suppression))
+}
+
+// --- lifting ---
+
+fn lift(
+    connection: &Writing<'_>,
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    actor: &Actor,
+    lifted: &Lift,
+) -> Result<Vec<Suppression>, Fault> {
+    let Lift { recipient, scope, because, at } = lifted;
+    let normalized = recipient.normalized();
+    let filter = SuppressionFilter { scope: scope.clone(), limit: usize::MAX, ..SuppressionFilter::default() };
+    let theirs = listed_of(connection, tenant, &lookup(secret, tenant, &normalized), &filter)?;
+    let mut gone = Vec::with_capacity(theirs.len());
+    for ListedSuppression { number, suppression } in theirs {
+        delete(connection, number)?;
+        let key = subject_key(connection, secret, tenant, recipient)?;
+        let hashed = hmac(&key, &[normalized.as_bytes()]);
+        let Suppression { scope, source, .. } = &suppression;
+        let which = Which { tenant, recipient: &hashed, scope, source: *source };
+        audit::append(connection, &which.removed(*at, actor.clone(), because.as_ref().map(Because::as_str)))?;
+        gone.push(suppression);
+    }
+    Ok(gone)
+}
+
+fn delete(connection: &Connection, number: u64) -> Result<(), Fault> {
+    let sql = r"-- delete_suppression
+        DELETE FROM suppression WHERE number = :number";
+    connection.prepare_cached(sql)?.execute(named_params! { ":number": i64::try_from(number).unwrap_or_default() })?;
+    Ok(())
+}
+
+// --- listing ---
+
+fn listed(
+    connection: &Connection,
+    tenant: &TenantId,
+    filter: &SuppressionFilter,
+) -> Result<Vec<ListedSuppression>, Fault> {
+    let all = r"-- suppressions
+        SELECT number, address, scope, source, because, added_at, actor FROM suppression INDEXED BY suppression_listed
+        WHERE tenant = :tenant AND number < :before AND :scope IS NULL ORDER BY number DESC LIMIT :limit";
+    let of_scope = r"-- suppressions_by_scope
+        SELECT number, address, scope, source, because, added_at, actor FROM suppression INDEXED BY suppression_by_scope
+        WHERE tenant = :tenant AND scope = :scope AND number < :before ORDER BY number DESC LIMIT :limit";
+    let sql = if filter.scope.is_some() { of_scope } else { all };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":tenant": tenant.as_str(),
+        ":scope": filter.scope.as_ref().map(SuppressionScope::to_string),
+        ":before": before(filter),
+        ":limit": limit_of(filter.limit),
+    })?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        match read(&Cells::new(row, "suppression")) {
+            Ok(suppression) => listed.push(suppression),
+            Err(fault) => tell_unreadable(fault)?,
+        }
+    }
+    Ok(listed)
+}
+
+/// Those of one recipient, who has few.
+fn listed_of(
+    connection: &Connection,
+    tenant: &TenantId,
+    lookup: &[u8],
+    filter: &SuppressionFilter,
+) -> Result<Vec<ListedSuppression>, Fault> {
+    let sql = r"-- suppressions_by_recipient
+        SELECT number, address, scope, source, because, added_at, actor FROM suppression
+        WHERE tenant = :tenant AND lookup = :lookup AND number < :before";
+    let mut statement = connection.prepare_cached(sql)?;
+    let params = named_params! { ":tenant": tenant.as_str(), ":lookup": lookup, ":before": before(filter) };
+    let mut rows = statement.query(params)?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let one = read(&Cells::new(row, "suppression"))?;
+        if filter.scope.as_ref().is_none_or(|scope| *scope == one.suppression.scope) {
+            listed.push(one);
+        }
+    }
+    listed.sort_by_key(|one| std::cmp::Reverse(one.number));
+    listed.truncate(filter.limit);
+    Ok(listed)
+}
+
+fn before(filter: &SuppressionFilter) -> i64 {
+    filter.before.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn read(cells: &Cells<'_>) -> Result<ListedSuppression, Fault> {
+    let number: i64 = cells.plain("number")?;
+    let suppression = Suppression {
+        recipient: cells.plain("address")?,
+        scope: cells.word("scope")?,
+        source: cells.word("source")?,
+        because: cells.plain("because")?,
+        added_at: cells.time("added_at")?,
+        added_by: cells.plain("actor")?,
+    };
+    Ok(ListedSuppression { number: u64::try_from(number).unwrap_or_default(), suppression })
+}
+
+// --- forgetting ---
+
+/// Forgets the addresses of a person who is known by one of these: what was said of them stands, their links work. How
+/// many addresses there were.
+pub(super) fn forget(
+    connection: &Writing<'_>,
+    secret: &[u8; 32],
+    tenant: &TenantId,
+    values: [Option<&str>; 2],
+) -> Result<usize, Fault> {
+    let mut forgotten = 0;
+    for value in values.into_iter().flatten() {
+        let lookup = lookup(secret, tenant, value);
+        let sql = r"-- forget_suppressed_address
+            UPDATE suppression SET address = NULL
+            WHERE tenant = :tenant AND lookup = :lookup AND address IS NOT NULL";
+        let params = named_params! { ":tenant": tenant.as_str(), ":lookup": lookup };
+        forgotten += connection.prepare_cached(sql)?.execute(params)?;
+        links::forget(connection, tenant, &lookup)?;
+    }
+    Ok(forgotten)
+}
