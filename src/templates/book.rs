@@ -79,14 +79,14 @@ impl Book {
             let (subject, html, text) = (&edition.subject, &edition.html, &edition.text);
             let subject = subject.as_ref().map(|part| self.subject(part, &context)).transpose()?.unwrap_or_default();
             let html = html.as_ref().map(|(engine, part)| self.html(*engine, part, &context)).transpose()?;
-            let text = text.as_ref().map(|part| self.write(&self.plain, part, &context)).transpose()?;
+            let text = text.as_ref().map(|part| write(&self.plain, part, &context)).transpose()?;
             Ok(Rendered { subject, html, text, culture: choice.culture.to_string() })
         })
     }
 
     /// Renders a page, on the thread this is called on.
     pub(super) fn page(&self, part: &Part, choice: &Choice, data: Value) -> Result<String, Fault> {
-        self.watched(choice, || self.write(&self.html, part, &Context::from(data)))
+        self.watched(choice, || write(&self.html, part, &Context::from(data)))
     }
 
     fn watched<T>(&self, choice: &Choice, work: impl FnOnce() -> T) -> T {
@@ -94,7 +94,7 @@ impl Book {
     }
 
     fn subject(&self, part: &Part, context: &Context) -> Result<String, Fault> {
-        let subject = self.write(&self.plain, part, context)?;
+        let subject = write(&self.plain, part, context)?;
         let wrong = if subject.contains(['\r', '\n', '\0']) {
             "the subject would hold a line break or NUL"
         } else if subject.chars().count() > SUBJECT_LENGTH_MAX {
@@ -108,7 +108,7 @@ impl Book {
     }
 
     fn html(&self, engine: Engine, part: &Part, context: &Context) -> Result<String, Fault> {
-        let written = self.write(&self.html, part, context)?;
+        let written = write(&self.html, part, context)?;
         let depth_max = self.limits.depth_max;
         let html = match engine {
             Engine::Html => written,
@@ -120,14 +120,14 @@ impl Book {
         }
         Ok(html)
     }
+}
 
-    fn write(&self, registry: &Handlebars<'static>, part: &Part, context: &Context) -> Result<String, Fault> {
-        let Some(template) = registry.get_template(&part.path) else {
-            return Err(Fault { file: part.path.clone(), line: None, why: Why::Said("is not there".to_owned()) });
-        };
-        let mut sheet = Sheet::new();
-        let mut render = RenderContext::new(template.name.as_ref());
-        template.render(registry, context, &mut render, &mut sheet).map_err(|error| Fault::of(&error, &part.path))?;
-        Ok(sheet.into_text())
-    }
+fn write(registry: &Handlebars<'static>, part: &Part, context: &Context) -> Result<String, Fault> {
+    let Some(template) = registry.get_template(&part.path) else {
+        return Err(Fault { file: part.path.clone(), line: None, why: Why::Said("is not there".to_owned()) });
+    };
+    let mut sheet = Sheet::new();
+    let mut render = RenderContext::new(template.name.as_ref());
+    template.render(registry, context, &mut render, &mut sheet).map_err(|error| Fault::of(&error, &part.path))?;
+    Ok(sheet.into_text())
 }

@@ -135,13 +135,13 @@ impl Reading<'_> {
             let Ok(entry) = entry else { continue };
             match entry.file_name().into_string() {
                 Ok(name) => names.push(name),
-                Err(name) => self.say(path, format!("the name {name:?} is not UTF-8")),
+                Err(name) => self.say(path, format!("the name {} is not UTF-8", name.display())),
             }
         }
         names.sort();
         for name in names {
             // What editors, file managers and version control leave behind.
-            if name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp") {
+            if name.starts_with('.') || name.ends_with('~') {
                 continue;
             }
             let inner = if path.is_empty() { name } else { format!("{path}/{name}") };
@@ -193,7 +193,7 @@ impl Reading<'_> {
         }
         String::from_utf8(bytes).map_err(|error| {
             let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = memchr::memchr_iter(b'\n', valid).count() + 1;
             TemplateProblem { line: Some(line), ..TemplateProblem::new(shown, "is not UTF-8") }
         })
     }

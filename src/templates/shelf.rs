@@ -159,13 +159,11 @@ fn taken(part: &Part, by: &Part) -> Taken {
 }
 
 fn lay_in(place: &mut Option<Part>, part: Part) -> Result<(), Taken> {
-    match place {
-        Some(old) => lay(old, part),
-        None => {
-            *place = Some(part);
-            Ok(())
-        }
+    if let Some(old) = place {
+        return lay(old, part);
     }
+    *place = Some(part);
+    Ok(())
 }
 
 /// An own file takes the place of a shipped one; two of one source are one too many, unless they are the same.

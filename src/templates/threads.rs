@@ -138,7 +138,9 @@ impl Drop for Threads {
             std::mem::take(&mut state.queue)
         };
         self.shared.work.notify_all();
-        queue.into_iter().for_each(|job| (job.fail)(Lost::Busy));
+        for job in queue {
+            (job.fail)(Lost::Busy);
+        }
     }
 }
 
@@ -243,14 +245,12 @@ impl Shared {
             let Some(run) = self.next_job(id) else { return };
             run();
             let mut state = self.state();
-            match state.workers.get_mut(&id) {
-                Some(running) => *running = None,
-                None => {
-                    // Given up meanwhile, and replaced where there was something to do.
-                    state.lost -= 1;
-                    return;
-                }
-            }
+            let Some(running) = state.workers.get_mut(&id) else {
+                // Given up meanwhile, and replaced where there was something to do.
+                state.lost -= 1;
+                return;
+            };
+            *running = None;
         }
     }
 
@@ -267,5 +267,83 @@ impl Shared {
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use std::num::NonZeroU8;
+
+    use super::*;
+    use crate::domain::quantity::HumanDuration;
+
+    /// A render is given up after half a second and three times nothing.
+    const SOON: Duration = Duration::from_millis(1);
+
+    /// One thread.
+    fn threads(lost_max: u8, render_timeout: Duration) -> Threads {
+        Threads::new(&TemplateSettings {
+            threads: NonZeroU8::MIN,
+            lost_threads_max: NonZeroU8::new(lost_max).unwrap(),
+            render_timeout: HumanDuration(render_timeout),
+            wait_max: HumanDuration(Duration::from_secs(20)),
+            ..TemplateSettings::default()
+        })
+    }
+
+    /// Work that does not come back until it is let go.
+    fn stuck() -> (mpsc::Sender<()>, impl FnOnce() + Send) {
+        let (let_go, wait) = mpsc::channel();
+        (let_go, move || _ = wait.recv())
+    }
+
+    fn wait_until_none_is_lost(threads: &Threads) {
+        while threads.lost() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_works_own_and_its_thread_goes_on() {
+        // Noting where it panicked takes a while.
+        let threads = threads(1, Duration::from_secs(20));
+        let failed = threads.run(|| -> u8 { panic!("on purpose") }).await;
+        assert_eq!((failed, threads.run(|| 7).await, threads.lost()), (Err(Lost::Panicked), Ok(7), 0));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_does_not_come_back_is_given_up_and_another_takes_its_place() {
+        let threads = threads(2, SOON);
+        let (let_go, work) = stuck();
+        assert_eq!(threads.run(work).await, Err(Lost::GivenUp));
+        assert_eq!((threads.run(|| 7).await, threads.lost()), (Ok(7), 1));
+        drop(let_go);
+        wait_until_none_is_lost(&threads);
+        assert_eq!(threads.run(|| 8).await, Ok(8));
+    }
+
+    #[tokio::test]
+    async fn when_too_many_are_lost_the_next_fails_at_once_until_one_comes_back() {
+        let threads = threads(1, SOON);
+        let (let_go, work) = stuck();
+        let waiting = threads.run(|| 6);
+        let (first, second) = tokio::join!(threads.run(work), waiting);
+        assert_eq!((first, second), (Err(Lost::GivenUp), Err(Lost::Stuck)));
+        assert_eq!(threads.run(|| 7).await, Err(Lost::Stuck));
+        assert_eq!(threads.run_blocking(None, || 7), Err(Lost::Stuck));
+        drop(let_go);
+        wait_until_none_is_lost(&threads);
+        assert_eq!(threads.run(|| 8).await, Ok(8));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_nothing_that_hinders_others() {
+        let threads = threads(2, SOON);
+        let (let_go, work) = stuck();
+        // Dropped while it runs: nobody is left to give it up but the next who comes.
+        _ = tokio::time::timeout(Duration::from_millis(50), threads.run(work)).await;
+        assert_eq!(threads.run(|| 7).await, Ok(7));
+        drop(let_go);
     }
 }

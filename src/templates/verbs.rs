@@ -113,6 +113,7 @@ fn urlencode(given: &Given<'_, '_>) -> Result<Value, String> {
 fn default(given: &Given<'_, '_>) -> Result<Value, String> {
     given.first()?;
     let says_something = |value: &&Value| value.is_truthy(true) || value.is_boolean();
-    let values = given.helper.params().iter().map(handlebars::PathAndJson::value);
-    Ok(values.clone().find(says_something).or(values.last()).cloned().unwrap_or_default())
+    let mut values = given.helper.params().iter().map(handlebars::PathAndJson::value);
+    let found = values.clone().find(says_something).or_else(|| values.next_back());
+    Ok(found.cloned().unwrap_or_default())
 }

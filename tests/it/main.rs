@@ -36,6 +36,7 @@ mod shaping;
 mod shipped_mails;
 mod slow_clients;
 mod suppressions;
+mod templates;
 mod unsubscribe;
 mod verbs;
 mod wallets;

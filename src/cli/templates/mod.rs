@@ -77,7 +77,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             let data_bytes_max = config.templates.data_bytes_max.0;
             let data = data.map(|path| read_data(&path, data_bytes_max)).transpose()?;
             let rendered = render(&templates, &name, &cultures, data).await?;
-            context.output.answer(&rendered, |rendered| for_people(rendered))?;
+            context.output.answer(&rendered, for_people)?;
         }
         Verb::Preview(preview) => preview.run(&context, &templates).await?,
     }

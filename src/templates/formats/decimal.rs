@@ -37,9 +37,8 @@ impl Decimal {
         if !(-max..=max).contains(&decimals) {
             return None;
         }
-        for _ in decimals..0 {
-            digits.push(0);
-        }
+        let missing = usize::try_from(-decimals).unwrap_or_default();
+        digits.extend(std::iter::repeat_n(0, missing));
         let decimals = usize::try_from(decimals).unwrap_or_default();
         while digits.len() <= decimals {
             digits.insert(0, 0);

@@ -1,9 +1,10 @@
 //! Dates, numbers and money as a culture writes them.
 //!
-//! The cultures known are those of [`tables`]: most of Europe's, with their usual countries. Any other is written so that
+//! The cultures known are those of `tables` and `calendar`: most of Europe's, with their usual countries. Any other is written so that
 //! nobody misreads it: `2026-11-26`, `1,234.5`, `EUR 12.50`. A library for all cultures (ICU) would be larger than the
 //! rest of the gateway together.
 
+mod calendar;
 mod decimal;
 mod tables;
 
@@ -12,8 +13,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::Value;
 
+use self::calendar::{Clock, Language};
 use self::decimal::Decimal;
-use self::tables::{Clock, Language, Numbers, Side};
+use self::tables::{Numbers, Side};
 use super::culture::Culture;
 
 /// Numbers of seconds beyond this are milliseconds: it is the year 5138.
@@ -42,7 +44,7 @@ pub(super) fn date(
         Some(name) => TimeZone::get(name).map_err(|_| "zone is not a time zone, as in Europe/Paris")?,
     };
     let moment = read_moment(value, &zone).ok_or("wants a date, as in 2026-11-26 or 2026-11-26T14:30:00Z")?;
-    let language = tables::language(culture);
+    let language = calendar::language(culture);
     let time = || {
         let time = moment.time.ok_or("this date has no time")?;
         Ok::<_, String>(write_time(time, language.clock))
@@ -101,9 +103,9 @@ fn write_date(pattern: &str, date: Date, language: &Language) -> String {
             'E' => written.push_str(language.weekdays[index(date.weekday().to_monday_one_offset())]),
             'd' if date.day() == 1 => written.push_str(language.first),
             'd' => written.push_str(&date.day().to_string()),
-            'D' => written.push_str(&format!("{:02}", date.day())),
+            'D' => written.push_str(&two_digits(date.day())),
             'm' => written.push_str(&date.month().to_string()),
-            'M' => written.push_str(&format!("{:02}", date.month())),
+            'M' => written.push_str(&two_digits(date.month())),
             'b' => written.push_str(language.months_short[month]),
             'B' => written.push_str(language.months[month]),
             'y' => written.push_str(&date.year().to_string()),
@@ -111,6 +113,10 @@ fn write_date(pattern: &str, date: Date, language: &Language) -> String {
         }
     }
     written
+}
+
+fn two_digits(number: i8) -> String {
+    format!("{number:02}")
 }
 
 fn write_time(time: Time, clock: Clock) -> String {
