@@ -35,6 +35,8 @@ mod reminder;
 mod shaping;
 mod shipped_mails;
 mod slow_clients;
+mod suppressions;
+mod unsubscribe;
 mod verbs;
 mod wallets;
 mod webhooks;

@@ -31,6 +31,7 @@ mod keys;
 mod limiting;
 mod pushing;
 mod reading;
+mod recorded;
 mod sqlite;
 mod sqlite_disk;
 mod steering;

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! events (recorded, from a file, made up) ─▶ ledger ─▶ a store that is gone afterwards ─▶ journeys' rounds ─▶ mails, not delivered
-//!          └ whoever is met for the first time brings along: their contact, their earlier events, what they entered before
+//!          └ whoever is met for the first time brings along: their contact, what they do not want, their earlier events, what
+//!            they entered before
 //! ```
 //!
-//! The clock is wound to whatever comes next: an event, a contact that became known, somebody who is due. All journeys of the
+//! The clock is wound to whatever comes next: an event, a contact or a suppression that became known, somebody who is due. All journeys of the
 //! tenant are walked, since a cap counts the mails of all; what is told is the one that is tried.
 //!
 //! # What is assumed
 //!
 //! * Every mail goes out in the moment in which it is handed in, and no limit but the recipients' own is in its way.
-//! * A pass had the identifiers that it has now; a contact is as it is now, and known since it was first said.
+//! * A pass had the identifiers that it has now; a contact is as it is now, and known since it was first said; a suppression
+//!   that was lifted never was.
 //! * Nobody asks a CRM: who is not known here is not known. Whoever had entered before the first event is in no step.
 
 pub mod compare;
@@ -20,7 +22,7 @@ mod names;
 pub mod source;
 mod world;
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +32,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 pub use self::names::Names;
-use self::source::{Meeting, Met, Source};
+use self::source::{Meeting, Met, News, Source};
 use self::world::World;
 use crate::config::Config;
-use crate::domain::contact::NewContact;
 use crate::domain::ids::{JourneyName, TenantId};
 use crate::domain::journey::enrollment::Funnel;
 use crate::domain::journey::walk::{Outcome, Pause};
@@ -206,37 +207,31 @@ struct Trying {
     zone: TimeZone,
     world: World,
     meeting: Meeting,
-    /// Contacts that become known later, the next first.
+    /// What becomes known later, the next first.
     arriving: BinaryHeap<Reverse<Arriving>>,
     run: Run,
 }
 
-/// A contact, and since when it is known. Those of one moment in the order of their customers.
-struct Arriving(NewContact);
-
-impl Arriving {
-    fn order(&self) -> (Timestamp, &str) {
-        (self.0.at, self.0.customer.as_str())
-    }
-}
+/// News, and when they come. Those of one moment in any order: each is of somebody else, or of another thing.
+struct Arriving(News);
 
 impl PartialEq for Arriving {
     fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
+        self.0.at() == other.0.at()
     }
 }
 
 impl Eq for Arriving {}
 
 impl PartialOrd for Arriving {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Arriving {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order().cmp(&other.order())
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.at().cmp(&other.0.at())
     }
 }
 
@@ -248,16 +243,15 @@ impl Trying {
             if event_at.is_none() && ends_at == Timestamp::MAX {
                 ends_at = self.world.now().checked_add(AFTERWARDS_MAX).unwrap_or(Timestamp::MAX);
             }
-            let contact_at = self.arriving.peek().map(|Reverse(Arriving(contact))| contact.at);
+            let news_at = self.arriving.peek().map(|Reverse(Arriving(news))| news.at());
             let due_at = self.world.next_due_at().await?;
-            let Some(next) = [event_at, contact_at, due_at].into_iter().flatten().min().filter(|at| *at <= ends_at)
-            else {
+            let Some(next) = [event_at, news_at, due_at].into_iter().flatten().min().filter(|at| *at <= ends_at) else {
                 break;
             };
             self.world.wind_to(next);
             let now = self.world.now();
             // Who is known before something happens is known when it does.
-            if contact_at.is_some_and(|at| at <= now) {
+            if news_at.is_some_and(|at| at <= now) {
                 self.let_arrive(now).await?;
             }
             if event_at.is_some_and(|at| at <= now) {
@@ -274,24 +268,26 @@ impl Trying {
     }
 
     async fn let_arrive(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let mut contacts = Vec::new();
-        while self.arriving.peek().is_some_and(|Reverse(Arriving(contact))| contact.at <= now) {
-            contacts.extend(self.arriving.pop().map(|Reverse(Arriving(contact))| contact));
+        while self.arriving.peek().is_some_and(|Reverse(Arriving(news))| news.at() <= now) {
+            let Some(Reverse(Arriving(news))) = self.arriving.pop() else { break };
+            self.world.learn(&self.tenant, news).await?;
         }
-        self.world.learn(&self.tenant, contacts).await
+        Ok(())
     }
 
     async fn take_event(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let Some((event, met)) = self.meeting.take().await? else { return Ok(()) };
-        if let Some(Met { contact, past, entries }) = met {
+        if let Some(Met { news, past, entries }) = met {
             self.world.recall(&self.tenant, past).await?;
             if !entries.is_empty() {
                 self.world.store.note_journey_entries(&self.tenant, &self.name, entries).await?;
             }
-            match contact {
-                Some(contact) if contact.at <= now => self.world.learn(&self.tenant, vec![contact]).await?,
-                Some(contact) => self.arriving.push(Reverse(Arriving(contact))),
-                None => {}
+            for news in news {
+                if news.at() <= now {
+                    self.world.learn(&self.tenant, news).await?;
+                } else {
+                    self.arriving.push(Reverse(Arriving(news)));
+                }
             }
         }
         self.run.events += 1;

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::made::{self, Made};
+use crate::domain::address::EmailAddress;
 use crate::domain::contact::{Contact, CustomerId, GivenConsent, NewContact};
 use crate::domain::ids::{EventId, JourneyName, TenantId};
 use crate::domain::pass_event::PassEvent;
+use crate::domain::suppression::{NewSuppression, Suppression};
 use crate::domain::wallet::CustomerKey;
-use crate::store::{JourneyEntry, RecordedEvent, RecordedQuery, Store, StoreError};
+use crate::store::{JourneyEntry, RecordedEvent, RecordedQuery, Store, StoreError, SuppressionFilter};
 
 /// Events read from the store at once.
 const AT_ONCE: usize = 1_000;
+/// Suppressions of one recipient that come along.
+const SUPPRESSIONS_MAX: usize = 1_000;
 /// Earlier events of one customer that come along.
 const PAST_MAX: usize = 1_000;
 
@@ -85,11 +89,29 @@ impl Recorded {
     }
 }
 
+/// What becomes known of a customer.
+pub(super) enum News {
+    /// Who they are.
+    Contact(Box<NewContact>),
+    /// What they do not want.
+    Suppression(Box<NewSuppression>),
+}
+
+impl News {
+    /// Since when it is known.
+    pub(super) fn at(&self) -> Timestamp {
+        match self {
+            Self::Contact(contact) => contact.at,
+            Self::Suppression(suppression) => suppression.at,
+        }
+    }
+}
+
 /// What comes along with a customer.
 #[derive(Default)]
 pub(super) struct Met {
-    /// Who they are; at the moment since when that is known.
-    pub(super) contact: Option<NewContact>,
+    /// What is known of them, or will be.
+    pub(super) news: Vec<News>,
     /// What had happened to their passes.
     pub(super) past: Vec<PassEvent>,
     /// What they had entered.
@@ -137,29 +159,49 @@ impl Meeting {
                 let Recorded { store, tenant, journey, since, .. } = recorded;
                 let past = store.recorded_before(tenant, customer.clone(), *since, PAST_MAX).await?;
                 Met {
-                    contact: contact(&**store, tenant, &customer).await?,
+                    news: news(&**store, tenant, &customer, &event).await?,
                     past: past.into_iter().map(|recorded| recorded.event).collect(),
                     entries: store.journey_entries(tenant, journey, customer, *since).await?,
                 }
             }
             Source::Given { store, tenant, .. } => {
-                Met { contact: contact(&**store, tenant, &customer).await?, ..Met::default() }
+                Met { news: news(&**store, tenant, &customer, &event).await?, ..Met::default() }
             }
-            Source::Made(_) => Met { contact: made::contact(&customer, at), ..Met::default() },
+            Source::Made(_) => {
+                let contact = made::contact(&customer, at).map(|contact| News::Contact(Box::new(contact)));
+                Met { news: contact.into_iter().collect(), ..Met::default() }
+            }
         };
         Ok(Some((event, Some(met))))
     }
 }
 
-async fn contact(
+/// What the gateway knows of a customer: their contact, and what is not to be sent to their address, which may be the pass's.
+async fn news(
     store: &dyn Store,
     tenant: &TenantId,
     customer: &CustomerKey,
-) -> Result<Option<NewContact>, StoreError> {
+    event: &PassEvent,
+) -> Result<Vec<News>, StoreError> {
     // Who is known by a pass alone is nobody's contact.
     let id: Option<CustomerId> = customer.value.parse().ok().filter(|_| !customer.is_by_pass());
-    let Some(id) = id else { return Ok(None) };
-    Ok(store.contact(tenant, &id).await?.map(again))
+    let contact = match id {
+        Some(id) => store.contact(tenant, &id).await?,
+        None => None,
+    };
+    let of_pass = || event.identifiers.get("email")?.parse::<EmailAddress>().ok();
+    let address = contact.as_ref().map(|contact| contact.email.clone()).or_else(of_pass);
+    let mut news: Vec<News> = contact.map(|contact| News::Contact(Box::new(again(contact)))).into_iter().collect();
+    let Some(recipient) = address else { return Ok(news) };
+    let filter =
+        SuppressionFilter { recipient: Some(recipient.clone()), scope: None, before: None, limit: SUPPRESSIONS_MAX };
+    let stands = store.suppressions(tenant, filter).await?;
+    news.extend(stands.into_iter().map(|listed| {
+        let Suppression { scope, source, added_at, .. } = listed.suppression;
+        let recipient = recipient.clone();
+        News::Suppression(Box::new(NewSuppression { recipient, scope, source, because: None, at: added_at }))
+    }));
+    Ok(news)
 }
 
 /// A contact as it was first said, with what is known now.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::source::News;
 use super::{Fate, Trial};
 use crate::app::{self, parts};
 use crate::clock::{Clock, ManualClock};
 use crate::domain::audit::Actor;
-use crate::domain::contact::NewContact;
 use crate::domain::ids::{EnrollmentId, MessageId, TenantId};
 use crate::domain::message::{Outcome, Settled, Settlement};
 use crate::domain::pass_event::PassEvent;
@@ -108,8 +108,11 @@ impl World {
         }
     }
 
-    pub(super) async fn learn(&self, tenant: &TenantId, contacts: Vec<NewContact>) -> anyhow::Result<()> {
-        self.store.set_contacts(tenant, ACTOR, contacts).await?;
+    pub(super) async fn learn(&self, tenant: &TenantId, news: News) -> Result<(), StoreError> {
+        match news {
+            News::Contact(contact) => drop(self.store.set_contacts(tenant, ACTOR, vec![*contact]).await?),
+            News::Suppression(suppression) => drop(self.store.suppress(tenant, ACTOR, vec![*suppression]).await?),
+        }
         Ok(())
     }
 

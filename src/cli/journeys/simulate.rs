@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
@@ -26,6 +27,7 @@ use crate::domain::wallet::CustomerKey;
 use crate::hatch::{self, Question};
 use crate::http::api::lenient::ParseError;
 use crate::http::api::pass_events;
+use crate::lifecycle;
 use crate::store::Store;
 
 /// Events made up at most.
@@ -240,7 +242,12 @@ async fn watched(what: &str, trial: &Trial, source: Source) -> Result<Run, Failu
             bar.set_message(format!("{mails} mails, {}", at.strftime("%F")));
         }
     };
-    let ran = trial.run(source, &mut told).await;
+    // What is copied for it goes with it, however it ends.
+    let mut stops = lifecycle::stop_signals().context("listening for signals")?;
+    let ran = tokio::select! {
+        ran = trial.run(source, &mut told) => ran,
+        _ = stops.next() => Err(anyhow!("it was interrupted")),
+    };
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }

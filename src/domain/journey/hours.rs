@@ -123,3 +123,6 @@ macro_rules! as_text {
     )+};
 }
 as_text!(DayTime, QuietHours);
+
+#[cfg(test)]
+mod tests;

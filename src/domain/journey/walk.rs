@@ -220,3 +220,6 @@ fn moment(at: &AtDate, facts: &Facts<'_>) -> Option<Timestamp> {
     let date = at.after.map_or(Some(date), |length| shifted(date, length.0, 1))?;
     at.at.map_or(Some(date), |time| time.on_day_of(date, facts.zone))
 }
+
+#[cfg(test)]
+mod tests;
