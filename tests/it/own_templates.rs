@@ -209,8 +209,8 @@ fn a_command_sends_a_template_with_data_from_a_file() {
     house.write("data.json", r#"{"passUrl": "https://cards.demo.example/p/1"}"#);
     let file = house.config().join("data.json").display().to_string();
     let send = ["send", "--tenant", "demo", "--to", "Ann <ann@customer.example>", "--template"];
-    let sent = house.json(&[&send[..], &["pass-link", "--data", &file, "--culture", "fr"]].concat());
-    let id = sent["id"].as_str().unwrap();
+    let answer = house.json(&[&send[..], &["pass-link", "--data", &file, "--culture", "fr"]].concat());
+    let id = answer["id"].as_str().unwrap();
     assert_eq!(gateway.message(id)["subject"], "Ann, votre carte Demo Brand est prête");
     let mail = inbox.text_of(&gateway, id);
     assert!(mail.contains("https://cards.demo.example/p/1"), "{mail}");

@@ -34,7 +34,9 @@ pub(super) fn own(
         && let Node::Object(object) = &**node
     {
         for (key, values) in object {
-            values.iter().for_each(|value| is_whole(&below(pointer, key), value, problems));
+            for value in values {
+                is_whole(&below(pointer, key), value, problems);
+            }
         }
     }
     let data = data.and_then(|data| serde_json::to_value(&data.node).ok()).filter(Value::is_object);
@@ -71,7 +73,9 @@ fn is_whole(pointer: &str, node: &Node, problems: &mut Problems) {
                 if values.windows(2).any(|pair| pair[0] != pair[1]) {
                     problems.add(&pointer, "given more than once with different values");
                 }
-                values.iter().for_each(|value| is_whole(&pointer, value, problems));
+                for value in values {
+                    is_whole(&pointer, value, problems);
+                }
             }
         }
         Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => {}
