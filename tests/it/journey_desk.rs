@@ -57,8 +57,9 @@ fn status(gateway: &Gateway, status: &str) -> u64 {
 fn a_journey_is_paused_resumed_and_drained_by_doors_and_commands_and_the_audit_says_why() {
     let inbox = Inbox::start();
     let house = House::new(inbox.smtp, "");
-    house.write("journeys/welcome.toml", WELCOME);
-    plain_templates(&house, &["welcome", "tips"]);
+    house
+        .write("journeys/welcome.toml", &WELCOME.replace("\"welcome\"", "\"first\"").replace("\"tips\"", "\"second\""));
+    plain_templates(&house, &["first", "second"]);
     let gateway = house.serve();
     let paused = post(&gateway, "/v1/journeys/welcome/pause", &json!({"reason": "wrong price"}));
     assert_eq!((paused.status, &paused.json()["mode"]), (200, &json!("paused")));
@@ -93,9 +94,10 @@ fn a_journey_is_paused_resumed_and_drained_by_doors_and_commands_and_the_audit_s
 fn a_journey_and_who_is_in_it_are_shown_page_by_page_and_with_their_mails() {
     let inbox = Inbox::start();
     let house = House::new(inbox.smtp, "");
-    house.write("journeys/welcome.toml", WELCOME);
+    house
+        .write("journeys/welcome.toml", &WELCOME.replace("\"welcome\"", "\"first\"").replace("\"tips\"", "\"second\""));
     house.write("tenants/other.toml", "from = \"o@other.example\"\nrelays = [\"primary\"]\n");
-    plain_templates(&house, &["welcome", "tips"]);
+    plain_templates(&house, &["first", "second"]);
     let gateway = house.serve();
     for customer in ["zq1", "zq2", "zq3"] {
         install(&gateway, customer);
@@ -119,14 +121,14 @@ fn a_journey_and_who_is_in_it_are_shown_page_by_page_and_with_their_mails() {
     let shown = gateway.get(&format!("/v1/journeys/welcome/enrollments/{}", one["id"].as_str().unwrap())).json();
     let mails: Vec<_> =
         shown["mails"].as_array().unwrap().iter().map(|mail| mail["template"].as_str().unwrap()).collect();
-    assert_eq!((mails, &shown["status"]), (vec!["welcome", "tips"], &json!("completed")));
+    assert_eq!((mails, &shown["status"]), (vec!["first", "second"], &json!("completed")));
 
     let journey = gateway.get("/v1/journeys/welcome").json();
     assert_eq!(
         (&journey["entered"], &journey["drawn"], &journey["trigger"]),
         (&json!(4), &json!(true), &json!("pass.first-install"))
     );
-    assert_eq!(journey["drawing"]["steps"][2]["send"], "tips");
+    assert_eq!(journey["drawing"]["steps"][2]["send"], "second");
     let sent: Vec<_> = journey["steps"]
         .as_array()
         .unwrap()
@@ -139,7 +141,7 @@ fn a_journey_and_who_is_in_it_are_shown_page_by_page_and_with_their_mails() {
     let line = gateway.get("/v1/journeys").json()["items"][0].clone();
     assert_eq!((&line["name"], &line["byStatus"]["completed"]), (&json!("welcome"), &json!(3)));
     let text = succeed(&mut house.command(&["journeys", "show", "welcome"]));
-    assert!(text.contains("2  send tips  (3 sent)"), "{text}");
+    assert!(text.contains("2  send second  (3 sent)"), "{text}");
 
     let other = house.key_of("other", &["read", "manage"]);
     for (method, key, path, expected) in [
@@ -166,8 +168,9 @@ fn a_journey_and_who_is_in_it_are_shown_page_by_page_and_with_their_mails() {
 fn a_journey_whose_file_is_taken_away_is_shown_as_it_was_and_the_audit_names_journeys() {
     let inbox = Inbox::start();
     let house = House::new(inbox.smtp, "");
-    house.write("journeys/welcome.toml", WELCOME);
-    plain_templates(&house, &["welcome", "tips"]);
+    house
+        .write("journeys/welcome.toml", &WELCOME.replace("\"welcome\"", "\"first\"").replace("\"tips\"", "\"second\""));
+    plain_templates(&house, &["first", "second"]);
     let gateway = house.serve();
     install(&gateway, "zq1");
     wait_for("the end", || (status(&gateway, "completed") == 1).then_some(()));

@@ -69,7 +69,7 @@ fn happen(gateway: &Gateway, inbox: &Inbox) {
     for (customer, tier) in [("zq0", "gold"), ("zq1", "gold"), ("zq2", "none"), ("zq3", "gold"), ("zq4", "none")] {
         put_contact(gateway, customer, tier);
     }
-    let unwanted = json!({"recipient": "zq3@example.com", "scope": "all"});
+    let unwanted = json!({"recipient": "zq3@example.com", "scope": "journeys"});
     let answer = post(gateway, "/v1/suppressions", &unwanted);
     assert!(answer.status < 300, "{}", answer.json());
     let nothing = json!({});
