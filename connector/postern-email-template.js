@@ -2,8 +2,10 @@
  * Sends template names and data to Postern, which renders the mail from a template of its own. Paste it as one file
  * instead of postern-email.js; set the constants below; see "Connect your tenant" in Postern's README.
  *
- * Postern's own templates come in a later version. Until then every mail that this script sends is refused with 422,
- * naming what is missing: use postern-email.js, which lets The Wallet Crew render.
+ * The template must be there under the name that the platform uses: templates/mail/<name> in Postern's configuration, see
+ * "Mails of your own" in the README. A mail whose template is missing, or asks for data that did not come, is refused with
+ * 422, naming which. The platform does not say the recipient's language: Postern takes that of their contact, else the
+ * first of the tenant's cultures.
  *
  * All of `data` travels, since the template may need any of it. When SendEmail returns, the mail is on Postern's disk.
  * When it throws, the error says what happened, whether trying again helps and where to look; it never holds the

@@ -20,6 +20,7 @@ mod queue;
 mod send;
 mod serve;
 mod suppressions;
+mod templates;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,6 +96,8 @@ enum Command {
     Suppressions(suppressions::Arguments),
     /// See journeys and how far their customers are, try a drawing, pause one and let it go on
     Journeys(journeys::Arguments),
+    /// See which mails of your own there are, render one, look at all of them
+    Templates(templates::Arguments),
     /// Run the capture SMTP server alone
     Inbox(inbox::Arguments),
     /// Measure this machine with the gateway's real parts in a temporary store
@@ -205,6 +208,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Contacts(_)
         | Command::Suppressions(_)
         | Command::Journeys(_)
+        | Command::Templates(_)
         | Command::Bench(_) => {
             telemetry::start(QUIET);
         }
@@ -220,6 +224,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Contacts(contacts) => contacts::run(context, contacts).await,
         Command::Suppressions(suppressions) => suppressions::run(context, suppressions).await,
         Command::Journeys(journeys) => journeys::run(context, journeys).await,
+        Command::Templates(templates) => templates::run(context, templates).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Serve(_) | Command::Demo(_) | Command::Inbox(_) => Ok(()),
     }

@@ -362,6 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn the_headers_of_a_link_are_one_field_each_however_long_its_url_may_be() {
+        use crate::domain::suppression::link::{UnsubscribeToken, list_headers};
+        for (length, byte) in (10..=400).zip((0..=255_u8).cycle()) {
+            let url = format!("https://{}", "x".repeat(length - "https://".len()));
+            let [link, post] = list_headers(&url, &UnsubscribeToken::from_mac(&[byte; 32]));
+            for (name, value) in [link, post] {
+                let field = written(|fields| fields.structured(name, &value).unwrap());
+                assert_eq!(
+                    field,
+                    format!("{name}: {value}\r\n"),
+                    "not folded, not encoded: a signature covers it as it is"
+                );
+                assert!(field.len() <= 998 && field.is_ascii());
+            }
+        }
+    }
+
+    #[test]
     fn a_file_name_is_plain_or_by_rfc_2231() {
         let named = |name: &str| written(|fields| fields.disposition("attachment", name).unwrap());
         assert_eq!(named("a b.pdf"), "Content-Disposition: attachment; filename=\"a b.pdf\"\r\n");

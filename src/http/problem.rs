@@ -205,12 +205,20 @@ impl Problem {
 /// Marks an error answer that is meant to be what it is.
 struct Deliberate;
 
-/// The one error answer that is not a problem: a probe reads the readiness as JSON in both cases.
+/// An error answer that is not a problem: a probe reads the readiness as JSON in both cases.
 #[must_use]
 pub fn not_ready(body: &serde_json::Value) -> HttpResponse {
     let mut answer = HttpResponse::ServiceUnavailable().json(body);
     answer.extensions_mut().insert(Deliberate);
     answer
+}
+
+/// Another: a page for people that says that there is nothing here.
+#[must_use]
+pub fn nothing_here(mut page: HttpResponse) -> HttpResponse {
+    page.head_mut().status = Kind::NotFound.says().0;
+    page.extensions_mut().insert(Deliberate);
+    page
 }
 
 /// What an error answer must be replaced with; `None` when it may go out as it is.

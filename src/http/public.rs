@@ -5,7 +5,6 @@
 //! carried gets the same page whether it looks like one or not. Tokens are never logged; the access line has the pattern of
 //! the route.
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     AcceptLanguage, CONTENT_SECURITY_POLICY, ContentType, HeaderName, HeaderValue, Preference, REFERRER_POLICY,
 };
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::AppState;
 use super::body;
 use super::limit;
-use super::problem::Problem;
+use super::problem::{Problem, nothing_here};
 use crate::domain::suppression::link::UnsubscribeToken;
 use crate::domain::suppression::{LinkView, Wish};
 
@@ -138,31 +137,30 @@ async fn page(app: &App, request: &HttpRequest, token: UnsubscribeToken, link: O
     let mut cultures: Vec<&str> = languages.iter().map(String::as_str).collect();
     cultures.extend(tenant.map(|tenant| tenant.default_culture.as_str()));
     cultures.push(CULTURE);
-    let status = if link.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
     let brand = tenant.map(|tenant| tenant.name.as_str());
-    let stopped = link.as_ref().is_some_and(|link| link.stopped.is_some());
     let templates = app.templates.borrow().clone();
     let rendered = templates.page(PAGE, &cultures, data(token, link.as_ref(), brand)).await;
-    let mut answer = HttpResponse::build(status);
+    let mut answer = HttpResponse::Ok();
     answer
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((REFERRER_POLICY, "no-referrer"))
         .insert_header((ROBOTS, HeaderValue::from_static("noindex, nofollow")));
-    match rendered {
+    let page = match rendered {
         Ok(html) => answer.insert_header(ContentType::html()).body(html),
         Err(error) => {
             // What was asked for is done all the same.
             tracing::error!(%error, page = PAGE, "a page could not be rendered");
-            answer.insert_header(ContentType::plaintext()).body(in_words(status, stopped))
+            answer.insert_header(ContentType::plaintext()).body(in_words(link.as_ref()))
         }
-    }
+    };
+    if link.is_some() { page } else { nothing_here(page) }
 }
 
-const fn in_words(status: StatusCode, stopped: bool) -> &'static str {
-    match (status, stopped) {
-        (StatusCode::OK, true) => "You are unsubscribed.\n",
-        (StatusCode::OK, false) => "You are subscribed. POST here to unsubscribe.\n",
-        _ => "This link is not valid.\n",
+const fn in_words(link: Option<&LinkView>) -> &'static str {
+    match link {
+        Some(LinkView { stopped: Some(_), .. }) => "You are unsubscribed.\n",
+        Some(_) => "You are subscribed. POST here to unsubscribe.\n",
+        None => "This link is not valid.\n",
     }
 }
 
@@ -170,13 +168,15 @@ const fn in_words(status: StatusCode, stopped: bool) -> &'static str {
 fn data(token: UnsubscribeToken, link: Option<&LinkView>, brand: Option<&str>) -> Value {
     let mut data = Map::new();
     let mut tell = |name: &str, value: Value| drop(data.insert(name.to_owned(), value));
-    // Behind a proxy this server's paths may stand behind others: the last part of the path is the form's own address.
-    tell("action", json!(token.to_string()));
     let Some(link) = link else {
+        // The same for every token that is none.
         tell("state", json!("unknown"));
         tell("scope", json!(""));
+        tell("action", json!(""));
         return Value::Object(data);
     };
+    // Behind a proxy this server's paths may stand behind others: the last part of the path is the form's own address.
+    tell("action", json!(token.to_string()));
     if let Some(name) = brand {
         tell("brand", json!({ "name": name }));
     }

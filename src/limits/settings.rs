@@ -40,7 +40,7 @@ impl Default for LimitsSettings {
             per_tenant: Limit::Unlimited,
             per_recipient: Limit::AtMost(Rate { count: 20, per: hour, burst: None }),
             failed_auth: Limit::AtMost(Rate { count: 10, per: second, burst: Some(50) }),
-            per_link: Limit::AtMost(Rate { count: 10, per: hour, burst: None }),
+            per_link: Limit::AtMost(Rate { count: 10, per: hour, burst: Some(10) }),
             tracked_max: NonZeroU32::MIN.saturating_add(99_999),
             queue_max: NonZeroU64::MIN.saturating_add(4_999_999),
             disk_free_min: ByteSize(256 << 20),

@@ -1,7 +1,7 @@
 //! The compiled templates of one set, and one render: subject, HTML and text of a mail, or a page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handlebars::{Context, Handlebars, RenderContext, Renderable as _, Template};
 use serde_json::Value;
@@ -90,8 +90,7 @@ impl Book {
     }
 
     fn watched<T>(&self, choice: &Choice, work: impl FnOnce() -> T) -> T {
-        let until = Instant::now() + self.limits.time;
-        watch::under(until, self.limits.output_bytes_max, choice.formats.clone(), work)
+        watch::under(self.limits.time, self.limits.output_bytes_max, choice.formats.clone(), work)
     }
 
     fn subject(&self, part: &Part, context: &Context) -> Result<String, Fault> {

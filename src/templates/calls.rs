@@ -87,10 +87,13 @@ impl<'a> Calls<'a> {
             return Err(Wrong::TooDeep);
         }
         known.insert(name, Known::Open);
-        let of_file = self.partials.get(name).copied().flatten().map(|compiled| compiled.calls.as_slice());
-        let of_inlines = self.inlines.get(name).into_iter().flatten().map(|inline| inline.calls.as_slice());
-        let mut deepest = Ok(0);
-        for inner in of_file.into_iter().chain(of_inlines).flatten() {
+        let file = self.partials.get(name).copied().flatten();
+        let inlines = self.inlines.get(name).into_iter().flatten();
+        let own = file.map(|file| file.depth).into_iter().chain(inlines.clone().map(|inline| inline.depth)).max();
+        let calls =
+            file.map(|file| file.calls.as_slice()).into_iter().chain(inlines.map(|inline| inline.calls.as_slice()));
+        let mut deepest = Ok(own.unwrap_or_default());
+        for inner in calls.flatten() {
             match self.look(inner, known) {
                 Ok(depth) => deepest = deepest.map(|deepest: usize| deepest.max(depth)),
                 Err(Wrong::Circle(mut way)) => {

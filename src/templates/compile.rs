@@ -26,6 +26,8 @@ pub(super) struct Flaw {
 pub(super) struct Compiled {
     pub(super) template: Template,
     pub(super) calls: Vec<Call>,
+    /// Blocks in blocks.
+    pub(super) depth: usize,
     pub(super) inlines: Vec<Inline>,
 }
 
@@ -44,8 +46,9 @@ pub(super) struct Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inline {
     pub(super) name: String,
-    pub(super) line: Option<usize>,
     pub(super) calls: Vec<Call>,
+    /// Blocks in blocks, with those around it.
+    pub(super) depth: usize,
 }
 
 /// Compiles a text under a name.
@@ -61,14 +64,14 @@ pub(super) fn compile(name: &str, text: &str, depth_max: usize) -> Result<Compil
         };
         vec![Flaw { line: error.pos().map(|(line, _)| line), detail }]
     })?;
-    let mut survey = Survey { depth_max, flaws: Vec::new(), calls: vec![Vec::new()], inlines: Vec::new() };
+    let mut survey = Survey { depth_max, flaws: Vec::new(), calls: vec![Vec::new()], inlines: Vec::new(), deepest: 0 };
     survey.body(&template, 0);
     let calls = survey.calls.pop().unwrap_or_default();
     if !survey.flaws.is_empty() {
         return Err(survey.flaws);
     }
     Pieces::new().map(|pieces| pieces.watch(&mut template)).ok_or_else(Vec::new)?;
-    Ok(Compiled { template, calls, inlines: survey.inlines })
+    Ok(Compiled { template, calls, depth: survey.deepest, inlines: survey.inlines })
 }
 
 fn too_deep_text(depth_max: usize) -> String {
@@ -103,6 +106,7 @@ struct Survey {
     /// Calls of the file itself, then of the inline partials that are being walked through.
     calls: Vec<Vec<Call>>,
     inlines: Vec<Inline>,
+    deepest: usize,
 }
 
 impl Survey {
@@ -114,6 +118,7 @@ impl Survey {
     }
 
     fn body(&mut self, template: &Template, depth: usize) {
+        self.deepest = self.deepest.max(depth);
         for (index, element) in template.elements.iter().enumerate() {
             let line = template.mapping.get(index).map(|mapping| mapping.0);
             if depth > self.depth_max {
@@ -206,7 +211,7 @@ impl Survey {
             self.body(inner, depth + 1);
         }
         let calls = self.calls.pop().unwrap_or_default();
-        self.inlines.push(Inline { name, line, calls });
+        self.inlines.push(Inline { name, calls, depth: self.deepest });
     }
 }
 

@@ -14,8 +14,8 @@ use rust_embed::RustEmbed;
 use super::TemplateProblem;
 use super::settings::{DIR_DEFAULT, TemplateSettings};
 
-/// Folders in folders: `mail/<name>/<culture>/<file>` is four.
-const FOLDERS_DEPTH_MAX: usize = 4;
+/// Folders in folders: `mail/<name>/<culture>` is three.
+const FOLDERS_DEPTH_MAX: usize = 3;
 /// Folders that hold no templates of mails or pages: the gateway's own pages.
 const OTHERS: &str = "console";
 
@@ -49,7 +49,8 @@ pub(super) struct File {
     pub(super) source: Source,
     /// As problems name it.
     pub(super) shown: String,
-    pub(super) text: String,
+    /// `None`: it cannot be used, and a problem says why.
+    pub(super) text: Option<String>,
 }
 
 /// The files of both, by their path with `/`; own ones stand in the place of shipped ones.
@@ -64,10 +65,11 @@ pub(super) fn shipped(problems: &mut Vec<TemplateProblem>) -> Files {
         }
         let shown = format!("shipped {path}");
         let content = Shipped::get(&path).map(|file| file.data.into_owned()).unwrap_or_default();
-        match String::from_utf8(content) {
-            Ok(text) => drop(files.insert(path.into_owned(), File { source: Source::Shipped, shown, text })),
-            Err(_) => problems.push(TemplateProblem::new(shown, "is not UTF-8")),
+        let text = String::from_utf8(content).ok();
+        if text.is_none() {
+            problems.push(TemplateProblem::new(shown.as_str(), "is not UTF-8"));
         }
+        files.insert(path.into_owned(), File { source: Source::Shipped, shown, text });
     }
     files
 }
@@ -173,28 +175,26 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: String) {
-        let max = self.settings.file_bytes_max;
+        let text = self.text(&path).map_err(|problem| self.problems.push(problem)).ok();
+        let shown = self.shown(&path);
+        self.files.insert(path, File { source: Source::Own, shown, text });
+    }
+
+    fn text(&self, path: &str) -> Result<String, TemplateProblem> {
+        let (shown, max) = (self.shown(path), self.settings.file_bytes_max);
         let mut bytes = Vec::new();
-        let read = fs::File::open(self.root.join(&path))
+        let read = fs::File::open(self.root.join(path))
             .and_then(|file| file.take(max.0.saturating_add(1)).read_to_end(&mut bytes));
         if let Err(error) = read {
-            return self.say(&path, format!("cannot be read: {}", error.kind()));
+            return Err(TemplateProblem::new(shown, format!("cannot be read: {}", error.kind())));
         }
         if bytes.len() as u64 > max.0 {
-            return self.say(&path, format!("is larger than {max}: see templates.file_bytes_max"));
+            return Err(TemplateProblem::new(shown, format!("is larger than {max}: see templates.file_bytes_max")));
         }
-        let shown = self.shown(&path);
-        match String::from_utf8(bytes) {
-            Ok(text) => drop(self.files.insert(path, File { source: Source::Own, shown, text })),
-            Err(error) => {
-                let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-                self.problems.push(TemplateProblem {
-                    file: shown,
-                    line: Some(line),
-                    detail: "is not UTF-8".to_owned(),
-                });
-            }
-        }
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            TemplateProblem { line: Some(line), ..TemplateProblem::new(shown, "is not UTF-8") }
+        })
     }
 }

@@ -43,7 +43,10 @@ fn mjml_fault(error: &mrml::prelude::parser::Error, file: &str) -> Fault {
 /// The HTML with its styles where they apply. What cannot be inlined (`@media`, `:hover`) stays in its `<style>`.
 pub(super) fn inline(html: String, file: &str, depth_max: usize) -> Result<String, Fault> {
     late(file)?;
-    measure::html(&html, depth_max).map_err(|wrong| Fault { line: wrong.line, ..Fault::said(file, wrong.why) })?;
+    measure::html(&html, depth_max).map_err(|wrong| match watch::stopped() {
+        Some(_) => Fault { why: Why::Late, ..Fault::said(file, "") },
+        None => Fault { line: wrong.line, ..Fault::said(file, wrong.why) },
+    })?;
     if !has_style(&html) {
         return Ok(html);
     }

@@ -1,7 +1,9 @@
 //! From files to a set of templates, and every problem on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::digest::Digest as _;
 use serde_json::Value;
@@ -20,6 +22,9 @@ use super::{Loaded, TemplateProblem, Templates, data, files};
 /// Problems told at most; after so many the rest is probably one mistake.
 const PROBLEMS_MAX: usize = 1_000;
 
+/// How long reading one file may take.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A file that was compiled, or has a problem.
 struct Sheet<'a> {
     name: &'a str,
@@ -30,10 +35,19 @@ struct Sheet<'a> {
 pub(super) fn load(settings: &TemplateSettings) -> (Templates, Vec<TemplateProblem>) {
     let mut problems = Vec::new();
     let shipped = files::shipped(&mut problems);
+    load_over(shipped, settings, problems)
+}
+
+/// Lays the own files over others.
+pub(super) fn load_over(
+    shipped: files::Files,
+    settings: &TemplateSettings,
+    mut problems: Vec<TemplateProblem>,
+) -> (Templates, Vec<TemplateProblem>) {
     let own = files::own(settings, &mut problems);
     let fingerprint = fingerprint(settings, [&shipped, &own]);
     let shelf = Shelf::of(shipped, own, &mut problems);
-    complete(&shelf, &mut problems);
+    complete(&shelf, settings, &mut problems);
     let limits = Limits {
         time: settings.render_timeout.0,
         output_bytes_max: settings.output_bytes_max.as_usize(),
@@ -65,9 +79,10 @@ pub(super) fn load(settings: &TemplateSettings) -> (Templates, Vec<TemplateProbl
 }
 
 /// What is missing where something is.
-fn complete(shelf: &Shelf, problems: &mut Vec<TemplateProblem>) {
+fn complete(shelf: &Shelf, settings: &TemplateSettings, problems: &mut Vec<TemplateProblem>) {
+    let shown = |kind: &str, name: &str| Path::new(&settings.dir).join(kind).join(name).display().to_string();
     for (name, mail) in &shelf.mails {
-        let mut say = |detail: String| problems.push(TemplateProblem::new(format!("mail/{name}"), detail));
+        let mut say = |detail: String| problems.push(TemplateProblem::new(shown("mail", name), detail));
         if mail.sample.is_none() {
             say("has no sample.json: the mail is rendered with it when it is loaded".to_owned());
         }
@@ -85,7 +100,7 @@ fn complete(shelf: &Shelf, problems: &mut Vec<TemplateProblem>) {
     }
     for (name, page) in &shelf.pages {
         if page.editions.is_empty() {
-            problems.push(TemplateProblem::new(format!("pages/{name}"), "has no culture: <culture>.html.hbs"));
+            problems.push(TemplateProblem::new(shown("pages", name), "has no culture: <culture>.html.hbs"));
         }
     }
 }
@@ -126,11 +141,12 @@ fn compile_one(
     depth_max: usize,
     problems: &mut Vec<TemplateProblem>,
 ) -> Option<Compiled> {
+    let text = part.file.text.as_deref()?;
     let is_subject = part.path.ends_with("/subject.hbs");
     // The white space around a subject is the editor's.
-    let text = if is_subject { part.file.text.trim() } else { part.file.text.as_str() };
+    let text = if is_subject { text.trim() } else { text };
     let (name, text) = (name.to_owned(), text.to_owned());
-    let flaws = match threads.run_blocking(move || compile(&name, &text, depth_max)) {
+    let flaws = match threads.run_blocking(Some(COMPILE_TIMEOUT), move || compile(&name, &text, depth_max)) {
         Ok(Ok(compiled)) => return Some(compiled),
         Ok(Err(flaws)) => flaws,
         Err(Lost::GivenUp) => vec![Flaw { line: None, detail: "takes too long to be read".to_owned() }],
@@ -172,11 +188,12 @@ fn broken(
 
 fn sample(part: Option<&Part>, settings: &TemplateSettings, problems: &mut Vec<TemplateProblem>) -> Option<Value> {
     let part = part?;
+    let text = part.file.text.as_deref()?;
     let mut say = |line, detail: String| {
         problems.push(TemplateProblem { file: part.file.shown.clone(), line, detail });
         None
     };
-    match serde_json::from_str::<Value>(&part.file.text) {
+    match serde_json::from_str::<Value>(text) {
         Err(error) => say(Some(error.line()).filter(|line| *line > 0), "is not JSON here".to_owned()),
         Ok(sample) => {
             let (bytes_max, depth_max) = (settings.data_bytes_max.as_usize(), usize::from(settings.depth_max.get()));
@@ -202,8 +219,10 @@ fn rehearse(templates: &Templates, problems: &mut Vec<TemplateProblem>) {
             let (book, loaded, sample) = (Arc::clone(&templates.book), Arc::clone(mail), sample.clone());
             let choice = Choice { culture: culture.clone(), formats: culture.clone() };
             let work = move || loaded.what.editions.get(&choice.culture).map(|one| book.mail(one, &choice, sample));
-            let done =
-                templates.threads.run_blocking(work).map(|done| done.unwrap_or(Err(Fault::said("", "is not there"))));
+            let done = templates
+                .threads
+                .run_blocking(None, work)
+                .map(|done| done.unwrap_or(Err(Fault::said("", "is not there"))));
             tell(templates, name, first, done.map(|done| done.map(drop)), problems);
         }
     }
@@ -216,8 +235,10 @@ fn rehearse(templates: &Templates, problems: &mut Vec<TemplateProblem>) {
             let (book, loaded, sample) = (Arc::clone(&templates.book), Arc::clone(page), sample.clone());
             let choice = Choice { culture: culture.clone(), formats: culture.clone() };
             let work = move || loaded.what.editions.get(&choice.culture).map(|part| book.page(part, &choice, sample));
-            let done =
-                templates.threads.run_blocking(work).map(|done| done.unwrap_or(Err(Fault::said("", "is not there"))));
+            let done = templates
+                .threads
+                .run_blocking(None, work)
+                .map(|done| done.unwrap_or(Err(Fault::said("", "is not there"))));
             tell(templates, name, part, done.map(|done| done.map(drop)), problems);
         }
     }
@@ -252,7 +273,7 @@ fn fingerprint(settings: &TemplateSettings, files: [&files::Files; 2]) -> [u8; 3
     // Unwrap safety: settings hold texts and numbers; serialising these cannot fail.
     hash.update(serde_json::to_vec(settings).unwrap_or_default());
     for (path, file) in files.into_iter().flatten() {
-        for text in [path.as_str(), file.source.as_str(), file.text.as_str()] {
+        for text in [path.as_str(), file.source.as_str(), file.text.as_deref().unwrap_or_default()] {
             hash.update((text.len() as u64).to_be_bytes());
             hash.update(text.as_bytes());
         }

@@ -3,10 +3,11 @@
 //! Measured with the very parsers those libraries use (htmlparser for mrml, html5ever for css-inline): an element that
 //! one of them sees and we do not would be the one that overflows.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
+use super::watch;
 use html5ever::interface::{ElementFlags, NodeOrText, QuirksMode, TreeSink};
 use html5ever::tendril::{StrTendril, TendrilSink as _};
 use html5ever::{Attribute, ExpandedName, QualName, local_name, ns};
@@ -18,6 +19,8 @@ const STYLING_MAX: usize = 64 << 20;
 const INHERITED_MAX: usize = 64 << 20;
 /// Pictures of carousels: MJML writes rules for each pair.
 const CAROUSEL_IMAGES_MAX: usize = 100;
+/// Bytes of HTML that are parsed before we look again.
+const PIECE: usize = 4 << 10;
 /// Brackets in brackets in styles.
 const STYLE_DEPTH_MAX: usize = 32;
 
@@ -79,8 +82,19 @@ pub(super) fn mjml(text: &str, depth_max: usize) -> Result<(), TooMuch> {
 
 /// Looks at HTML.
 pub(super) fn html(text: &str, depth_max: usize) -> Result<(), TooMuch> {
-    let parser = html5ever::parse_document(Tree::default(), html5ever::ParseOpts::default());
-    let tree = parser.one(text);
+    let mut parser = html5ever::parse_document(Tree::default(), html5ever::ParseOpts::default());
+    // Piece by piece: the parser's own work grows with the square of the depth, and of a tag's attributes.
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE.min(rest.len())));
+        rest = after;
+        parser.process(StrTendril::from_slice(piece));
+        if parser.tokenizer.sink.sink.deepest.get() > depth_max {
+            return Err(TooMuch::too_deep(depth_max));
+        }
+        watch::look().map_err(|_| TooMuch::new("takes too long to be read"))?;
+    }
+    let tree = parser.finish();
     if tree.depth() > depth_max {
         return Err(TooMuch::too_deep(depth_max));
     }
@@ -136,11 +150,15 @@ fn style_depth(styles: &str) -> usize {
 struct Tree {
     nodes: RefCell<Vec<Place>>,
     styles: RefCell<String>,
+    /// As far as is known: what was moved as a whole is not counted again.
+    deepest: Cell<usize>,
 }
 
 #[derive(Default)]
 struct Place {
     parent: Option<usize>,
+    /// When it was put here.
+    depth: usize,
     /// Some of them may have moved away since: their own parent is what counts.
     children: Vec<usize>,
 }
@@ -167,6 +185,8 @@ impl Tree {
         nodes[child.place].parent = parent;
         if let Some(parent) = parent {
             nodes[parent].children.push(child.place);
+            nodes[child.place].depth = nodes[parent].depth + 1;
+            self.deepest.set(self.deepest.get().max(nodes[child.place].depth));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The threads that compile and render: with a large stack, behind a queue with an end, and given up when they do not
 //! come back.
 //!
-//! A render that runs past its time looks at the clock itself and stops (`watch`). Where it cannot (inside the MJML
+//! A render that runs past its time looks at that itself and stops (`watch`). Where it cannot (inside the MJML
 //! renderer, the CSS inliner, one huge comparison), whoever waits gives its thread up: the mail fails, another thread
 //! takes its place, and the lost one ends when its work does. When too many are lost there is no other thread: what waits
 //! fails at once instead of waiting for ever.
@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::settings::TemplateSettings;
 
-/// What a render that looks at the clock may take beyond its time.
+/// A render has its time on the processor; on the clock it may take so many times as much, and this, before it is given
+/// up: other work may want the processors, too.
+const PATIENCE: u32 = 3;
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// Why work was not done.
@@ -61,13 +63,14 @@ struct Job {
     run: Box<dyn FnOnce() + Send>,
     fail: Fail,
     since: Instant,
+    limit: Duration,
 }
 
 /// Tells who waits that it is in vain.
 type Fail = Box<dyn FnOnce(Lost) + Send>;
 
 struct Running {
-    since: Instant,
+    until: Instant,
     fail: Fail,
 }
 
@@ -79,7 +82,7 @@ impl Threads {
             threads_max: usize::from(settings.threads.get()),
             lost_max: usize::from(settings.lost_threads_max.get()),
             stack: settings.stack.as_usize(),
-            limit: settings.render_timeout.0.saturating_add(MARGIN),
+            limit: settings.render_timeout.0.saturating_mul(PATIENCE).saturating_add(MARGIN),
             wait_max: settings.wait_max.0,
         };
         let places = Arc::new(Semaphore::new(usize::from(settings.queue_max.get())));
@@ -94,7 +97,7 @@ impl Threads {
             return Err(Lost::Busy);
         };
         let (answer, mut answered) = oneshot::channel();
-        self.shared.submit(work, Some(place), move |done| _ = answer.send(done));
+        self.shared.submit(work, self.shared.limit, Some(place), move |done| _ = answer.send(done));
         loop {
             match tokio::time::timeout(self.shared.limit, &mut answered).await {
                 Ok(done) => return done.unwrap_or(Err(Lost::Stuck)),
@@ -103,10 +106,14 @@ impl Threads {
         }
     }
 
-    /// The same for who is in no runtime, or blocks on purpose.
-    pub(super) fn run_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
+    /// The same for who is in no runtime, or blocks on purpose; with `limit` in the place of a render's.
+    pub(super) fn run_blocking<T: Send + 'static>(
+        &self,
+        limit: Option<Duration>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Lost> {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.shared.submit(work, None, move |done| _ = answer.send(done));
+        self.shared.submit(work, limit.unwrap_or(self.shared.limit), None, move |done| _ = answer.send(done));
         loop {
             match answered.recv_timeout(self.shared.limit) {
                 Ok(done) => return done,
@@ -143,6 +150,7 @@ impl Shared {
     fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
+        limit: Duration,
         place: Option<OwnedSemaphorePermit>,
         answer: impl FnOnce(Result<T, Lost>) + Send + 'static,
     ) {
@@ -163,6 +171,7 @@ impl Shared {
                 }
             }),
             since: Instant::now(),
+            limit,
         };
         self.state().queue.push_back(job);
         self.tend();
@@ -175,9 +184,7 @@ impl Shared {
         let mut failed: Vec<(Fail, Lost)> = Vec::new();
         {
             let mut state = self.state();
-            let late = |running: &Option<Running>| {
-                running.as_ref().is_some_and(|running| now.duration_since(running.since) >= self.limit)
-            };
+            let late = |running: &Option<Running>| running.as_ref().is_some_and(|running| now >= running.until);
             let overdue: Vec<u64> =
                 state.workers.iter().filter(|(_, running)| late(running)).map(|(id, _)| *id).collect();
             for id in overdue {
@@ -255,7 +262,7 @@ impl Shared {
                 return None;
             }
             if let Some(job) = state.queue.pop_front() {
-                state.workers.insert(id, Some(Running { since: Instant::now(), fail: job.fail }));
+                state.workers.insert(id, Some(Running { until: Instant::now() + job.limit, fail: job.fail }));
                 return Some(job.run);
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);

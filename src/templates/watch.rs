@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderErrorReason, Renderable as _,
@@ -32,7 +32,10 @@ pub(super) enum Stop {
 
 /// What the render on this thread may still cost, and for whom it is.
 struct Watch {
+    /// On the clock: before that there is nothing to look at.
     until: Instant,
+    /// On this thread's processor time, which is what counts: a render that had to wait for others is not slow.
+    until_used: Duration,
     output_bytes_max: usize,
     culture: Culture,
     stopped: Option<Stop>,
@@ -43,8 +46,9 @@ thread_local! {
 }
 
 /// Runs `work` under a watch.
-pub(super) fn under<T>(until: Instant, output_bytes_max: usize, culture: Culture, work: impl FnOnce() -> T) -> T {
-    let watch = Watch { until, output_bytes_max, culture, stopped: None };
+pub(super) fn under<T>(time: Duration, output_bytes_max: usize, culture: Culture, work: impl FnOnce() -> T) -> T {
+    let (until, until_used) = (Instant::now() + time, used() + time);
+    let watch = Watch { until, until_used, output_bytes_max, culture, stopped: None };
     WATCH.with_borrow_mut(|place| *place = Some(watch));
     let done = work();
     WATCH.with_borrow_mut(Option::take);
@@ -76,8 +80,15 @@ fn stop(why: Stop) -> io::Error {
 
 /// Fails when time ran out. Without a watch nothing is rendered, so there it is always late.
 pub(super) fn look() -> io::Result<()> {
-    let late = WATCH.with_borrow(|watch| watch.as_ref().is_none_or(|watch| Instant::now() >= watch.until));
+    let is_late = |watch: &Watch| Instant::now() >= watch.until && used() >= watch.until_used;
+    let late = WATCH.with_borrow(|watch| watch.as_ref().is_none_or(is_late));
     if late { Err(stop(Stop::Late)) } else { Ok(()) }
+}
+
+/// The processor time of this thread.
+fn used() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.try_into().unwrap_or_default(), used.tv_nsec.try_into().unwrap_or_default())
 }
 
 /// Where a part of a mail is written.

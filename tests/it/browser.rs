@@ -131,6 +131,15 @@ impl Browser {
         succeed(self.command().args(["--dump-dom", url]))
     }
 
+    /// Whether somebody would see so much of a colour, in a window of this size. The picture is kept for whoever wants to
+    /// look at it.
+    pub fn shows(&self, url: &str, window: (u32, u32), colour: [u8; 3], file: &Path) -> usize {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let size = format!("--window-size={},{}", window.0, window.1);
+        succeed(self.command().arg(size).arg(format!("--screenshot={}", file.display())).arg(url));
+        Picture::read(file).count(colour)
+    }
+
     /// What somebody would see.
     fn picture(&self, url: &str) -> Picture {
         let file = self.dir.path().join("picture.png");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::harness::{Gateway, House, Inbox, free_port, postern, request, succeed};
 
 const SCRIPT: &str = "connector/postern-email.js";
-const TEMPLATE_SCRIPT: &str = "connector/postern-email-template.js";
+pub const TEMPLATE_SCRIPT: &str = "connector/postern-email-template.js";
 pub const PASS_SCRIPT: &str = "connector/postern-pass-events.js";
 pub const BOTH_SCRIPT: &str = "connector/postern.js";
 /// What the platform renders; nothing of it may be in an error.
@@ -37,7 +37,7 @@ pub fn in_repository(path: &str) -> String {
 }
 
 /// One call of `SendEmail`, as the platform makes it when somebody registers.
-fn case(url: &str, key: &str) -> Value {
+pub fn case(url: &str, key: &str) -> Value {
     json!({
         "script": in_repository(SCRIPT), "url": url, "secret": key, "email": {"Subject": SUBJECT, "Body": BODY},
         "mail": {
@@ -206,13 +206,13 @@ fn refused_in_every_engine(gateway: &Gateway) {
     let unreadable = "Postern's answer cannot be read (template \"registration\"): the response has no status under \
                       the names this script knows. Postern may have the mail: look there, then add the right name to \
                       readAnswer.";
-    let missing = "required: templates of our own are not available yet, send the rendered mail";
+    let missing = "there is no template of this name: postern templates list shows them";
     assert_eq!(
         errors(&outcomes),
         [
             &format!(
                 "Postern refused the mail for good (HTTP 422, template \"registration\"): The request breaks a rule: \
-                 /Subject: {missing}; /Body: {missing}. Trying again does not help. Postern's log has it as req_…."
+                 /emailTemplate: {missing}. Trying again does not help. Postern's log has it as req_…."
             ),
             "Postern refused the mail for good (HTTP 422, template \"registration\"): it gave no reason. Trying again \
              does not help.",

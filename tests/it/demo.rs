@@ -67,6 +67,7 @@ fn as_json_it_says_one_line_reads_no_configuration_and_leaves_nothing_behind() {
     assert!(fact("key").starts_with("pst_"), "{ready}");
     assert_eq!(request("GET", &format!("{}/readyz", fact("listen")), &[], None).status, 200);
     assert!(text(fact("inbox")).contains("Your card is ready"), "the sample mail is there once the line is said");
+    assert!(text(fact("inbox")).contains("Ann, your Demo Brand card is on your phone"), "and what follows the install");
     assert!(text(fact("console")).contains("Your card is ready"));
     assert_eq!(entries(&somewhere.temporary()).len(), 1);
     assert_eq!(entries(somewhere.dir.path()).len(), 2, "nothing is written where it stands");
@@ -101,7 +102,7 @@ fn the_three_curl_lines_that_it_prints_work_as_they_stand() {
         .collect();
     let [receipt, list, events] = answers.as_slice() else { panic!("three lines, not {curls:?}") };
     assert_eq!(receipt["status"], "queued", "{receipt}");
-    assert_eq!(list["items"].as_array().unwrap().len(), 2, "the sample and the first line's mail: {list}");
+    assert_eq!(list["items"].as_array().unwrap().len(), 3, "the samples and the first line's mail: {list}");
     assert!(list["items"].as_array().unwrap().iter().any(|item| item["id"] == receipt["id"]), "{list}");
     let kinds: Vec<&Value> = events["items"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
     assert_eq!(kinds, [&json!("accepted"), &json!("attempt-committed"), &json!("relayed")], "of the sample: {events}");

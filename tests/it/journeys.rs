@@ -1,6 +1,6 @@
 //! Journeys through the real binary: an install becomes a welcome, and what follows.
 //!
-//! Days pass by `faketime`: the binary is started again on a clock that is so much ahead.
+//! Days pass by starting the binary again on a clock that is so much ahead (`ahead.c`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::connector::in_repository;
 use crate::connector_pass::{INSTALLED, SAMPLE, UNINSTALLED, call, made};
 use crate::harness::{Gateway, House, Inbox, request, succeed, try_request, wait_for, wait_within};
 
@@ -85,7 +86,7 @@ fn time(value: &Value) -> Timestamp {
 fn an_install_through_the_sample_connector_is_welcomed_within_a_second_in_the_customer_s_language() {
     let inbox = Inbox::start();
     let gateway = house(inbox.smtp).serve_keeping();
-    for (customer, culture, words) in [("zqfr", "fr-CA", "Bienvenue"), ("zqen", "en", "Welcome")] {
+    for (customer, culture, words) in [("zqfr", "fr-CA", "votre carte"), ("zqen", "en", "your Demo Brand card")] {
         put_contact(&gateway, customer, culture);
         let answer = made(call(SAMPLE, &gateway, INSTALLED, customer, "apple", 1));
         let enrolled = answer["enrollments"][0].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
@@ -187,17 +188,18 @@ fn another_drawing_and_another_template_hold_from_a_signal_on_and_who_has_begun_
 
 // --- killed again and again ---
 
-/// The library that gives a process another clock.
-fn faketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.exists());
-    found.expect("Debian's package faketime is installed")
+/// What gives a process another clock, built for this house.
+fn clockwork(house: &House) -> PathBuf {
+    let library = house.path("ahead.so");
+    let source = in_repository("tests/it/ahead.c");
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(source));
+    library
 }
 
-/// `serve` on a clock that is so much ahead.
-fn ahead(house: &House, by: &str) -> Command {
+/// `serve` on a clock that is so many hours ahead.
+fn ahead(house: &House, hours: u64) -> Command {
     let mut command = house.command(&["serve"]);
-    command.env("LD_PRELOAD", faketime()).env("FAKETIME", by).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("LD_PRELOAD", house.path("ahead.so")).env("POSTERN_TEST_AHEAD", (hours * 3_600).to_string());
     command
 }
 
@@ -205,13 +207,13 @@ fn ahead(house: &House, by: &str) -> Command {
 fn survive(
     house: &House,
     key: &str,
-    by: &str,
+    hours: u64,
     seed: u64,
     mut work: impl FnMut(&Gateway),
     is_done: impl Fn(&Gateway) -> bool,
 ) {
     for kill in 0..KILLS {
-        let mut gateway = House::serve_by(&mut ahead(house, by), key.to_owned());
+        let mut gateway = House::serve_by(&mut ahead(house, hours), key.to_owned());
         let life = Duration::from_millis(100 + (seed * 977 + kill * 7_919) % 900);
         std::thread::scope(|scope| {
             let process = gateway.process.id().to_string();
@@ -225,7 +227,7 @@ fn survive(
         });
         gateway.process.wait();
     }
-    let gateway = House::serve_by(&mut ahead(house, by), key.to_owned());
+    let gateway = House::serve_by(&mut ahead(house, hours), key.to_owned());
     work(&gateway);
     wait_within(STAGE_MAX, "all to be where they belong", || is_done(&gateway).then_some(()));
     gateway.stop();
@@ -256,6 +258,7 @@ fn tell(gateway: &Gateway, event: &str, customers: &[usize], told: &mut usize) {
 fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_is_killed() {
     let inbox = Inbox::start();
     let house = house(inbox.smtp);
+    clockwork(&house);
     let key = house.key(&["send", "events", "read", "content", "manage"]);
     let mut rows = String::from("customerId,email,name,culture\n");
     for number in 0..CUSTOMERS {
@@ -277,7 +280,7 @@ fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_
     survive(
         &house,
         &key,
-        "+0",
+        0,
         1,
         |gateway| tell(gateway, "installed", &all, &mut told),
         |gateway| reached(gateway, "0 sent", everybody) && settled(gateway),
@@ -286,15 +289,15 @@ fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_
     survive(
         &house,
         &key,
-        "+1h",
+        1,
         2,
         |gateway| tell(gateway, "uninstalled", &removed, &mut told),
         |gateway| gateway.get("/v1/journeys/welcome").json()["byStatus"]["exited"] == removed.len() as u64,
     );
-    survive(&house, &key, "+49h", 3, |_| (), |gateway| reached(gateway, "2 sent", left) && settled(gateway));
-    survive(&house, &key, "+75h", 4, |_| (), |gateway| reached(gateway, "4 sent", left) && settled(gateway));
+    survive(&house, &key, 49, 3, |_| (), |gateway| reached(gateway, "2 sent", left) && settled(gateway));
+    survive(&house, &key, 75, 4, |_| (), |gateway| reached(gateway, "4 sent", left) && settled(gateway));
 
-    let gateway = House::serve_by(&mut ahead(&house, "+76h"), key);
+    let gateway = House::serve_by(&mut ahead(&house, 76), key);
     let shown = gateway.get("/v1/journeys/welcome").json();
     assert_eq!(shown["byStatus"], json!({"completed": left, "exited": removed.len()}), "{shown}");
     let wanted =

@@ -37,6 +37,8 @@ mod shaping;
 mod shipped_mails;
 mod simulation;
 mod slow_clients;
+mod suppressions;
+mod unsubscribe;
 mod verbs;
 mod wallets;
 mod webhooks;

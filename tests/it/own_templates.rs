@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::connector::{TEMPLATE_SCRIPT, case, errors as script_errors, in_repository, run, with};
 use crate::harness::{Answer, Gateway, House, Inbox, finish, free_port, request, succeed};
 
 impl Inbox {
@@ -177,6 +178,27 @@ fn a_repeat_under_its_key_gets_the_first_answer_though_the_template_is_gone() {
     assert_eq!((accepted(&again), again.header("Idempotent-Replayed")), (id, Some("true")));
     assert_eq!(errors(&gateway.post(&body))[0].0, "/emailTemplate", "without the key it would be a new mail");
     gateway.stop();
+}
+
+#[test]
+fn the_script_that_lets_postern_render_sends_data_alone() {
+    let gateway = House::new(free_port(), "").serve_keeping();
+    let welcome = with(
+        case(&gateway.url(""), &gateway.key),
+        &[("/script", json!(in_repository(TEMPLATE_SCRIPT))), ("/mail/emailTemplate", json!("welcome"))],
+    );
+    let needy = with(welcome.clone(), &[("/mail/emailTemplate", json!("pass-link"))]);
+    let bare = with(welcome.clone(), &[("/mail/data", Value::Null), ("/mail/cultures", Value::Null)]);
+    let outcomes = run(&[welcome, bare, needy]);
+    let said = script_errors(&outcomes);
+    assert_eq!(said[..2], ["sent", "sent"]);
+    assert!(said[2].contains("/data: ") && said[2].contains("the data has no passUrl"), "{}", said[2]);
+    let kept = gateway.get("/v1/emails").json();
+    let subjects = [0, 1].map(|index| kept["items"][index]["subject"].as_str().unwrap().to_owned());
+    assert_eq!(
+        subjects,
+        ["Zqname, your Demo Brand card is on your phone", "Zqname, votre carte Demo Brand est sur votre téléphone"]
+    );
 }
 
 #[test]

@@ -40,7 +40,11 @@ fn the_shipped_journey_is_what_its_comments_say() {
     let Journey { tenant, trigger, entry, exit_on, quiet_hours, contact_within, when, steps, .. } = &welcome.journey;
     assert_eq!((tenant.as_str(), *trigger, *entry), ("demo", Trigger::FirstInstall, EntryRule::OncePerCustomer));
     assert_eq!(exit_on.iter().copied().collect::<Vec<_>>(), [Trigger::Removed]);
-    assert_eq!((*quiet_hours, contact_within.to_string().as_str()), (None, "7d"), "who tries it out by night is welcomed");
+    assert_eq!(
+        (*quiet_hours, contact_within.to_string().as_str()),
+        (None, "7d"),
+        "who tries it out by night is welcomed"
+    );
     assert_eq!(*when, When::default());
     assert_eq!(steps.len(), 4);
     assert_eq!(welcome.journey.templates().collect::<Vec<_>>(), ["welcome", "tips"]);

@@ -1,15 +1,21 @@
 //! Templates as a brand meets them.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod hostile;
+mod loading;
+mod rendering;
+
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::quantity::HumanDuration;
 
-/// A folder of templates.
+/// A folder of templates, with nothing shipped beneath.
 struct Folder(TempDir);
 
 impl Folder {
@@ -18,10 +24,14 @@ impl Folder {
     }
 
     fn with(self, path: &str, text: impl AsRef<[u8]>) -> Self {
+        self.put(path, text);
+        self
+    }
+
+    fn put(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.0.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
-        self
     }
 
     /// A mail with a subject.
@@ -32,7 +42,8 @@ impl Folder {
     }
 
     fn settings(&self) -> TemplateSettings {
-        TemplateSettings { dir: self.0.path().display().to_string(), ..TemplateSettings::default() }
+        let render_timeout = HumanDuration(Duration::from_secs(1));
+        TemplateSettings { dir: self.0.path().display().to_string(), render_timeout, ..TemplateSettings::default() }
     }
 
     fn load(&self) -> (Templates, Vec<String>) {
@@ -40,7 +51,7 @@ impl Folder {
     }
 
     fn load_with(&self, settings: &TemplateSettings) -> (Templates, Vec<String>) {
-        let (templates, problems) = Templates::load(settings);
+        let (templates, problems) = load::load_over(files::Files::new(), settings, Vec::new());
         let inside = format!("{}/", self.0.path().display());
         (templates, problems.iter().map(|problem| problem.to_string().replace(&inside, "")).collect())
     }
@@ -55,28 +66,4 @@ impl Folder {
     fn path(&self) -> &Path {
         self.0.path()
     }
-}
-
-#[tokio::test]
-async fn a_mail_is_rendered_in_its_parts() {
-    let folder = Folder::new()
-        .with("mail/hi/en/subject.hbs", "Hello {{name}}\n")
-        .with("mail/hi/en/body.html.hbs", "{{#> frame}}<p>{{name}}{{#if gone}}!{{/if}}</p>{{/frame}}")
-        .with("mail/hi/en/body.text.hbs", "{{name}}")
-        .with("mail/hi/fr/subject.hbs", "Bonjour {{name}}")
-        .with("mail/hi/fr/body.mjml.hbs", "<mjml><mj-body><mj-section><mj-column><mj-text>{{name}}</mj-text></mj-column></mj-section></mj-body></mjml>")
-        .with("mail/hi/sample.json", r#"{"name": "Ann & <Bob>"}"#)
-        .with("partials/frame.hbs", "<html><head><style>p { color: red }</style></head><body>{{> @partial-block}}</body></html>");
-    let templates = folder.templates();
-    assert!(templates.has("hi"));
-    let data = json!({"name": "Ann & <Bob>"});
-    let english = templates.render("hi", &["en"], data.clone()).await.unwrap();
-    assert_eq!(english.subject, "Hello Ann & <Bob>");
-    assert_eq!(english.text.as_deref(), Some("Ann & <Bob>"));
-    let html = english.html.unwrap();
-    assert!(html.contains("Ann &amp; &lt;Bob&gt;") && html.contains("<p style=\"color: red"), "{html}");
-    let french = templates.render("hi", &["fr-CA", "en"], data).await.unwrap();
-    assert_eq!((french.subject.as_str(), french.culture.as_str(), french.text), ("Bonjour Ann & <Bob>", "fr", None));
-    let html = french.html.unwrap();
-    assert!(html.contains("Ann &amp; &lt;Bob&gt;") && html.contains("<table"), "{html}");
 }
