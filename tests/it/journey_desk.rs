@@ -61,7 +61,7 @@ fn a_journey_is_paused_resumed_and_drained_by_doors_and_commands_and_the_audit_s
         .write("journeys/welcome.toml", &WELCOME.replace("\"welcome\"", "\"first\"").replace("\"tips\"", "\"second\""));
     plain_templates(&house, &["first", "second"]);
     let gateway = house.serve();
-    let paused = post(&gateway, "/v1/journeys/welcome/pause", &json!({"reason": "wrong price"}));
+    let paused = post(&gateway, "/v1/journeys/welcome/pause", &json!({"because": "wrong price"}));
     assert_eq!((paused.status, &paused.json()["mode"]), (200, &json!("paused")));
     assert_eq!(install(&gateway, "zq1"), 1, "who is to enter still enters");
     assert_eq!(status(&gateway, "active"), 1);
