@@ -33,6 +33,20 @@ wait = "1d"
 send = "goodbye"
 "#;
 
+/// Mails of few words: what counts here is that they are written at all.
+fn few_words(house: &House) {
+    for mail in ["welcome", "tips", "goodbye"] {
+        for culture in ["en", "fr"] {
+            let place = house.path("own/mail").join(mail).join(culture);
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join("subject.hbs"), mail).unwrap();
+            std::fs::write(place.join("body.html.hbs"), "<p>{{name}}</p>").unwrap();
+        }
+    }
+    let own = house.path("own").display().to_string();
+    house.replace("[log]", &format!("[templates]\ndir = {own:?}\n[log]"));
+}
+
 /// How many customers are enrolled while the gateway is killed.
 const CUSTOMERS: usize = 5_000;
 /// Every so many of them removes the pass after the welcome.
@@ -259,6 +273,7 @@ fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_
     let inbox = Inbox::start();
     let house = house(inbox.smtp);
     clockwork(&house);
+    few_words(&house);
     let key = house.key(&["send", "events", "read", "content", "manage"]);
     let mut rows = String::from("customerId,email,name,culture\n");
     for number in 0..CUSTOMERS {

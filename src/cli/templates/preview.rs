@@ -156,14 +156,15 @@ fn ours(folder: &Path) -> Result<BTreeSet<String>, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(anyhow::Error::new(error).context(format!("reading {shown}")).into()),
     }
-    match fs::read_dir(folder) {
-        Ok(entries) if entries.count() > 0 => Err(Failure::Usage(format!(
-            "{shown} holds files that are not from an earlier preview: give another folder"
-        ))),
-        Ok(_) => Ok(BTreeSet::new()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("reading {shown}")).into()),
+    let is_empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("reading {shown}")).into()),
+    };
+    if is_empty {
+        return Ok(BTreeSet::new());
     }
+    Err(Failure::Usage(format!("{shown} holds files that are not from an earlier preview: give another folder")))
 }
 
 /// The mail with its policy in its head, where it has one: before the doctype it would change how the page is laid out.
