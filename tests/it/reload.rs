@@ -16,13 +16,13 @@ const NOT_TAKEN_OVER: &str = "the configuration was not taken over: nothing has 
 const OTHER_TENANT: &str = "from = \"o@other.example\"\nrelays = [\"primary\"]\n";
 
 /// Has the gateway read its configuration again, and waits until it says that it did.
-fn reload(gateway: &Gateway) -> Value {
+pub(crate) fn reload(gateway: &Gateway) -> Value {
     gateway.process.signal("HUP");
     gateway.process.wait_for_log(TAKEN_OVER)
 }
 
 /// The same for one that is refused; what the first line about it says.
-fn refused(gateway: &Gateway) -> Value {
+pub(crate) fn refused(gateway: &Gateway) -> Value {
     gateway.process.signal("HUP");
     gateway.process.wait_for_log(NOT_TAKEN_OVER)
 }
@@ -33,7 +33,7 @@ fn post_as(gateway: &Gateway, key: &str, recipient: &str) -> Answer {
 }
 
 /// The leaves of this kind, oldest first.
-fn leaves(house: &House, kind: &str) -> Vec<Value> {
+pub(crate) fn leaves(house: &House, kind: &str) -> Vec<Value> {
     let store = rusqlite::Connection::open(house.path("data/postern.db")).unwrap();
     let mut statement = store.prepare("SELECT leaf FROM audit_leaf WHERE kind = ?1 ORDER BY seq").unwrap();
     let leaves = statement.query_map([kind], |row| row.get::<_, Vec<u8>>(0)).unwrap();

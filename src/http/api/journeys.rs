@@ -1,6 +1,7 @@
 //! `/v1/journeys`: which there are, who is on the way through them, and an operator's word on one.
 //!
-//! The body of a verb is optional: `{"reason": "…"}`. A field that is not known is refused.
+//! The body of a verb is optional: `{"because": "…"}`, or `reason` as where mails are steered. A field that is not known is
+//! refused.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
@@ -206,10 +207,10 @@ fn because(body: Option<&[u8]>) -> Result<Option<Because>, Problem> {
     let (mut because, mut wrong) = (None, Vec::new());
     for (name, value) in &fields {
         let read = match (name.as_str(), value) {
-            ("reason", Value::Null) => Ok(()),
-            ("reason", Value::String(text)) => text.parse().map(|words| because = Some(words)),
-            ("reason", _) => Err("must be text".to_owned()),
-            _ => Err("unknown; there is reason".to_owned()),
+            ("because" | "reason", Value::Null) => Ok(()),
+            ("because" | "reason", Value::String(text)) => text.parse().map(|words| because = Some(words)),
+            ("because" | "reason", _) => Err("must be text".to_owned()),
+            _ => Err("unknown; there is because".to_owned()),
         };
         if let Err(detail) = read {
             wrong.push(FieldError::new(pointer(name), detail));
@@ -251,7 +252,7 @@ mod tests {
     fn a_body_may_be_missing_and_says_why() {
         assert_eq!(because(None).unwrap(), None);
         assert_eq!(because(Some(br#"{"reason":" wrong price "}"#)).unwrap().unwrap().as_str(), "wrong price");
-        for wrong in [&b"[]"[..], br#"{"because":"x"}"#, br#"{"reason":"ann@b.example"}"#, br#"{"reason":1}"#] {
+        for wrong in [&b"[]"[..], br#"{"becuase":"x"}"#, br#"{"reason":"ann@b.example"}"#, br#"{"because":1}"#] {
             assert!(because(Some(wrong)).is_err());
         }
     }

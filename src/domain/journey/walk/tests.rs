@@ -116,7 +116,7 @@ fn days_before_and_after_a_date_are_days_of_the_calendar_where_the_customer_is()
         ("Europe/Paris", "2026-10-24", r#""after":"2d","at":"09:00""#, "2026-10-26T08:00:00Z"),
         ("America/New_York", "2026-03-09T12:00:00", r#""before":"2d""#, "2026-03-07T17:00:00Z"),
         ("America/New_York", "2026-10-31T12:00:00Z", r#""after":"1d12h""#, ""),
-        ("America/New_York", "2026-10-31", r#""after":"36h""#, "2026-11-01T17:00:00Z"),
+        ("America/New_York", "2026-10-31", r#""after":"36h""#, "2026-11-01T16:00:00Z"),
         ("UTC", "2026-05-01T22:00:00+02:00", r#""after":"30m""#, "2026-05-01T20:30:00Z"),
         ("UTC", " 2026-05-01 ", "", "2026-05-01T00:00:00Z"),
         ("UTC", "the first of May", "", ""),
