@@ -88,7 +88,7 @@ fn happen(gateway: &Gateway, inbox: &Inbox) {
     event(gateway, "installed", "zq2", "google", &nothing);
     put_contact(gateway, "zq5", "gold");
     wait_for("everybody's end", || (live(gateway) == 0).then_some(()));
-    wait_for("all mails", || (really_sent(gateway).len() == inbox.total() as usize).then_some(()));
+    wait_for("all mails", || (really_sent(gateway).len() == usize::try_from(inbox.total()).unwrap()).then_some(()));
 }
 
 #[test]

@@ -66,8 +66,8 @@ on_every_database! {
                 next: Next::Step { step: 2, at: at(2 * WAITING) },
                 enrollment: due.enrollment,
             });
-            let moved = futures_util::future::join_all(moves.map(|next| store.move_enrollment(next))).await;
-            assert!(moved.into_iter().all(|moved| moved.unwrap() == Moved::Done(None)));
+            let ended = futures_util::future::join_all(moves.map(|next| store.move_enrollment(next))).await;
+            assert!(ended.into_iter().all(|end| end.unwrap() == Moved::Done(None)));
         }
         assert_eq!(done, usize::try_from(DUE).unwrap());
         let grown = resident().saturating_sub(before) / 1024;

@@ -136,10 +136,8 @@ fn a_drawing_that_means_the_same_is_the_same_version_and_any_other_another() {
     assert_ne!(one, version(&same.replace("1m", "2m")));
 }
 
-#[test]
-fn everything_wrong_with_a_drawing_is_found_in_one_run_with_its_line() {
-    let (_, found) = read(
-        r#"tenant = "dmeo"
+/// Every mistake there is.
+const EVERYTHING_WRONG: &str = r#"tenant = "dmeo"
 triger = "pass.first-install"
 entry = "cooldown:0s"
 exit_on = ["pass.gone", "pass.removed"]
@@ -179,8 +177,11 @@ stop = true
 send = "never"
 [[step]]
 send = "never"
-"#,
-    );
+"#;
+
+#[test]
+fn everything_wrong_with_a_drawing_is_found_in_one_run_with_its_line() {
+    let (_, found) = read(EVERYTHING_WRONG);
     let expected = [
         "j.toml: trigger: is missing: write one of pass.first-install, pass.reinstall, pass.additional-device, pass.removed",
         "j.toml: line 1: tenant: there is no tenant dmeo",

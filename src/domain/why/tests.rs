@@ -85,7 +85,9 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (Delivered, None | Some(Reason::Operator)) => "delivered",
         (Bounced, None | Some(Reason::Operator)) | (_, Some(Reason::RelayRefused)) => "relay-reply",
         (Expired, None | Some(Reason::Operator)) | (_, Some(Reason::DeadlinePassed)) => "deadline",
-        (Suppressed, None | Some(Reason::Operator)) => "suppression",
+        (Suppressed, None | Some(Reason::Operator)) | (_, Some(Reason::Unsubscribed | Reason::Suppressed)) => {
+            "suppression"
+        }
         (Cancelled, None | Some(Reason::Operator)) => "cancelled",
         (_, Some(Reason::NotAllowed)) => "recipients-allowed",
         (_, Some(Reason::ConnectionLost)) => "connection",
@@ -98,7 +100,6 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::Brake)) => "brake",
         (_, Some(Reason::WalletStatus)) => "wallet-status",
         (_, Some(Reason::JourneyExited)) => "journey-exited",
-        (_, Some(Reason::Unsubscribed | Reason::Suppressed)) => "suppression",
     }
 }
 
