@@ -5,6 +5,7 @@
 //! keys and no white space (RFC 8785 for the values we use: text, whole numbers, true and false), so two writers of the same facts write the
 //! same bytes.
 
+pub mod brakes;
 pub mod contacts;
 pub mod journeys;
 pub mod suppressions;
@@ -15,8 +16,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 
-use super::brake::{Decision, Effect, NewBrake};
-use super::ids::{BrakeId, KeyId, MessageId, RelayName, TenantId};
+use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason, Status};
 use super::reply::Reply;
@@ -352,12 +352,6 @@ pub fn held(at: Timestamp, tenant: &TenantId, id: MessageId, reason: Reason) -> 
     Happening::new(at, Kind::Held, tenant, Some(id), Actor::Gateway).with("reason", reason.as_str())
 }
 
-/// The leaf of a message that a brake holds.
-#[must_use]
-pub fn held_by_brake(at: Timestamp, tenant: &TenantId, id: MessageId, brake: BrakeId) -> Happening {
-    held(at, tenant, id, Reason::Brake).with("brakeId", brake.to_string())
-}
-
 /// The leaf of an operator's verb. `from` is the state it found the message in.
 #[must_use]
 pub fn steered(
@@ -393,44 +387,6 @@ pub fn not_wanted(at: Timestamp, tenant: &TenantId, id: MessageId, status: Walle
     Happening::new(at, Kind::Cancelled, tenant, Some(id), Actor::Gateway)
         .with("reason", Reason::WalletStatus.as_str())
         .with("walletStatus", status.as_str())
-}
-
-/// The leaf of a stream that is out of line.
-#[must_use]
-pub fn brake_engaged(brake: &NewBrake) -> Happening {
-    let NewBrake { id, stream, excess, effect, at } = brake;
-    let happening = Happening::new(*at, Kind::BrakeEngaged, &stream.tenant, None, Actor::Gateway)
-        .with("brakeId", id.to_string())
-        .with("keyId", stream.key.to_string())
-        .with("cause", excess.cause.as_str())
-        .with("seen", excess.seen)
-        .with("allowed", excess.allowed)
-        .with("holds", *effect == Effect::Hold);
-    match stream.template_named() {
-        Some(template) => happening.with("template", template),
-        None => happening,
-    }
-}
-
-/// The leaf of a brake's end.
-#[must_use]
-pub fn brake_decided(
-    at: Timestamp,
-    tenant: &TenantId,
-    id: BrakeId,
-    decision: Decision,
-    actor: Actor,
-    because: Option<&Because>,
-) -> Happening {
-    let kind = match decision {
-        Decision::Release => Kind::BrakeReleased,
-        Decision::Cancel => Kind::BrakeCancelled,
-    };
-    let happening = Happening::new(at, kind, tenant, None, actor).with("brakeId", id.to_string());
-    match because {
-        Some(because) => happening.with("because", because.as_str()),
-        None => happening,
-    }
 }
 
 /// The leaf of a configuration that was read again: which of its sections changed, never their values.

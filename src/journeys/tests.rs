@@ -12,12 +12,12 @@ use super::{Journeys, Parts};
 use crate::clock::{Clock as _, ManualClock};
 use crate::domain::audit::Actor;
 use crate::domain::contact::{NewContact, Origin};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{EventId, TenantId};
 use crate::domain::journey::enrollment::{Ending, Status};
 use crate::domain::journey::{Action, Drawn, EntryRule, Journey, Step, Trigger};
 use crate::domain::lane::{Lane, LaneRules, PerLane, UnknownPolicy};
 use crate::domain::message::{self, MessageView, Reason};
-use crate::domain::pass_event::{EventKind, PassEvent, RegistrationCounts, Source, Wallet, Way};
+use crate::domain::pass_event::{EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way};
 use crate::domain::quantity::{HumanDuration, Limit, Share};
 use crate::domain::rules::Rules;
 use crate::domain::suppression::{NewSuppression, Source as Said, SuppressionScope};
@@ -26,10 +26,8 @@ use crate::intake::Intake;
 use crate::limits::Limits;
 use crate::limits::settings::LimitsSettings;
 use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
-use crate::store::{EnrollmentFilter, MessageFilter, Store};
+use crate::store::{EnrollmentFilter, MessageFilter, Pushed, RecordRules, Store};
 use crate::templates::{TemplateSettings, Templates};
-use crate::wallet::Ledger;
-use crate::wallet::settings::WalletSettings;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -37,7 +35,6 @@ const DAY: Duration = Duration::from_hours(24);
 struct Home {
     clock: ManualClock,
     store: Arc<dyn Store>,
-    ledger: Ledger,
     journeys: Journeys,
     journey: Journey,
     _folder: tempfile::TempDir,
@@ -129,13 +126,6 @@ impl Home {
             Arc::clone(&wake),
             None,
         );
-        let ledger = Ledger::new(
-            Arc::clone(&store),
-            Arc::clone(&shared),
-            rules.clone(),
-            WalletSettings::default(),
-            Arc::clone(&wake),
-        );
         let parts = Parts {
             store: Arc::clone(&store),
             clock: Arc::clone(&shared),
@@ -147,7 +137,7 @@ impl Home {
             public_url: "https://demo.example".to_owned(),
             wake,
         };
-        Self { clock, store, ledger, journeys: Journeys::new(parts), journey, _folder: folder }
+        Self { clock, store, journeys: Journeys::new(parts), journey, _folder: folder }
     }
 
     async fn hears(&self, kind: EventKind, customer: &str) {
@@ -164,7 +154,18 @@ impl Home {
             key: None,
             way: Way::Hook,
         };
-        self.ledger.record(&tenant(), Actor::Webhook, vec![event]).await.unwrap();
+        let (id, received_at) = (EventId::from_uuid(uuid::Uuid::now_v7()), self.clock.now());
+        let new = NewPassEvent { id, received_at, event };
+        let rules = RecordRules {
+            identifiers: vec!["customerId".to_owned()],
+            reinstall_settle: Duration::from_mins(10),
+            history_max: 100,
+            passes_max: 100,
+            time_ahead_max: Duration::from_mins(5),
+            pushed: Pushed::No,
+            journeys: vec![Arc::new(Drawn::from(self.journey.clone()))],
+        };
+        self.store.record(&tenant(), Actor::Webhook, vec![new], rules).await.unwrap();
     }
 
     async fn knows(&self, customer: &str, culture: &str, timezone: Option<&str>) {

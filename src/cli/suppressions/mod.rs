@@ -32,7 +32,7 @@ const LIMIT_MAX: i64 = 10_000;
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  postern suppressions add ann@customer.example --tenant demo --scope journeys --because 'asked by phone'
+  postern suppressions add ann@customer.example --tenant demo --scope journeys
   postern suppressions list --tenant demo --recipient ann@customer.example
   postern suppressions remove ann@customer.example --tenant demo
   postern suppressions import unsubscribed.csv --tenant demo --dry-run
@@ -50,7 +50,7 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   postern suppressions add ann@customer.example --tenant demo
-  postern suppressions add ann@customer.example bob@customer.example --tenant demo --scope journey:welcome")]
+  postern suppressions add ann@customer.example --tenant demo --scope journey:welcome")]
     Add {
         /// Who is not to be mailed
         #[arg(value_name = "ADDRESS", required = true)]
@@ -69,7 +69,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   postern suppressions remove ann@customer.example --tenant demo
-  postern suppressions remove ann@customer.example --tenant demo --scope journeys --because 'signed up again'")]
+  postern suppressions remove ann@customer.example --tenant demo --scope journeys --because again")]
     Remove {
         /// Who is to be mailed again
         #[arg(value_name = "ADDRESS", required = true)]
