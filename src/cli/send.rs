@@ -26,7 +26,7 @@ use crate::store::sqlite::Role;
 Examples:
   postern send --tenant demo --to ann@example.com --subject Hello --text hello.txt
   postern send --tenant demo --to ann@example.com --subject Hello --html hello.html --text hello.txt
-  postern send --tenant demo --to 'Ann <ann@example.com>' --template pass-link --data data.json --culture fr")]
+  postern send --tenant demo --to ann@example.com --template pass-link --data data.json --culture fr")]
 pub(super) struct Arguments {
     /// Whose mail: a file in tenants/ without .toml
     #[arg(long, value_name = "T")]

@@ -1,4 +1,4 @@
-//! Journeys: who enters and leaves with a pass event ([`follow`]), who is due ([`due`]), how each goes on ([`step`]), whose
+//! Journeys: who enters and leaves with a pass event ([`mod@follow`]), who is due ([`due`]), how each goes on ([`step`]), whose
 //! address is asked for ([`contacts`]), and what is shown ([`reading`]).
 //!
 //! An enrollment's row has a revision that grows with each change. Whoever changes it outside the transaction of a pass event
