@@ -28,7 +28,7 @@ impl Intake {
         let cultures = cultures(tenant, own, contact.as_ref());
         let data = data(tenant, own, &submission, contact.as_ref(), &cultures);
         let cultures: Vec<&str> = cultures.iter().map(String::as_str).collect();
-        let written = templates.render(template, &cultures, data).await;
+        let written = templates.render(Some(&tenant.id), template, &cultures, data).await;
         let Rendered { subject, html, text, culture: _ } = written.map_err(refusal)?;
         Ok(Submission { subject, html, text, own: None, ..submission })
     }

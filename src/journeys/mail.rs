@@ -57,7 +57,8 @@ impl Journeys {
         let token = self.parts.store.unsubscribe_token(&tenant.id, Some(journey), &address.0.address);
         let url = unsubscribe_url(&self.parts.public_url, &token);
         let data = data(tenant, due, address, (cultures[0], &url));
-        let rendered = templates.render(&send.template, &cultures, data).await.map_err(Unmade::Template)?;
+        let rendered =
+            templates.render(Some(&tenant.id), &send.template, &cultures, data).await.map_err(Unmade::Template)?;
         let subject = rendered.subject;
         Ok(Submission {
             recipient: address.0.clone(),

@@ -4,7 +4,7 @@
 //! stack (`threads`), and a text that obviously nests too deep is not even parsed.
 
 use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
-use handlebars::{Template, TemplateErrorReason};
+use handlebars::{Path, Template, TemplateErrorReason};
 use serde_json::Value;
 
 use super::verbs;
@@ -59,7 +59,10 @@ pub(super) fn compile(name: &str, text: &str, depth_max: usize) -> Result<Compil
     let mut template = Template::compile_with_name(text, name.to_owned()).map_err(|error| {
         let detail = match error.reason() {
             // The parser's drawing of the place repeats the text.
-            TemplateErrorReason::InvalidSyntax(_) => "is not handlebars here".to_owned(),
+            TemplateErrorReason::InvalidSyntax(_) => match open_block(text) {
+                Some((block, line)) => format!("is not handlebars here: {{{{#{block}}}}} of line {line} is open"),
+                None => "is not handlebars here".to_owned(),
+            },
             reason => reason.to_string(),
         };
         vec![Flaw { line: error.pos().map(|(line, _)| line), detail }]
@@ -72,6 +75,23 @@ pub(super) fn compile(name: &str, text: &str, depth_max: usize) -> Result<Compil
     }
     Pieces::new().map(|pieces| pieces.watch(&mut template)).ok_or_else(Vec::new)?;
     Ok(Compiled { template, calls, depth: survey.deepest, inlines: survey.inlines })
+}
+
+/// The innermost block that nothing closes, and its line; as far as can be told of a text that cannot be parsed.
+fn open_block(text: &str) -> Option<(&str, usize)> {
+    let mut open = Vec::new();
+    for (at, _) in text.match_indices("{{") {
+        let inside = text[at + 2..].trim_start_matches(['{', '~']);
+        let (mark, rest) = inside.split_at_checked(1)?;
+        let name = rest.trim_start_matches(['*', '>', ' ']);
+        let name = &name[..name.find([' ', '}', '~', '\n', '\r']).unwrap_or(name.len())];
+        match mark {
+            "#" => open.push((name, memchr::memchr_iter(b'\n', &text.as_bytes()[..at]).count() + 1)),
+            "/" if open.last().is_some_and(|(last, _)| *last == name) => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.pop()
 }
 
 fn too_deep_text(depth_max: usize) -> String {
@@ -274,9 +294,19 @@ impl Pieces {
                     partial.template = Some(outer);
                 }
             }
+            TemplateElement::Expression(value) | TemplateElement::HtmlExpression(value) => mean_the_data(value),
             // They hold nothing inside.
             _ => {}
         }
+    }
+}
+
+/// `{{date}}` alone is the data's `date`, though there is a helper of that name: every helper wants a value.
+fn mean_the_data(value: &mut HelperTemplate) {
+    let is_plain = value.params.is_empty() && value.hash.is_empty();
+    let Some(name) = value.name.as_name().filter(|name| is_plain && verbs::is_known(name)) else { return };
+    if let Ok(path) = Path::parse(&format!("this.{name}")) {
+        value.name = Parameter::Path(path);
     }
 }
 
@@ -303,7 +333,9 @@ mod tests {
                 "6: there is no helper what",
             ]
         );
-        assert_eq!(flaws("a\nb {{#if x}} c"), ["2: is not handlebars here"]);
+        let open = "a\nb {{#if x}}\n{{#each y}} {{/each}} {{#*inline \"z\"}}{{/inline}}\n c";
+        assert_eq!(flaws(open), ["4: is not handlebars here: {{#if}} of line 2 is open"]);
+        assert_eq!(flaws("a\n{{x"), ["2: is not handlebars here"]);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The files themselves: those that are part of the binary, and the brand's own laid over them, one by one.
 //!
 //! The folder is anybody's: whatever it holds is read with limits, and what cannot be used is a problem with its name.
-//! Links are followed, but every folder is looked into once only, and not deeper than any layout goes.
+//! Links are followed within it (a mounted ConfigMap is made of them), but never out of it; every folder is looked into
+//! once only, and not deeper than any layout goes. What blocks its reader (a pipe) is not waited for.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use rust_embed::RustEmbed;
+use rustix::fs::OFlags;
 
 use super::TemplateProblem;
 use super::settings::{DIR_DEFAULT, TemplateSettings};
@@ -77,12 +79,23 @@ pub(super) fn shipped(problems: &mut Vec<TemplateProblem>) -> Files {
 /// The files in the folder of the settings.
 pub(super) fn own(settings: &TemplateSettings, problems: &mut Vec<TemplateProblem>) -> Files {
     let folder = Path::new(&settings.dir);
-    let mut reading = Reading { settings, root: folder, files: Files::new(), count: 0, seen: HashSet::new(), problems };
+    let mut reading = Reading {
+        settings,
+        root: folder,
+        real_root: PathBuf::new(),
+        files: Files::new(),
+        count: 0,
+        seen: HashSet::new(),
+        problems,
+    };
     if settings.dir.is_empty() {
         return reading.files;
     }
-    match fs::metadata(folder) {
-        Ok(found) if found.is_dir() => reading.folder("", 0),
+    match fs::metadata(folder).and_then(|found| Ok((found, fs::canonicalize(folder)?))) {
+        Ok((found, real)) if found.is_dir() => {
+            reading.real_root = real;
+            reading.folder("", 0);
+        }
         Ok(_) => reading.say("", "is not a folder"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && settings.dir == DIR_DEFAULT => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => reading.say("", "there is no such folder"),
@@ -94,6 +107,8 @@ pub(super) fn own(settings: &TemplateSettings, problems: &mut Vec<TemplateProble
 struct Reading<'a> {
     settings: &'a TemplateSettings,
     root: &'a Path,
+    /// The same without links.
+    real_root: PathBuf,
     files: Files,
     count: u32,
     /// Folders looked into, by device and number: a link may lead back.
@@ -152,10 +167,14 @@ impl Reading<'_> {
     }
 
     fn entry(&mut self, path: String, depth: usize) {
-        let found = match fs::metadata(self.root.join(&path)) {
+        let full = self.root.join(&path);
+        let (found, real) = match fs::metadata(&full).and_then(|found| Ok((found, fs::canonicalize(&full)?))) {
             Ok(found) => found,
             Err(error) => return self.say(&path, format!("cannot be read: {}", error.kind())),
         };
+        if !real.starts_with(&self.real_root) {
+            return self.say(&path, "is a link that leads out of templates.dir");
+        }
         let at_top = depth == 0;
         if found.is_dir() {
             match path.as_str() {
@@ -183,11 +202,17 @@ impl Reading<'_> {
     fn text(&self, path: &str) -> Result<String, TemplateProblem> {
         let (shown, max) = (self.shown(path), self.settings.file_bytes_max);
         let mut bytes = Vec::new();
-        let read = fs::File::open(self.root.join(path))
-            .and_then(|file| file.take(max.0.saturating_add(1)).read_to_end(&mut bytes));
-        if let Err(error) = read {
-            return Err(TemplateProblem::new(shown, format!("cannot be read: {}", error.kind())));
+        let cannot = |error: std::io::Error| TemplateProblem::new(&shown, format!("cannot be read: {}", error.kind()));
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(self.root.join(path))
+            .map_err(cannot)?;
+        // What the name stands for may be another by now: the file that is open counts.
+        if !file.metadata().map_err(cannot)?.is_file() {
+            return Err(TemplateProblem::new(shown, "is neither a file nor a folder"));
         }
+        file.take(max.0.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot)?;
         if bytes.len() as u64 > max.0 {
             return Err(TemplateProblem::new(shown, format!("is larger than {max}: see templates.file_bytes_max")));
         }

@@ -70,7 +70,8 @@ pub(super) fn load_over(
             (name, Arc::new(Loaded { what: page, sample }))
         })
         .collect();
-    let templates = Templates { book, mails, pages, threads, settings: settings.clone(), fingerprint };
+    let page_thread = Threads::one(settings);
+    let templates = Templates { book, mails, pages, threads, page_thread, settings: settings.clone(), fingerprint };
     rehearse(&templates, &mut problems);
     problems.sort();
     problems.dedup();

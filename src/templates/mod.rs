@@ -52,6 +52,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod turns;
 mod verbs;
 mod watch;
 
@@ -60,6 +61,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::domain::ids::TenantId;
 
 pub use self::error::RenderError;
 pub use self::files::Source;
@@ -78,6 +81,8 @@ pub struct Templates {
     mails: std::collections::BTreeMap<String, Arc<Loaded<Mail>>>,
     pages: std::collections::BTreeMap<String, Arc<Loaded<Page>>>,
     threads: Threads,
+    /// Nobody waits for a page because of mails.
+    page_thread: Threads,
     settings: TemplateSettings,
     fingerprint: [u8; 32],
 }
@@ -197,8 +202,15 @@ impl Templates {
     }
 
     /// Renders a mail in the first of the wanted cultures that there is, best first: each may fall back to its language
-    /// (`fr-CA`, then `fr`); when there is none of them, in any.
-    pub async fn render(&self, mail: &str, cultures: &[&str], data: Value) -> Result<Rendered, RenderError> {
+    /// (`fr-CA`, then `fr`); when there is none of them, in any. `tenant`: whose it is, so that it does not wait for the
+    /// mails of others; `None`: the house's own.
+    pub async fn render(
+        &self,
+        tenant: Option<&TenantId>,
+        mail: &str,
+        cultures: &[&str],
+        data: Value,
+    ) -> Result<Rendered, RenderError> {
         let loaded = self.mails.get(mail).ok_or_else(|| unknown(mail))?;
         let choice = choose(cultures, loaded.what.editions.keys()).ok_or_else(|| unknown(mail))?;
         self.check_data(mail, &data)?;
@@ -209,7 +221,7 @@ impl Templates {
         }
         let (book, loaded, taken) = (Arc::clone(&self.book), Arc::clone(loaded), choice.clone());
         let work = move || loaded.what.editions.get(&taken.culture).map(|edition| book.mail(edition, &taken, data));
-        let done = self.threads.run(work).await;
+        let done = self.threads.run(tenant.cloned(), work).await;
         self.answer(mail, &choice, done)
     }
 
@@ -223,7 +235,7 @@ impl Templates {
         }
         let (book, loaded, taken) = (Arc::clone(&self.book), Arc::clone(loaded), choice.clone());
         let work = move || loaded.what.editions.get(&taken.culture).map(|part| book.page(part, &taken, data));
-        let done = self.threads.run(work).await;
+        let done = self.page_thread.run(None, work).await;
         self.answer(page, &choice, done)
     }
 

@@ -5,8 +5,11 @@
 //! renderer, the CSS inliner, one huge comparison), whoever waits gives its thread up: the mail fails, another thread
 //! takes its place, and the lost one ends when its work does. When too many are lost there is no other thread: what waits
 //! fails at once instead of waiting for ever.
+//!
+//! Tenants share nothing that one of them could use up: their mails are taken in turns (`turns`), one tenant's have all
+//! threads but one, a part of the places in the queue, and half of the threads that may be lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -14,11 +17,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::settings::TemplateSettings;
+use super::turns::{Line, Turns};
 
 /// A render has its time on the processor; on the clock it may take so many times as much, and this, before it is given
 /// up: other work may want the processors, too.
 const PATIENCE: u32 = 3;
 const MARGIN: Duration = Duration::from_millis(500);
+/// How often who waits looks whether somebody is over their time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Which part of the places in the queue one tenant may have: a quarter.
+const PLACES_SHARE: usize = 4;
 
 /// Why work was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +45,9 @@ pub(super) enum Lost {
 pub(super) struct Threads {
     shared: Arc<Shared>,
     places: Arc<Semaphore>,
+    /// Of each tenant that ever had something to render.
+    places_of: Mutex<BTreeMap<Line, Arc<Semaphore>>>,
+    places_share: usize,
 }
 
 struct Shared {
@@ -44,25 +55,27 @@ struct Shared {
     work: Condvar,
     threads_max: usize,
     lost_max: usize,
+    lost_share: usize,
     stack: usize,
     limit: Duration,
     wait_max: Duration,
 }
 
-#[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    turns: Turns<Job>,
     /// The threads that may take work, and what each is at.
     workers: BTreeMap<u64, Option<Running>>,
     next: u64,
-    lost: usize,
+    /// Those given up that still run, by whose work they are at.
+    lost: BTreeMap<Line, usize>,
     closed: bool,
 }
 
 struct Job {
     run: Box<dyn FnOnce() + Send>,
     fail: Fail,
-    since: Instant,
+    /// When it is too late to begin it.
+    begin_by: Instant,
     limit: Duration,
 }
 
@@ -70,40 +83,85 @@ struct Job {
 type Fail = Box<dyn FnOnce(Lost) + Send>;
 
 struct Running {
+    line: Line,
     until: Instant,
     fail: Fail,
 }
 
+impl State {
+    fn lost(&self) -> usize {
+        self.lost.values().sum()
+    }
+}
+
 impl Threads {
     pub(super) fn new(settings: &TemplateSettings) -> Self {
+        Self::with(settings, usize::from(settings.threads.get()))
+    }
+
+    /// One thread, for work that does not wait for that of the others.
+    pub(super) fn one(settings: &TemplateSettings) -> Self {
+        Self::with(settings, 1)
+    }
+
+    fn with(settings: &TemplateSettings, threads_max: usize) -> Self {
+        let lost_max = usize::from(settings.lost_threads_max.get());
+        let state = State {
+            turns: Turns::new(threads_max.saturating_sub(1).max(1)),
+            workers: BTreeMap::new(),
+            next: 0,
+            lost: BTreeMap::new(),
+            closed: false,
+        };
         let shared = Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             work: Condvar::new(),
-            threads_max: usize::from(settings.threads.get()),
-            lost_max: usize::from(settings.lost_threads_max.get()),
+            threads_max,
+            lost_max,
+            lost_share: lost_max.div_ceil(2),
             stack: settings.stack.as_usize(),
             limit: settings.render_timeout.0.saturating_mul(PATIENCE).saturating_add(MARGIN),
             wait_max: settings.wait_max.0,
         };
-        let places = Arc::new(Semaphore::new(usize::from(settings.queue_max.get())));
-        Self { shared: Arc::new(shared), places }
+        let places = usize::from(settings.queue_max.get());
+        Self {
+            shared: Arc::new(shared),
+            places: Arc::new(Semaphore::new(places)),
+            places_of: Mutex::default(),
+            places_share: places.div_ceil(PLACES_SHARE),
+        }
     }
 
     /// Runs `work` on one of the threads.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
-        let place = tokio::time::timeout(self.shared.wait_max, Arc::clone(&self.places).acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        line: Line,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Lost> {
+        let begin_by = Instant::now() + self.shared.wait_max;
+        let Ok(Ok(places)) = tokio::time::timeout_at(begin_by.into(), self.places(&line)).await else {
             self.shared.tend();
             return Err(Lost::Busy);
         };
         let (answer, mut answered) = oneshot::channel();
-        self.shared.submit(work, self.shared.limit, Some(place), move |done| _ = answer.send(done));
+        let job = Ordered { line, begin_by, limit: self.shared.limit, places: Some(places) };
+        self.shared.submit(work, job, move |done| _ = answer.send(done));
         loop {
-            match tokio::time::timeout(self.shared.limit, &mut answered).await {
+            match tokio::time::timeout(LOOK_EVERY, &mut answered).await {
                 Ok(done) => return done.unwrap_or(Err(Lost::Stuck)),
                 Err(_) => self.shared.tend(),
             }
         }
+    }
+
+    /// A place in the queue: one of the tenant's, and one of all.
+    async fn places(&self, line: &Line) -> Result<[OwnedSemaphorePermit; 2], tokio::sync::AcquireError> {
+        let own = {
+            let mut places_of = self.places_of.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = places_of.entry(line.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.places_share)));
+            Arc::clone(own)
+        };
+        Ok([own.acquire_owned().await?, Arc::clone(&self.places).acquire_owned().await?])
     }
 
     /// The same for who is in no runtime, or blocks on purpose; with `limit` in the place of a render's.
@@ -113,9 +171,11 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Lost> {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.shared.submit(work, limit.unwrap_or(self.shared.limit), None, move |done| _ = answer.send(done));
+        let begin_by = Instant::now() + self.shared.wait_max;
+        let job = Ordered { line: None, begin_by, limit: limit.unwrap_or(self.shared.limit), places: None };
+        self.shared.submit(work, job, move |done| _ = answer.send(done));
         loop {
-            match answered.recv_timeout(self.shared.limit) {
+            match answered.recv_timeout(LOOK_EVERY) {
                 Ok(done) => return done,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.shared.tend(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Lost::Stuck),
@@ -126,22 +186,30 @@ impl Threads {
     /// Threads given up that still run.
     #[cfg(test)]
     pub(super) fn lost(&self) -> usize {
-        self.shared.state().lost
+        self.shared.state().lost()
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        let queue = {
+        let waiting: Vec<Job> = {
             let mut state = self.shared.state();
             state.closed = true;
-            std::mem::take(&mut state.queue)
+            state.turns.take_all().collect()
         };
         self.shared.work.notify_all();
-        for job in queue {
+        for job in waiting {
             (job.fail)(Lost::Busy);
         }
     }
+}
+
+/// How work is to be done.
+struct Ordered {
+    line: Line,
+    begin_by: Instant,
+    limit: Duration,
+    places: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Shared {
@@ -152,30 +220,30 @@ impl Shared {
     fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
-        limit: Duration,
-        place: Option<OwnedSemaphorePermit>,
+        ordered: Ordered,
         answer: impl FnOnce(Result<T, Lost>) + Send + 'static,
     ) {
+        let Ordered { line, begin_by, limit, places } = ordered;
         // Whoever comes first answers: the work itself, or who gives it up. The place in the queue goes with the answer.
-        let waiting = Arc::new(Mutex::new(Some((answer, place))));
+        let waiting = Arc::new(Mutex::new(Some((answer, places))));
         let take = |waiting: &Mutex<Option<_>>| waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let failing = Arc::clone(&waiting);
         let job = Job {
             run: Box::new(move || {
                 let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| Lost::Panicked);
-                if let Some((answer, _place)) = take(&waiting) {
+                if let Some((answer, _places)) = take(&waiting) {
                     answer(done);
                 }
             }),
             fail: Box::new(move |why| {
-                if let Some((answer, _place)) = take(&failing) {
+                if let Some((answer, _places)) = take(&failing) {
                     answer(Err(why));
                 }
             }),
-            since: Instant::now(),
+            begin_by,
             limit,
         };
-        self.state().queue.push_back(job);
+        self.state().turns.push(line, job);
         self.tend();
         self.work.notify_one();
     }
@@ -191,26 +259,28 @@ impl Shared {
                 state.workers.iter().filter(|(_, running)| late(running)).map(|(id, _)| *id).collect();
             for id in overdue {
                 if let Some(Some(running)) = state.workers.remove(&id) {
-                    state.lost += 1;
+                    state.turns.ended(&running.line);
+                    *state.lost.entry(running.line).or_default() += 1;
                     failed.push((running.fail, Lost::GivenUp));
                 }
             }
-            while state.queue.front().is_some_and(|job| now.duration_since(job.since) > self.wait_max) {
-                failed.extend(state.queue.pop_front().map(|job| (job.fail, Lost::Busy)));
+            let late = state.turns.take_late(|job| now >= job.begin_by);
+            failed.extend(late.into_iter().map(|job| (job.fail, Lost::Busy)));
+            // The house's own may lose all there are.
+            let has_lost = |(line, lost): &(&Line, &usize)| line.is_some() && **lost >= self.lost_share;
+            let stuck: Vec<Line> = state.lost.iter().filter(has_lost).map(|(line, _)| line.clone()).collect();
+            for line in stuck {
+                failed.extend(state.turns.take_line(&line).map(|job| (job.fail, Lost::Stuck)));
             }
             let idle = state.workers.values().filter(|running| running.is_none()).count();
-            let wanted = state
-                .queue
-                .len()
-                .saturating_sub(idle)
-                .min(self.threads_max - state.workers.len().min(self.threads_max));
-            for _ in 0..wanted {
-                if state.lost >= self.lost_max || !self.begin(&mut state) {
+            let wanted = state.turns.ready().saturating_sub(idle);
+            for _ in 0..wanted.min(self.threads_max.saturating_sub(state.workers.len())) {
+                if state.lost() >= self.lost_max || !self.begin(&mut state) {
                     break;
                 }
             }
             if state.workers.is_empty() {
-                failed.extend(state.queue.drain(..).map(|job| (job.fail, Lost::Stuck)));
+                failed.extend(state.turns.take_all().map(|job| (job.fail, Lost::Stuck)));
             }
         }
         for (fail, why) in failed {
@@ -241,29 +311,36 @@ impl Shared {
 
     /// A thread's life.
     fn work(self: &Arc<Self>, id: u64) {
-        loop {
-            let Some(run) = self.next_job(id) else { return };
+        while let Some((line, run)) = self.next_job(id) {
             run();
             let mut state = self.state();
             let Some(running) = state.workers.get_mut(&id) else {
                 // Given up meanwhile, and replaced where there was something to do.
-                state.lost -= 1;
+                if let Some(lost) = state.lost.get_mut(&line) {
+                    *lost -= 1;
+                }
+                state.lost.retain(|_, lost| *lost > 0);
                 return;
             };
             *running = None;
+            state.turns.ended(&line);
+            drop(state);
+            // Another of this line may begin, and this thread perhaps takes one of another line.
+            self.work.notify_all();
         }
     }
 
-    fn next_job(&self, id: u64) -> Option<Box<dyn FnOnce() + Send>> {
+    fn next_job(&self, id: u64) -> Option<(Line, Box<dyn FnOnce() + Send>)> {
         let mut state = self.state();
         loop {
             if state.closed {
                 state.workers.remove(&id);
                 return None;
             }
-            if let Some(job) = state.queue.pop_front() {
-                state.workers.insert(id, Some(Running { until: Instant::now() + job.limit, fail: job.fail }));
-                return Some(job.run);
+            if let Some((line, job)) = state.turns.next() {
+                let running = Running { line: line.clone(), until: Instant::now() + job.limit, fail: job.fail };
+                state.workers.insert(id, Some(running));
+                return Some((line, job.run));
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -271,79 +348,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
-    use std::num::NonZeroU8;
-
-    use super::*;
-    use crate::domain::quantity::HumanDuration;
-
-    /// A render is given up after half a second and three times nothing.
-    const SOON: Duration = Duration::from_millis(1);
-
-    /// One thread.
-    fn threads(lost_max: u8, render_timeout: Duration) -> Threads {
-        Threads::new(&TemplateSettings {
-            threads: NonZeroU8::MIN,
-            lost_threads_max: NonZeroU8::new(lost_max).unwrap(),
-            render_timeout: HumanDuration(render_timeout),
-            wait_max: HumanDuration(Duration::from_secs(20)),
-            ..TemplateSettings::default()
-        })
-    }
-
-    /// Work that does not come back until it is let go.
-    fn stuck() -> (mpsc::Sender<()>, impl FnOnce() + Send) {
-        let (let_go, wait) = mpsc::channel();
-        (let_go, move || _ = wait.recv())
-    }
-
-    fn wait_until_none_is_lost(threads: &Threads) {
-        while threads.lost() > 0 {
-            std::thread::yield_now();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_the_works_own_and_its_thread_goes_on() {
-        // Noting where it panicked takes a while.
-        let threads = threads(1, Duration::from_secs(20));
-        let failed = threads.run(|| -> u8 { panic!("on purpose") }).await;
-        assert_eq!((failed, threads.run(|| 7).await, threads.lost()), (Err(Lost::Panicked), Ok(7), 0));
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_does_not_come_back_is_given_up_and_another_takes_its_place() {
-        let threads = threads(2, SOON);
-        let (let_go, work) = stuck();
-        assert_eq!(threads.run(work).await, Err(Lost::GivenUp));
-        assert_eq!((threads.run(|| 7).await, threads.lost()), (Ok(7), 1));
-        drop(let_go);
-        wait_until_none_is_lost(&threads);
-        assert_eq!(threads.run(|| 8).await, Ok(8));
-    }
-
-    #[tokio::test]
-    async fn when_too_many_are_lost_the_next_fails_at_once_until_one_comes_back() {
-        let threads = threads(1, SOON);
-        let (let_go, work) = stuck();
-        let waiting = threads.run(|| 6);
-        let (first, second) = tokio::join!(threads.run(work), waiting);
-        assert_eq!((first, second), (Err(Lost::GivenUp), Err(Lost::Stuck)));
-        assert_eq!(threads.run(|| 7).await, Err(Lost::Stuck));
-        assert_eq!(threads.run_blocking(None, || 7), Err(Lost::Stuck));
-        drop(let_go);
-        wait_until_none_is_lost(&threads);
-        assert_eq!(threads.run(|| 8).await, Ok(8));
-    }
-
-    #[tokio::test]
-    async fn who_goes_away_leaves_nothing_that_hinders_others() {
-        let threads = threads(2, SOON);
-        let (let_go, work) = stuck();
-        // Dropped while it runs: nobody is left to give it up but the next who comes.
-        _ = tokio::time::timeout(Duration::from_millis(50), threads.run(work)).await;
-        assert_eq!(threads.run(|| 7).await, Ok(7));
-        drop(let_go);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! What a template may call: handlebars' own helpers but `log`, and ours.
 //!
 //! `{{date value}}`, `{{number value}}`, `{{money value "EUR"}}` write for the culture of the mail (`formats`),
-//! `{{urlencode value}}` for a place in a URL, `{{default value "otherwise"}}` takes the first value that says anything.
+//! `{{urlencode value}}` for a place in a URL, `{{link value}}` a whole one that is safe to follow,
+//! `{{default value "otherwise"}}` takes the first value that says anything. A name alone (`{{date}}`) is the data's.
 //! `log` is not here: it would write data into the log.
 
 use handlebars::{
@@ -9,6 +10,7 @@ use handlebars::{
     RenderErrorReason, ScopedJson,
 };
 use serde_json::Value;
+use url::Url;
 
 use super::formats;
 use super::watch::{self, TICK, Tick, WATCHED, Watched};
@@ -17,8 +19,16 @@ use super::watch::{self, TICK, Tick, WATCHED, Watched};
 const BUILT_IN: [&str; 16] =
     ["if", "unless", "each", "with", "lookup", "raw", "eq", "ne", "gt", "gte", "lt", "lte", "and", "or", "not", "len"];
 /// Ours.
-const OWN: [(&str, Work); 5] =
-    [("date", date), ("number", number), ("money", money), ("urlencode", urlencode), ("default", default)];
+const OWN: [(&str, Work); 6] = [
+    ("date", date),
+    ("number", number),
+    ("money", money),
+    ("urlencode", urlencode),
+    ("link", link),
+    ("default", default),
+];
+/// What a link may begin with; anything else may be a program.
+const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 
 /// From the values and the named values of a call to what it writes; or what is wrong with them, without saying them.
 type Work = fn(&Given<'_, '_>) -> Result<Value, String>;
@@ -108,6 +118,21 @@ fn urlencode(given: &Given<'_, '_>) -> Result<Value, String> {
     // A space is %20: right in a path and in a query, which + is not.
     let written: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
     Ok(Value::String(written.replace('+', "%20")))
+}
+
+fn link(given: &Given<'_, '_>) -> Result<Value, String> {
+    let value = given.first()?;
+    let is_link =
+        value.as_str().and_then(|text| Url::parse(text).ok()).is_some_and(|url| LINK_SCHEMES.contains(&url.scheme()));
+    if is_link {
+        return Ok(value.clone());
+    }
+    let name =
+        given.helper.param(0).and_then(handlebars::PathAndJson::relative_path).map_or("its value", String::as_str);
+    Err(format!(
+        "{name} must be a whole address that begins with {}",
+        LINK_SCHEMES.map(|scheme| format!("{scheme}:")).join(", ")
+    ))
 }
 
 fn default(given: &Given<'_, '_>) -> Result<Value, String> {

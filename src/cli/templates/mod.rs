@@ -156,7 +156,7 @@ async fn render(
     let data = data.or_else(|| templates.sample(name).cloned());
     let data = data.ok_or_else(|| anyhow!("{name} has no sample.json that can be used: give --data"))?;
     let cultures: Vec<&str> = cultures.iter().map(String::as_str).collect();
-    Ok(templates.render(name, &cultures, data).await?)
+    Ok(templates.render(None, name, &cultures, data).await?)
 }
 
 fn for_people(rendered: &Rendered) -> String {

@@ -50,8 +50,8 @@ async fn meet(case: Case) -> Result<(), String> {
     let (templates, problems) = folder.load_with(&settings);
     let problems = problems.join("\n");
     let data = case.data.unwrap_or_else(|| templates.sample("bad").cloned().unwrap_or_else(|| json!({})));
-    let rendered = templates.render("bad", &["en"], data).await;
-    let good = templates.render("good", &["en"], json!({"name": "Ann"})).await;
+    let rendered = templates.render(None, "bad", &["en"], data).await;
+    let good = templates.render(None, "good", &["en"], json!({"name": "Ann"})).await;
     if good.as_ref().ok().and_then(|good| good.html.as_deref()) != Some("<p>Ann</p>") {
         return Err(format!("the good mail suffers: {good:?}"));
     }

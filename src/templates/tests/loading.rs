@@ -38,7 +38,7 @@ fn every_problem_is_told_at_once_with_file_and_line() {
             "mail/five/en/subject.hbs: line 2: is not UTF-8",
             "mail/five/sample.json: line 2: is not JSON here",
             "mail/four/english-of-the-kings/subject.hbs: \"english-of-the-kings\" is not a culture, as in en or fr-CA",
-            "mail/one/en/body.html.hbs: line 3: is not handlebars here",
+            "mail/one/en/body.html.hbs: line 3: is not handlebars here: {{#if}} of line 2 is open",
             "mail/three: has no body in en: body.html.hbs, body.mjml.hbs or body.text.hbs",
             "mail/three: has no sample.json: the mail is rendered with it when it is loaded",
             "mail/two/en/body.html: is none of subject.hbs, body.html.hbs, body.mjml.hbs and body.text.hbs",
@@ -63,7 +63,7 @@ async fn own_files_are_laid_over_shipped_ones_one_by_one() {
     let folder = Folder::new().with("mail/hi/EN/body.html.hbs", "<p>own</p>");
     let (templates, problems) = load::load_over(beneath.clone(), &folder.settings(), Vec::new());
     assert_eq!(problems, []);
-    let mail = templates.render("hi", &["en"], json!({"brand": "B"})).await.unwrap();
+    let mail = templates.render(None, "hi", &["en"], json!({"brand": "B"})).await.unwrap();
     assert_eq!((mail.subject.as_str(), mail.html.as_deref()), ("Shipped B", Some("<p>own</p>")));
     assert_eq!(mail.text, None, "the shipped text tells the shipped mail");
     let of = |culture: &str, source, engine| Listed { culture: culture.to_owned(), source, engine, has_text: false };
@@ -72,7 +72,7 @@ async fn own_files_are_laid_over_shipped_ones_one_by_one() {
     let (alone, problems) =
         load::load_over(beneath, &TemplateSettings { dir: String::new(), ..folder.settings() }, vec![]);
     assert!(problems.is_empty() && alone.fingerprint() != templates.fingerprint());
-    let mail = alone.render("hi", &["en"], json!({"brand": "B"})).await.unwrap();
+    let mail = alone.render(None, "hi", &["en"], json!({"brand": "B"})).await.unwrap();
     assert_eq!(mail.text.as_deref(), Some("shipped text"));
 }
 
@@ -109,6 +109,50 @@ fn links_folders_as_files_and_files_as_folders_are_told_and_do_no_harm() {
         ]
     );
     assert!(templates.has("ok"));
+}
+
+#[test]
+fn a_link_out_of_the_folder_is_told_and_not_followed_and_a_pipe_is_not_waited_for() {
+    let folder = Folder::new().mail("ok", "fine", &json!({}));
+    let outside = TempDir::new().unwrap();
+    fs::write(outside.path().join("subject.hbs"), "secret").unwrap();
+    symlink("/", folder.path().join("mail/root")).unwrap();
+    symlink("/proc", folder.path().join("partials")).unwrap();
+    symlink(outside.path(), folder.path().join("mail/ok/fr")).unwrap();
+    symlink(outside.path().join("subject.hbs"), folder.path().join("mail/ok/en/body.text.hbs")).unwrap();
+    fs::create_dir_all(folder.path().join("mail/pipe/en")).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("mail/pipe/en/subject.hbs"), mode).unwrap();
+    let (templates, problems) = folder.load();
+    let out = "is a link that leads out of templates.dir";
+    assert_eq!(
+        problems,
+        [
+            format!("mail/ok/en/body.text.hbs: {out}"),
+            format!("mail/ok/fr: {out}"),
+            "mail/pipe/en/subject.hbs: is neither a file nor a folder".to_owned(),
+            format!("mail/root: {out}"),
+            format!("partials: {out}"),
+        ]
+    );
+    assert!(templates.has("ok") && !templates.has("root"));
+}
+
+#[test]
+fn a_folder_that_is_mounted_as_links_within_itself_is_read() {
+    let folder =
+        Folder::new().with("..2026_11/mail/ok/en/subject.hbs", "Hi").with("..2026_11/mail/ok/en/body.text.hbs", "x");
+    folder.put("..2026_11/mail/ok/sample.json", "{}");
+    symlink("..2026_11", folder.path().join("..data")).unwrap();
+    symlink("..data/mail", folder.path().join("mail")).unwrap();
+    assert!(folder.templates().has("ok"));
+    let real = folder.path().display().to_string();
+    let elsewhere = TempDir::new().unwrap();
+    let dir = elsewhere.path().join("templates");
+    symlink(real, &dir).unwrap();
+    let (templates, problems) =
+        folder.load_with(&TemplateSettings { dir: dir.display().to_string(), ..folder.settings() });
+    assert!(templates.has("ok") && problems.is_empty(), "{problems:?}");
 }
 
 #[test]

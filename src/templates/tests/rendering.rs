@@ -23,13 +23,13 @@ async fn a_mail_is_rendered_in_its_parts_in_the_culture_that_is_there() {
     assert!(templates.has("hi") && !templates.has("ho"));
     assert_eq!((templates.names(), templates.cultures("hi")), (vec!["hi"], vec!["en", "fr"]));
     let data = templates.sample("hi").unwrap();
-    let english = templates.render("hi", &["en"], data.clone()).await.unwrap();
+    let english = templates.render(None, "hi", &["en"], data.clone()).await.unwrap();
     assert_eq!(english.subject, "Hello Ann & <Bob>");
     assert_eq!(english.text.as_deref(), Some("Ann & <Bob>"));
     let html = english.html.unwrap();
     assert!(html.contains("<p style=\"color: red") && html.contains(">Ann &amp; &lt;Bob&gt;</p>"), "{html}");
     assert!(html.contains("@media"), "what cannot be inlined stays: {html}");
-    let french = templates.render("hi", &["fr-CA", "en"], data.clone()).await.unwrap();
+    let french = templates.render(None, "hi", &["fr-CA", "en"], data.clone()).await.unwrap();
     assert_eq!((french.subject.as_str(), french.culture.as_str(), french.text), ("Bonjour Ann & <Bob>", "fr", None));
     let html = french.html.unwrap();
     assert!(html.contains("Ann &amp; &lt;Bob&gt;") && html.contains("<table"), "{html}");
@@ -48,7 +48,7 @@ async fn a_page_is_rendered_and_an_unknown_name_is_an_error() {
     assert_eq!(page.unwrap(), "<p>Salut &lt;i&gt;</p>");
     let unknown = RenderError::Unknown { name: "hi".to_owned() };
     assert_eq!(templates.page("hi", &["fr"], json!({})).await, Err(unknown.clone()));
-    assert_eq!(templates.render("hi", &["fr"], json!({})).await, Err(unknown));
+    assert_eq!(templates.render(None, "hi", &["fr"], json!({})).await, Err(unknown));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn an_error_says_template_line_and_culture_and_nothing_of_the_data() {
         .mail("a", "<p>\n{{> part}}</p>", &json!({"ok": true}))
         .with("partials/part.hbs", "{{#if ok}}{{else}}\n\n{{number gone}}{{/if}}");
     let templates = folder.templates();
-    let error = templates.render("a", &["fr"], json!({"ok": false, "gone": "secret"})).await.unwrap_err();
+    let error = templates.render(None, "a", &["fr"], json!({"ok": false, "gone": "secret"})).await.unwrap_err();
     let said = error.to_string().replace(folder.path().to_str().unwrap(), "");
     assert_eq!(said, "/partials/part.hbs: line 3: number: wants a number of at most 40 digits (culture en)");
     assert!(!error.is_passing());
@@ -74,7 +74,7 @@ async fn layouts_nest_and_each_block_reaches_its_own_layout() {
         "{{#> outer}}{{#> inner}}{{#each list}}{{this}}{{@index}}{{/each}}{{/inner}}{{/outer}}",
     );
     folder.put("mail/a/sample.json", "{\"list\": [\"a\", \"b\"]}");
-    let html = folder.templates().render("a", &[], json!({"list": ["a", "b"]})).await.unwrap().html.unwrap();
+    let html = folder.templates().render(None, "a", &[], json!({"list": ["a", "b"]})).await.unwrap().html.unwrap();
     assert_eq!(html, "<o><i><o>xa0b1x</o>a0b1</i></o>");
 }
 
@@ -85,7 +85,7 @@ async fn an_inline_partial_fills_a_place_of_the_layout() {
         .mail("b", "{{#> frame}}body{{/frame}}", &json!({}))
         .with("partials/frame.hbs", "{{> @partial-block}}-{{#> foot}}usual{{/foot}}");
     let templates = folder.templates();
-    let html = async |name| templates.render(name, &[], json!({"x": 1})).await.unwrap().html.unwrap();
+    let html = async |name| templates.render(None, name, &[], json!({"x": 1})).await.unwrap().html.unwrap();
     assert_eq!((html("a").await, html("b").await), ("body-mine 1".to_owned(), "body-usual".to_owned()));
 }
 
@@ -98,9 +98,42 @@ async fn helpers_write_for_the_culture_that_was_wanted() {
     );
     let templates = folder.templates();
     let text = async |culture| {
-        let text = templates.render("a", &[culture], json!({"empty": ""})).await.unwrap().text.unwrap();
+        let text = templates.render(None, "a", &[culture], json!({"empty": ""})).await.unwrap().text.unwrap();
         text.replace(['\u{a0}', '\u{202f}'], "_")
     };
     assert_eq!(text("fr").await, "1er mars 2026|1_234,50|5,00_€|a%20b%26c%2F%C3%A9|you|yes");
     assert_eq!(text("fr-CA").await, "1er mars 2026|1_234,50|5,00_€|a%20b%26c%2F%C3%A9|you|yes");
+}
+
+#[tokio::test]
+async fn a_name_alone_is_the_datas_even_where_a_helper_has_it() {
+    let names = ["raw", "len", "date", "number", "money", "link", "default", "lookup", "with", "if", "urlencode"];
+    let body: String = names.iter().map(|name| format!("{{{{{name}}}}} {{{{{{{name}}}}}}} ")).collect();
+    let data: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+    let data = Value::Object(data);
+    let folder = Folder::new().mail("a", &format!("<p>{body}</p>{{{{len raw}}}}"), &data);
+    let html = folder.templates().render(None, "a", &[], data).await.unwrap().html.unwrap();
+    let twice: String = names.iter().map(|name| format!("{name} {name} ")).collect();
+    assert_eq!(html, format!("<p>{twice}</p>3"));
+}
+
+#[tokio::test]
+async fn a_link_from_data_is_one_that_can_be_followed_or_the_mail_is_refused_by_its_name() {
+    let sample = json!({"url": "https://a.example/b?c=d"});
+    let folder = Folder::new().mail("a", r#"<a href="{{link url}}">x</a>"#, &sample);
+    let templates = folder.templates();
+    for good in ["https://a.example/", "HTTP://a.example", "mailto:a@b.example", "tel:+33"] {
+        assert!(templates.render(None, "a", &[], json!({"url": good})).await.unwrap().html.unwrap().contains(good));
+    }
+    for bad in [
+        json!("javascript:alert(1)"),
+        json!(" java\nscript:x"),
+        json!("data:text/html,x"),
+        json!("/a"),
+        json!(""),
+        json!(1),
+    ] {
+        let error = templates.render(None, "a", &[], json!({"url": bad})).await.unwrap_err().to_string();
+        assert!(error.contains("link: url must be a whole address") && !error.contains("alert"), "{error}");
+    }
 }
