@@ -79,6 +79,10 @@ impl Volume {
     }
 }
 
+/// Libraries that read what mails are made of.
+const CONTENT_PARSERS: [&str; 7] =
+    ["html5ever", "markup5ever", "web_atoms", "selectors", "cssparser", "css_inline", "mrml"];
+
 /// Who is heard, and from which level on.
 fn heard(level: LogLevel) -> Targets {
     let level = level.filter();
@@ -86,6 +90,8 @@ fn heard(level: LogLevel) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
         // actix-http says ERROR of every request that is not HTTP: anybody could fill the log.
         .with_target("actix_http", LevelFilter::OFF)
+        // What parses HTML and MJML says of each oddity in them where in the parser it was: so could they.
+        .with_targets(CONTENT_PARSERS.map(|parser| (parser, LevelFilter::OFF)))
         .with_target(env!("CARGO_CRATE_NAME"), level)
 }
 

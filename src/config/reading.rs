@@ -66,6 +66,17 @@ struct Reading<'a, 'p> {
     complete: bool,
 }
 
+/// What serde says of a key or a word that is none of those there are, in words of ours that do not repeat it.
+fn in_our_words(message: &str) -> String {
+    if message.starts_with("unknown field `") {
+        return "unknown key".to_owned();
+    }
+    match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected ")) {
+        Some((_, words)) => format!("must be {}", words.replace('`', "")),
+        None => message.to_owned(),
+    }
+}
+
 /// One step of a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
@@ -100,8 +111,7 @@ impl Reading<'_, '_> {
             }
             return;
         }
-        // What a type that refuses unknown fields itself says of them.
-        let message = if message.starts_with("unknown field `") { "unknown key" } else { message };
+        let message = &in_our_words(message);
         let named = self.as_in_file(&path);
         let secret = named.iter().any(|step| matches!(step, Step::Key(key) if SECRET_KEYS.contains(&key.as_str())));
         self.report(&named, if secret { "must be text" } else { message });

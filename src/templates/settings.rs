@@ -25,7 +25,8 @@ pub struct TemplateSettings {
     pub data_bytes_max: ByteSize,
     /// The largest part of a mail (its HTML, its text) that may come out.
     pub output_bytes_max: ByteSize,
-    /// How long rendering one mail may take.
+    /// How long rendering one mail may take, in time of a processor; on the clock it is given up after three times that and
+    /// half a second.
     pub render_timeout: HumanDuration,
     /// How long a mail waits for a thread that renders.
     pub wait_max: HumanDuration,
@@ -33,7 +34,7 @@ pub struct TemplateSettings {
     pub threads: NonZeroU8,
     /// The stack of each; only what is used of it costs memory.
     pub stack: ByteSize,
-    /// Mails that wait for a thread; further ones wait to be let in.
+    /// Mails that wait for a thread, a quarter of them at most of one tenant; further ones wait to be let in.
     pub queue_max: NonZeroU16,
     /// Threads given up because a render did not stop; with so many of them no mail is rendered until one does.
     pub lost_threads_max: NonZeroU8,

@@ -122,17 +122,17 @@ fn urlencode(given: &Given<'_, '_>) -> Result<Value, String> {
 
 fn link(given: &Given<'_, '_>) -> Result<Value, String> {
     let value = given.first()?;
-    let is_link =
-        value.as_str().and_then(|text| Url::parse(text).ok()).is_some_and(|url| LINK_SCHEMES.contains(&url.scheme()));
-    if is_link {
+    let is_safe = |text: &str| Url::parse(text).is_ok_and(|url| LINK_SCHEMES.contains(&url.scheme()));
+    if value.as_str().is_some_and(is_safe) {
         return Ok(value.clone());
     }
-    let name =
-        given.helper.param(0).and_then(handlebars::PathAndJson::relative_path).map_or("its value", String::as_str);
-    Err(format!(
-        "{name} must be a whole address that begins with {}",
-        LINK_SCHEMES.map(|scheme| format!("{scheme}:")).join(", ")
-    ))
+    let name = given.helper.param(0).and_then(handlebars::PathAndJson::relative_path);
+    let name = name.map_or("its value", String::as_str);
+    if value.is_null() {
+        return Err(format!("the data has no {name}"));
+    }
+    let schemes = LINK_SCHEMES.map(|scheme| format!("{scheme}:")).join(" ");
+    Err(format!("{name} must be a whole address that begins with one of {schemes}"))
 }
 
 fn default(given: &Given<'_, '_>) -> Result<Value, String> {

@@ -134,7 +134,7 @@ fn what_was_waiting_before_the_brake_went_on_is_held_too_and_one_call_cancels_it
     assert_eq!(decide(&gateway, &gateway.key, "brk_00000000000000000000000000000000", "cancel", "").status, 404);
     let wrong = decide(&gateway, &gateway.key, id, "cancel", r#"{"deliverBy": "2030-01-01T00:00:00Z"}"#);
     assert_eq!((wrong.status, &wrong.json()["errors"][0]["pointer"]), (422, &json!("/deliverBy")));
-    let done = decide(&gateway, &gateway.key, id, "cancel", r#"{"reason": "a loop in a script"}"#);
+    let done = decide(&gateway, &gateway.key, id, "cancel", r#"{"because": "a loop in a script"}"#);
     assert_eq!(done.status, 200, "{}", done.json());
     let done = done.json();
     assert_eq!((&done["status"], &done["done"], &done["held"]), (&json!("cancelled"), &json!(8), &json!(0)));

@@ -126,7 +126,7 @@ impl House {
     }
 }
 
-const DEMO_TENANT: &str = r#"
+pub const DEMO_TENANT: &str = r#"
 name = "Demo Brand"
 from = "Demo Brand <wallet@demo.example>"
 from_allowed = ["demo.example"]

@@ -138,6 +138,7 @@ fn a_journey_and_who_is_in_it_are_shown_page_by_page_and_with_their_mails() {
         })
         .collect();
     assert_eq!(sent, [(0, "sent", 3), (1, "waited", 3), (2, "sent", 3)]);
+    assert_eq!(gateway.get("/v1/journeys?x=1").status, 422);
     let line = gateway.get("/v1/journeys").json()["items"][0].clone();
     assert_eq!((&line["name"], &line["byStatus"]["completed"]), (&json!("welcome"), &json!(3)));
     let text = succeed(&mut house.command(&["journeys", "show", "welcome"]));

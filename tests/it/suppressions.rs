@@ -115,7 +115,11 @@ fn suppressions_are_listed_in_pages_and_belong_to_one_tenant_and_its_keys() {
 #[test]
 fn commands_say_it_beside_the_gateway_and_a_file_says_it_of_many() {
     let house = House::new(free_port(), "");
+    let drawing = "tenant = \"demo\"\ntrigger = \"pass.first-install\"\n[[step]]\nsend = \"welcome\"\n";
+    house.write("journeys/welcome.toml", drawing);
     let gateway = house.serve();
+    let misspelt = ["suppressions", "add", ANN, "--tenant", "demo", "--scope", "journey:welcom"];
+    assert_eq!(finish(&mut house.command(&misspelt)).status.code(), Some(2));
     let of_demo = |arguments: &[&str]| house.json(&[&["suppressions"], arguments, &["--tenant", "demo"]].concat());
     let added =
         of_demo(&["add", ANN, "bob@customer.example", "--scope", "journey:welcome", "--because", "asked at the till"]);
@@ -185,4 +189,16 @@ fn check_warns_of_journeys_whose_links_mail_programs_do_not_follow() {
     assert!(found(&house).contains("server.public_url is not https"), "{}", found(&house));
     house.replace("[server]", "[server]\npublic_url = \"https://mail.brand.example\"");
     assert!(!found(&house).contains("RFC 8058"));
+}
+
+#[test]
+fn a_journey_that_does_not_exist_cannot_be_suppressed() {
+    let house = House::new(free_port(), "");
+    let gateway = house.serve_keeping();
+    let one = gateway.say("/v1/suppressions", &json!({"recipient": ANN, "scope": "journey:nosuch"}));
+    assert_eq!((one.status, &one.json()["errors"][0]["pointer"]), (422, &json!("/scope")), "{}", one.json());
+    let many = json!([{"recipient": ANN}, {"recipient": ANN, "scope": "journey:nosuch"}]);
+    let many = gateway.say("/v1/suppressions", &many);
+    assert_eq!((many.status, &many.json()["errors"][0]["pointer"]), (422, &json!("/1/scope")), "{}", many.json());
+    assert_eq!(recipients(&gateway.get("/v1/suppressions")), Vec::<Value>::new());
 }

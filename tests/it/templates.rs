@@ -4,7 +4,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::harness::{House, finish, free_port};
+use crate::backfill::database;
+use crate::harness::{DEMO_TENANT, House, finish, free_port, request, wait_for};
 
 const TAKEN_OVER: &str = "the configuration was read again and holds from now on";
 const NOT_TAKEN_OVER: &str = "the configuration was not taken over: nothing has changed";
@@ -124,4 +125,59 @@ fn a_running_gateway_takes_templates_over_as_a_whole_or_not_at_all() {
     gateway.process.signal("HUP");
     assert_eq!(gateway.process.wait_for_log(TAKEN_OVER)["sections"], "templates");
     assert_eq!(subject_of(send("Di")), "Good day Di");
+    let leaf = wait_for("the leaf", || {
+        let sql = "SELECT CAST(leaf AS TEXT) FROM audit_leaf WHERE kind = 'config-changed'";
+        database(&house).query_row(sql, [], |row| row.get::<_, String>(0)).ok()
+    });
+    assert!(leaf.contains(r#""sections":["templates"]"#), "{leaf}");
+}
+
+#[test]
+fn one_tenants_slow_templates_keep_no_other_mail_and_no_page_waiting() {
+    let house = house();
+    house.replace("[templates]", "[templates]\nrender_timeout = \"1s\"\nwait_max = \"3s\"");
+    house.write("tenants/slow.toml", &DEMO_TENANT.replace("demo", "slow"));
+    let loops = "{{#each ../list}}{{#each ../../list}}{{#each ../../../list}}{{/each}}{{/each}}{{/each}}";
+    put(&house, "mail/slow/en/subject.hbs", &format!("x{{{{#each list}}}}{loops}{{{{/each}}}}"));
+    put(&house, "mail/slow/en/body.text.hbs", "x");
+    put(&house, "mail/slow/sample.json", "{\"list\": [1]}");
+    let gateway = house.serve();
+    let slow = house.key_of("slow", &["send"]);
+    let list: Vec<u16> = (0..1_000).collect();
+    let slow_mail = json!({"recipient": "a@b.example", "emailTemplate": "slow", "data": {"list": list}}).to_string();
+    std::thread::scope(|scope| {
+        let post = || {
+            let headers = [("X-API-KEY", slow.as_str()), ("Content-Type", "application/json")];
+            request("POST", &gateway.url("/v1/emails"), &headers, Some(slow_mail.as_bytes())).status
+        };
+        let many: Vec<_> = (0..24).map(|_| scope.spawn(post)).collect();
+        // As soon as one of them has failed they all are there.
+        wait_for("the first slow one", || many.iter().any(|one| one.is_finished()).then_some(()));
+        let good = json!({"recipient": "ann@customer.example", "emailTemplate": "hello", "data": {"name": "Ann"}});
+        assert_eq!(gateway.post(&good).status, 202);
+        let page = request("GET", &gateway.url(&format!("/u/{}", "A".repeat(32))), &[], None);
+        let html = page.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+        assert!(html, "the page was rendered: {page:?}");
+        assert!(many.iter().any(|one| !one.is_finished()), "they were done too early to show anything");
+        let answers: Vec<u16> = many.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(answers.iter().all(|status| [422, 503].contains(status)), "{answers:?}");
+    });
+}
+
+#[test]
+fn what_html_parsers_think_of_data_fills_no_log() {
+    let house = house();
+    put(&house, "mail/raw/en/subject.hbs", "x");
+    put(&house, "mail/raw/en/body.html.hbs", "<p>{{{html}}}</p>");
+    put(&house, "mail/raw/sample.json", "{\"html\": \"\"}");
+    let key = house.key(&["send"]);
+    let mut gateway = House::serve_by(house.command(&["serve"]).env("POSTERN__LOG__LEVEL", "trace"), key);
+    let html = "<table>x</table><b><p></b>".repeat(1_000);
+    let mail = json!({"recipient": "ann@customer.example", "emailTemplate": "raw", "data": {"html": html}});
+    assert_eq!(gateway.post(&mail).status, 202);
+    gateway.process.signal("TERM");
+    assert!(gateway.process.wait().success());
+    let log = gateway.process.whole_log();
+    let of_others = log.iter().filter(|line| line.contains("html5ever") || line.contains("foster")).count();
+    assert_eq!((of_others, log.len() < 200), (0, true), "{} lines", log.len());
 }

@@ -58,7 +58,7 @@ fn a_mail_is_held_released_and_cancelled_and_the_audit_says_by_whom_and_why() {
     let id = gateway.send_as("ann@customer.example", &waiting());
     let before = gateway.message(&id);
 
-    let held = done(&verb(&gateway, &id, "hold", r#"{"reason": "wrong price in it"}"#));
+    let held = done(&verb(&gateway, &id, "hold", r#"{"because": "wrong price in it"}"#));
     assert_eq!(
         (&held["status"], &held["reason"], &held["nextAttemptAt"]),
         (&json!("held"), &json!("operator"), &Value::Null)

@@ -10,15 +10,16 @@ use serde_json::json;
 use super::import::Import;
 use super::keys::unknown_tenant;
 use super::output::table;
-use super::{Context, Done};
+use super::{Context, Done, Failure};
 use crate::app::parts;
+use crate::config::Config;
 use crate::domain::address::Mailbox;
 use crate::domain::audit::Actor;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{JourneyName, TenantId};
 use crate::domain::suppression::{Change, NewSuppression, Source, Suppression, SuppressionScope};
 use crate::domain::verb::Because;
 use crate::store::sqlite::Role;
-use crate::store::{Lift, Store, Suppressed, SuppressionFilter};
+use crate::store::{Lift, Store, StoreError, Suppressed, SuppressionFilter};
 
 /// As whom the audit names these commands.
 const ACTOR: Actor = Actor::Command("suppressions");
@@ -139,7 +140,12 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
                 because: because.clone(),
                 at,
             };
-            add(&context, &*store, &tenant, recipients.into_iter().map(new).collect()).await
+            match scope.journey() {
+                Some(journey) if !has_journey(&config, &*store, &tenant, journey).await? => {
+                    Err(Failure::Usage(format!("--scope: the tenant {tenant} has no journey {journey}")))
+                }
+                Some(_) | None => add(&context, &*store, &tenant, recipients.into_iter().map(new).collect()).await,
+            }
         }
         Verb::Remove { recipients, tenant, scope, because } => {
             let lift = |to: Mailbox| Lift { recipient: to.address, scope: scope.clone(), because: because.clone(), at };
@@ -154,6 +160,19 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     };
     store.close().await;
     done
+}
+
+/// Whether a tenant has a journey of this name, or had one that somebody entered: one that is misspelt would stop nothing.
+async fn has_journey(
+    config: &Config,
+    store: &dyn Store,
+    tenant: &TenantId,
+    name: &JourneyName,
+) -> Result<bool, StoreError> {
+    if config.journeys.get(name).is_some_and(|drawn| drawn.journey.tenant == *tenant) {
+        return Ok(true);
+    }
+    Ok(store.journey_versions(tenant).await?.iter().any(|(entered, ..)| entered == name))
 }
 
 /// A suppression, and whether it is new.

@@ -1,5 +1,6 @@
 //! The query of `GET /v1/emails`: filters, page size and cursor, every mistake named at once.
 
+use actix_web::HttpRequest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use crate::domain::ids::MessageId;
 use crate::domain::submission::{
     FieldError, METADATA_KEY_CHARS_MAX, METADATA_VALUE_CHARS_MAX, TAG_CHARS_MAX, TEMPLATE_CHARS_MAX,
 };
+use crate::http::problem::Problem;
 use crate::store::MessageFilter;
 
 /// Messages on a page when the caller does not say.
@@ -66,6 +68,13 @@ pub(super) fn parse(query: &str) -> Result<MessageFilter, Vec<FieldError>> {
         seen.push(key);
     }
     if wrong.is_empty() { Ok(filter) } else { Err(wrong) }
+}
+
+/// Refuses every key, for a door that knows none.
+pub(super) fn no_query(request: &HttpRequest) -> Result<(), Problem> {
+    let keys = form_urlencoded::parse(request.query_string().as_bytes());
+    let wrong: Vec<_> = keys.map(|(key, _)| FieldError::new(pointer(&key), "unknown; there are none here")).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
 }
 
 /// The key as a JSON pointer (RFC 6901), at most as long as a key of ours could be.

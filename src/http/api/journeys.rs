@@ -1,7 +1,6 @@
 //! `/v1/journeys`: which there are, who is on the way through them, and an operator's word on one.
 //!
-//! The body of a verb is optional: `{"because": "…"}`, or `reason` as where mails are steered. A field that is not known is
-//! refused.
+//! The body of a verb is optional, as where mails are steered: `{"because": "…"}`. A field that is not known is refused.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
@@ -9,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::emails_query::{limit, pointer};
+use super::emails_query::{limit, no_query, pointer};
 use crate::domain::ids::{EnrollmentId, JourneyName};
 use crate::domain::journey::enrollment::{EnrollmentView, Mode};
 use crate::domain::key::Scope;
@@ -41,8 +40,9 @@ struct Listed {
 }
 
 /// The caller's journeys, in the order of their names: what they are, and how many stand where.
-pub async fn list(app: App, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn list(app: App, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
+    no_query(&request)?;
     let items = app.journeys.list(caller.tenant()).await?;
     Ok(HttpResponse::Ok().json(Listed { items }))
 }
@@ -50,8 +50,9 @@ pub async fn list(app: App, caller: Caller) -> Result<HttpResponse, Problem> {
 // --- GET /v1/journeys/{name} ---
 
 /// One journey: its drawing, its versions, and how often each step went in which way.
-pub async fn show(app: App, caller: Caller, path: Path) -> Result<HttpResponse, Problem> {
+pub async fn show(app: App, caller: Caller, path: Path, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
+    no_query(&request)?;
     let shown = app.journeys.show(caller.tenant(), &name(&path)?).await?;
     shown.map(|journey| HttpResponse::Ok().json(journey)).ok_or_else(no_journey)
 }
@@ -135,8 +136,14 @@ struct Shown {
 }
 
 /// One enrollment, with the mails it sent.
-pub async fn enrollment(app: App, caller: Caller, path: web::Path<(String, String)>) -> Result<HttpResponse, Problem> {
+pub async fn enrollment(
+    app: App,
+    caller: Caller,
+    path: web::Path<(String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
+    no_query(&request)?;
     let none = || Problem::saying(Kind::NotFound, "there is no such enrollment");
     let (journey, id) = path.into_inner();
     let id = id.parse().map_err(|_| none())?;

@@ -12,7 +12,7 @@ use crate::contacts::suppressed::{self, Said};
 use crate::domain::address::Mailbox;
 use crate::domain::key::Scope;
 use crate::domain::submission::FieldError;
-use crate::domain::suppression::{Change, Source, Suppression};
+use crate::domain::suppression::{Change, Source, Suppression, SuppressionScope};
 use crate::http::AppState;
 use crate::http::auth::Caller;
 use crate::http::body;
@@ -123,6 +123,7 @@ pub async fn add(
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Manage)?;
     let (shape, said) = said(&app, &request, payload).await?;
+    journeys_known(&app, &caller, (shape, &said)).await?;
     let now = app.contacts.now();
     let new = said.into_iter().map(|said| said.into_suppression(Source::Operator, now)).collect();
     let added = app.store.suppress(caller.tenant(), caller.actor(), new).await?;
@@ -133,6 +134,23 @@ pub async fn add(
         (Shape::One, Some(one)) => answer.json(one),
         (Shape::Many | Shape::One, last) => answer.json(added.into_iter().chain(last).collect::<Vec<_>>()),
     })
+}
+
+/// A journey that is misspelt would stop nothing.
+async fn journeys_known(app: &App, caller: &Caller, (shape, said): (Shape, &[Said])) -> Result<(), Problem> {
+    let mut wrong = Vec::new();
+    for (index, one) in said.iter().enumerate() {
+        if let Some(journey) = one.scope.as_ref().and_then(SuppressionScope::journey)
+            && !app.journeys.has(caller.tenant(), journey).await?
+        {
+            let pointer = match shape {
+                Shape::One => "/scope".to_owned(),
+                Shape::Many => format!("/{index}/scope"),
+            };
+            wrong.push(FieldError::new(pointer, "there is no such journey"));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
 }
 
 // --- POST /v1/suppressions/remove ---

@@ -1,6 +1,7 @@
 //! `POST /v1/emails/{id}/cancel|hold|release|retry`: an operator steers one mail.
 //!
-//! The body is optional: `{"reason": "…", "deliverBy": "…"}`, the latter for retry only. Unlike the platform's door
+//! The body is optional: `{"because": "…", "deliverBy": "…"}`, the latter for retry only (`reason` is an older word for
+//! `because`, and stays good). Unlike the platform's door
 //! this one refuses a field it does not know: an operator who misspelt `deliverBy` must hear of it.
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -125,15 +126,15 @@ pub(super) fn said(verb: Verb, body: Option<&[u8]>) -> Result<Said, Problem> {
     let malformed = |_| Problem::saying(Kind::Malformed, "the body is not a JSON object");
     let fields: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;
     let takes_deadline = matches!(verb, Verb::Retry { .. });
-    let known = if takes_deadline { "reason and deliverBy" } else { "reason" };
+    let known = if takes_deadline { "because and deliverBy" } else { "because" };
     let mut said = Said::default();
     for (name, value) in &fields {
         let read = match (name.as_str(), value) {
-            ("reason", Value::Null) => Ok(()),
-            ("reason", Value::String(text)) => text.parse().map(|because| said.because = Some(because)),
+            ("because" | "reason", Value::Null) => Ok(()),
+            ("because" | "reason", Value::String(text)) => text.parse().map(|because| said.because = Some(because)),
             ("deliverBy", Value::Null) if takes_deadline => Ok(()),
             ("deliverBy", Value::String(text)) if takes_deadline => time(text).map(|at| said.deliver_by = Some(at)),
-            ("reason", _) => Err("must be text".to_owned()),
+            ("because" | "reason", _) => Err("must be text".to_owned()),
             ("deliverBy", _) if takes_deadline => Err("must be text".to_owned()),
             _ => Err(format!("unknown; {verb} knows {known}")),
         };
@@ -168,7 +169,7 @@ mod tests {
         for body in ["{}", r#"{"reason":null,"deliverBy":null}"#] {
             assert_eq!(said(RETRY, Some(body.as_bytes())).unwrap(), Said::default());
         }
-        let body = br#"{"reason":" wrong price ","deliverBy":"2030-01-31T09:00:00+01:00"}"#;
+        let body = br#"{"because":" wrong price ","deliverBy":"2030-01-31T09:00:00+01:00"}"#;
         let said = said(RETRY, Some(body)).unwrap();
         assert_eq!(said.because.unwrap().as_str(), "wrong price");
         assert_eq!(said.deliver_by.unwrap().to_string(), "2030-01-31T08:00:00Z");
@@ -176,10 +177,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named_and_no_value_repeated() {
-        let body = br#"{"reason":"ask ann@customer.example","deliverBy":"soon","because":"x","a/b":1}"#;
+        let body = br#"{"reason":"ask ann@customer.example","deliverBy":"soon","becuase":"x","a/b":1}"#;
         for (verb, pointers) in [
-            (RETRY, ["/a~1b", "/because", "/deliverBy", "/reason"]),
-            (Verb::Hold, ["/a~1b", "/because", "/deliverBy", "/reason"]),
+            (RETRY, ["/a~1b", "/becuase", "/deliverBy", "/reason"]),
+            (Verb::Hold, ["/a~1b", "/becuase", "/deliverBy", "/reason"]),
         ] {
             let wrong = said(verb, Some(body)).unwrap().wrong;
             assert_eq!(wrong.iter().map(|error| error.pointer.as_str()).collect::<Vec<_>>(), pointers);
