@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::mail::{Address, address};
+use super::mail::{Address, Unmade, address};
 use super::{Journeys, Taken};
 use crate::domain::contact::Origin;
 use crate::domain::journey::Journey;
@@ -97,12 +97,7 @@ impl Journeys {
         match self.parts.limits.headroom().shortage() {
             None => {}
             // As at the door, but nobody is told: it stays due.
-            Some(Shortage::Queue | Shortage::Disk) => {
-                let Send { template, .. } = send;
-                let enrollment = due.enrollment;
-                let (passed, pause) = (Vec::new(), Pause::None);
-                return Ok(Taken { enrollment, passed, template: Some(template), pause, next: None, moved: None });
-            }
+            Some(Shortage::Queue | Shortage::Disk) => return Ok(not_now(due, send)),
         }
         let (next, pause) = match plan.then {
             Then::Step { step, at, pause } => (Next::Step { step, at }, pause),
@@ -111,6 +106,11 @@ impl Journeys {
         let rendered = self.render(tenant, &due, &send, &address).await;
         let submission = match rendered {
             Ok(submission) => submission,
+            // That is ours to mend, not the mail's: no try is spent on it.
+            Err(Unmade::Template(error)) if error.is_passing() => {
+                tracing::warn!(enrollment.id = %due.enrollment.id, template = send.template, %error, "a mail waits to be made");
+                return Ok(not_now(due, send));
+            }
             Err(error) => {
                 tracing::warn!(enrollment.id = %due.enrollment.id, template = send.template, %error, "a mail cannot be made");
                 return self.try_again(now, due, send).await;
@@ -147,6 +147,12 @@ impl Journeys {
         };
         self.moved(now, due, (Vec::new(), Some(send.template), Pause::None), next).await
     }
+}
+
+/// It stays due.
+fn not_now(due: DueEnrollment, send: Send) -> Taken {
+    let (enrollment, template) = (due.enrollment, Some(send.template));
+    Taken { enrollment, passed: Vec::new(), template, pause: Pause::None, next: None, moved: None }
 }
 
 /// What an enrollment does now, by what is known of its customer.

@@ -73,7 +73,7 @@ fn welcome() -> Journey {
 }
 
 /// The least that can be sent, and what cannot.
-fn templates(folder: &std::path::Path) -> Templates {
+fn templates(folder: &std::path::Path, wait_max: &str) -> Templates {
     for (name, body) in [
         ("welcome", "<p>Hello {{name}}: {{culture}} {{unsubscribeUrl}}</p>"),
         ("tips", "<p>{{pass.id}}</p>"),
@@ -89,7 +89,8 @@ fn templates(folder: &std::path::Path) -> Templates {
         std::fs::write(folder.join("mail").join(name).join("sample.json"), sample).unwrap();
     }
     let dir = folder.to_str().unwrap().to_owned();
-    let settings: TemplateSettings = serde_json::from_value(serde_json::json!({ "dir": dir })).unwrap();
+    let settings: TemplateSettings =
+        serde_json::from_value(serde_json::json!({ "dir": dir, "wait_max": wait_max })).unwrap();
     let (templates, problems) = Templates::load(&settings);
     assert!(problems.is_empty(), "{problems:?}");
     templates
@@ -101,6 +102,11 @@ impl Home {
     }
 
     fn of(start: &str, journey: Journey, brand: Tenant) -> Self {
+        Self::waiting(start, journey, brand, "10s")
+    }
+
+    /// One in which a mail waits so long to be rendered.
+    fn waiting(start: &str, journey: Journey, brand: Tenant, wait_max: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(start.parse().unwrap());
         let path = folder.path().join("store.db");
@@ -115,7 +121,7 @@ impl Home {
         let journeys = BTreeMap::from([(journey.name.clone(), drawn)]);
         let rules = Rules { tenants: [(tenant(), brand)].into(), lanes, retry: Vec::new(), journeys };
         let (_, rules) = watch::channel(Arc::new(rules));
-        let (_, templates) = watch::channel(Arc::new(templates(&folder.path().join("templates"))));
+        let (_, templates) = watch::channel(Arc::new(templates(&folder.path().join("templates"), wait_max)));
         let wake: Arc<Notify> = Arc::default();
         let shared: Arc<dyn crate::clock::Clock> = Arc::new(clock.clone());
         let intake = Intake::new(
@@ -319,6 +325,19 @@ async fn a_mail_that_cannot_be_made_is_tried_again_then_given_up_and_nobody_else
     home.pass(DAY).await;
     assert_eq!((home.status("ann").await, home.mails().await), (Status::Ended(Ending::Failed), vec![]));
     assert_eq!(home.journeys.round().await.unwrap().taken.len(), 0);
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_had_time_to_make_stays_due_and_spends_no_try() {
+    let home = Home::waiting("2026-05-01T08:00:00Z", welcome(), Tenant::plain("demo"), "0ms");
+    home.knows("ann", "en", None).await;
+    home.hears(EventKind::Installed, "ann").await;
+    for _ in 0..10 {
+        let round = home.journeys.round().await.unwrap();
+        assert_eq!((round.taken.len(), round.more), (1, false));
+        assert_eq!((round.taken[0].moved.as_ref(), round.taken[0].enrollment.tries), (None, 0));
+    }
+    assert_eq!((home.status("ann").await, home.mails().await), (Status::Active, vec![]));
 }
 
 #[tokio::test]

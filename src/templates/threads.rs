@@ -171,8 +171,9 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Lost> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let begin_by = Instant::now() + self.shared.wait_max;
-        let job = Ordered { line: None, begin_by, limit: limit.unwrap_or(self.shared.limit), places: None };
+        let limit = limit.unwrap_or(self.shared.limit);
+        // Who loads templates has nobody beside them.
+        let job = Ordered { line: None, begin_by: Instant::now() + limit, limit, places: None };
         self.shared.submit(work, job, move |done| _ = answer.send(done));
         loop {
             match answered.recv_timeout(LOOK_EVERY) {

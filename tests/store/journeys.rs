@@ -143,7 +143,7 @@ on_every_database! {
         record(store, &[journey], of("C-1", event(2, "P-1", Installed, Apple))).await;
         let known = due(store, journey, 5).await;
         assert_eq!(known[0].enrollment.customer.value, "C-1", "whose it is now");
-        assert_eq!(record(store, &[journey], of("C-1", event(3, "P-2", Installed, Apple))).await.len(), 1);
+        assert_eq!(record(store, &[journey], of("C-1", event(3, "P-2", Installed, Apple))).await.len(), 0, "entered as P-1");
         assert_eq!(record(store, &[journey], of("C-1", event(4, "P-3", Installed, Google))).await.len(), 0);
         assert_eq!(record(store, &[journey], of("C-2", event(5, "P-4", Installed, Google))).await.len(), 1);
     }
@@ -255,6 +255,55 @@ on_every_database! {
         assert_eq!(statuses(store, hello).await, [EXITED], "too late to go on, and welcomed once already");
     }
 
+    async fn a_mail_that_a_removal_stopped_goes_out_when_the_pass_is_back_in_a_moment(home) {
+        let store = &*home.store;
+        let one_mail = Journey { steps: drawn("hello", Trigger::FirstInstall, "once-per-pass").steps[..1].to_vec(), ..drawn("hello", Trigger::FirstInstall, "once-per-pass") };
+        for (number, journey) in [one_mail, drawn("longer", Trigger::FirstInstall, "once-per-pass")].iter().enumerate() {
+            let pass = format!("P-{number}");
+            record(store, &[journey], of(&pass, event(1, &pass, Installed, Apple))).await;
+            let seen = due(store, journey, 2).await;
+            let mut order = sends(&seen[0], mail_of(&seen[0], "ann@example.com", 2), None, 2);
+            if journey.steps.len() == 1 {
+                order.next = Next::End(Ending::Completed);
+            }
+            let before = order.next;
+            let id = sent(&store.move_enrollment(order).await.unwrap());
+            record(store, &[journey], of(&pass, event(10, &pass, Uninstalled, Apple))).await;
+            assert_eq!(view(store, id).await.status, message::Status::Cancelled);
+            record(store, &[journey], of(&pass, event(20, &pass, Installed, Apple))).await;
+            let back = view(store, id).await;
+            assert_eq!((back.status, back.reason), (message::Status::Queued, None), "{}", journey.name);
+            let kinds = kinds(store, id).await;
+            assert_eq!(kinds[kinds.len() - 2..], ["cancelled", "released"]);
+            assert_eq!(commit(store, id, 1, 30).await, Verdict::Go, "{}", journey.name);
+            let stands = if before == Next::End(Ending::Completed) { Status::Ended(Ending::Completed) } else { Status::Active };
+            assert_eq!(statuses(store, journey).await, [stands]);
+        }
+        // Its time is over meanwhile: it stays as it is.
+        let late = &drawn("late", Trigger::FirstInstall, "once-per-pass");
+        record(store, &[late], of("C-9", event(1, "P-9", Installed, Apple))).await;
+        let seen = due(store, late, 2).await;
+        let short = NewMessage { deliver_by: at(15), ..mail_of(&seen[0], "ann@example.com", 2) };
+        let id = sent(&store.move_enrollment(sends(&seen[0], short, None, 2)).await.unwrap());
+        record(store, &[late], of("C-9", event(10, "P-9", Uninstalled, Apple))).await;
+        record(store, &[late], of("C-9", event(20, "P-9", Installed, Apple))).await;
+        assert_eq!(view(store, id).await.status, message::Status::Cancelled);
+    }
+
+    async fn who_waits_for_an_address_waits_on_when_the_pass_is_back_in_a_moment(home) {
+        let (store, journey) = (&*home.store, &drawn("hello", Trigger::FirstInstall, "once-per-pass"));
+        record(store, &[journey], of("C-1", event(1, "P-1", Installed, Apple))).await;
+        let seen = due(store, journey, 2).await;
+        let next = Next::AwaitContact { until: at(5_000), seek_at: Some(at(2)) };
+        let order = Move { enrollment: seen[0].enrollment.clone(), at: at(2), passed: vec![], mail: None, next };
+        store.move_enrollment(order).await.unwrap();
+        record(store, &[journey], of("C-1", event(10, "P-1", Uninstalled, Apple))).await;
+        record(store, &[journey], of("C-1", event(20, "P-1", Installed, Apple))).await;
+        assert_eq!(statuses(store, journey).await, [Status::AwaitingContact]);
+        let seen = due(store, journey, 20).await;
+        assert_eq!((seen.len(), seen[0].enrollment.contact_by), (1, Some(at(5_000))), "it looks again at once");
+    }
+
     async fn a_removal_from_one_of_two_wallets_is_none_for_journeys(home) {
         let (store, journey) = (&*home.store, &drawn("hello", Trigger::FirstInstall, "once-per-pass"));
         record(store, &[journey], of("C-1", event(1, "P-1", Installed, Apple))).await;
@@ -337,14 +386,18 @@ on_every_database! {
             let order = ModeOrder { journey, mode, actor, because: None, at: at(1) };
             store.set_journey_mode(&tenant("demo"), order).await.unwrap()
         };
+        record(store, &[journey], of("C-0", event(0, "P-0", Installed, Apple))).await;
+        let seen = due(store, journey, 1).await;
         assert!(!set(Mode::Running).await && set(Mode::Paused).await && !set(Mode::Paused).await);
+        let late = sends(&seen[0], mail_of(&seen[0], "ann@example.com", 1), None, 1);
+        assert_eq!(store.move_enrollment(late).await.unwrap(), Moved::Stale, "it was decided before the pause");
         assert_eq!(record(store, &[journey], of("C-1", event(1, "P-1", Installed, Apple))).await.len(), 1);
         assert!(due(store, journey, 10).await.is_empty());
         let all = vec![(tenant("demo"), journey.name.clone())];
         assert_eq!(store.next_enrollment_at(all.clone()).await.unwrap(), None);
         assert!(set(Mode::Draining).await);
-        assert_eq!(store.next_enrollment_at(all).await.unwrap(), Some(at(1)));
-        assert_eq!(due(store, journey, 10).await.len(), 1);
+        assert_eq!(store.next_enrollment_at(all).await.unwrap(), Some(at(0)));
+        assert_eq!(due(store, journey, 10).await.len(), 2);
         assert_eq!(record(store, &[journey], of("C-2", event(2, "P-2", Installed, Apple))).await.len(), 0);
         assert!(set(Mode::Running).await);
         assert_eq!(record(store, &[journey], of("C-3", event(3, "P-3", Installed, Apple))).await.len(), 1);

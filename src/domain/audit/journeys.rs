@@ -7,7 +7,7 @@ use crate::domain::ids::{EnrollmentId, EventId, JourneyName, MessageId, TenantId
 use crate::domain::journey::enrollment::{Mode, Status};
 use crate::domain::journey::walk::Outcome;
 use crate::domain::journey::{Trigger, Version};
-use crate::domain::message::Reason;
+use crate::domain::message::{self, Reason};
 use crate::domain::verb::Because;
 
 /// Which enrollment a leaf tells of.
@@ -64,6 +64,14 @@ impl Way<'_> {
 #[must_use]
 pub fn journey_exited(at: Timestamp, tenant: &TenantId, id: MessageId) -> Happening {
     Happening::new(at, Kind::Cancelled, tenant, Some(id), Actor::Gateway).with("reason", Reason::JourneyExited.as_str())
+}
+
+/// The leaf of a mail that is sent after all: the event that had ended its journey was none.
+#[must_use]
+pub fn journey_resumed(at: Timestamp, tenant: &TenantId, id: MessageId) -> Happening {
+    Happening::new(at, Kind::Released, tenant, Some(id), Actor::Gateway)
+        .with("from", message::Status::Cancelled.as_str())
+        .with("resumed", true)
 }
 
 /// The leaf of an operator's word on a journey.

@@ -75,7 +75,7 @@ pub(super) fn next_at(
     Ok(earliest)
 }
 
-fn is_paused(connection: &Connection, tenant: &TenantId, journey: &JourneyName) -> Result<bool, Fault> {
+pub(super) fn is_paused(connection: &Connection, tenant: &TenantId, journey: &JourneyName) -> Result<bool, Fault> {
     Ok(match mode(connection, tenant, journey)? {
         Mode::Paused => true,
         Mode::Running | Mode::Draining => false,

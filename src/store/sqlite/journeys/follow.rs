@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Once is for ever: who entered stands in `journey_entry`, under the pass and under the customer, as they are known at that
-//! moment. A pass that turns out to be a customer's finds either.
+//! moment. When a pass turns out to be a customer's, what it has entered stands under them, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, named_params};
 
-use super::{cancel_mails, mode};
+use super::{cancel_mails, mode, restore_mails};
 use crate::domain::audit::journeys::Way;
 use crate::domain::ids::{EnrollmentId, EventId, JourneyName, TenantId};
 use crate::domain::journey::enrollment::{Ending, Mode, Status};
@@ -137,6 +137,17 @@ impl Followed<'_> {
             ":before": before.value,
             ":before_by": before.by,
         })?;
+        // What the pass has entered its customer has: their next pass is not taken once more.
+        let sql = r"-- rename_entries
+            INSERT INTO journey_entry (tenant, journey, who, entered_at)
+            SELECT tenant, journey, :by_customer, entered_at FROM journey_entry WHERE tenant = :tenant AND who = :by_pass
+            ON CONFLICT (tenant, journey, who) DO UPDATE SET entered_at = max(entered_at, excluded.entered_at)";
+        let [by_pass, by_customer] = self.keys();
+        connection.prepare_cached(sql)?.execute(named_params! {
+            ":tenant": self.tenant.as_str(),
+            ":by_pass": by_pass,
+            ":by_customer": by_customer,
+        })?;
         Ok(())
     }
 
@@ -200,18 +211,10 @@ impl Followed<'_> {
     fn take_back(&self, connection: &Writing<'_>) -> Result<(), Fault> {
         let since = self.now().checked_sub(self.settle).unwrap_or(Timestamp::MIN);
         for one in self.found(connection)? {
-            let left = one.status == Status::Ended(Ending::Exited)
-                && one.exited_by == Some(Trigger::Removed)
-                && one.exited_at.is_some_and(|at| at >= since);
-            if left {
-                let sql = r"-- resume_enrollment
-                    UPDATE enrollment SET status = 'active', due_at = max(resume_at, :at), resume_at = NULL,
-                        ended_at = NULL, exited_at = NULL, exited_by = NULL, revision = revision + 1
-                    WHERE id = :id";
-                let params = named_params! { ":id": one.id.as_bytes(), ":at": millis(self.now()) };
-                connection.prepare_cached(sql)?.execute(params)?;
-                let way = self.way(one.id, &one.journey, &one.version);
-                audit::append(connection, &way.resumed(self.now(), self.new.id))?;
+            let left_at = one.exited_at.filter(|at| *at >= since && one.exited_by == Some(Trigger::Removed));
+            if let Some(left_at) = left_at {
+                self.resume(connection, &one)?;
+                restore_mails(connection, self.tenant, one.id, (left_at, self.now()))?;
             } else if one.status.is_live() && one.begun_by == Trigger::Removed {
                 cancel_mails(connection, self.tenant, one.id, self.now())?;
                 self.end(connection, &one, Trigger::Reinstall)?;
@@ -219,6 +222,24 @@ impl Followed<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Somebody goes on where they were; who had come to the end with a mail still to go out only gets that mail. Who waited
+    /// for an address has it looked for at once.
+    fn resume(&self, connection: &Writing<'_>, one: &Found) -> Result<(), Fault> {
+        let goes_on = r"-- resume_enrollment
+            UPDATE enrollment SET status = CASE WHEN contact_by IS NULL THEN 'active' ELSE 'awaiting-contact' END,
+                due_at = CASE WHEN contact_by IS NULL THEN max(resume_at, :at) ELSE :at END, resume_at = NULL,
+                ended_at = NULL, exited_at = NULL, exited_by = NULL, revision = revision + 1
+            WHERE id = :id";
+        let was_over = r"-- resume_ended
+            UPDATE enrollment SET exited_at = NULL, exited_by = NULL, revision = revision + 1
+            WHERE id = :id AND :at IS NOT NULL";
+        let sql = if one.status == Status::Ended(Ending::Exited) { goes_on } else { was_over };
+        let params = named_params! { ":id": one.id.as_bytes(), ":at": millis(self.now()) };
+        connection.prepare_cached(sql)?.execute(params)?;
+        let way = self.way(one.id, &one.journey, &one.version);
+        audit::append(connection, &way.resumed(self.now(), self.new.id))
     }
 
     /// Enters the journeys that this begins, each if its rule allows.

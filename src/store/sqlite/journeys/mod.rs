@@ -22,11 +22,12 @@ pub(super) use self::contacts::wake;
 pub(super) use self::erase::erase;
 pub(super) use self::follow::{Followed, follow};
 use super::SqliteStore;
+use super::accept::millis;
 use super::audit;
 use super::content;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use crate::domain::audit::journeys::journey_exited;
+use crate::domain::audit::journeys::{journey_exited, journey_resumed};
 use crate::domain::ids::{EnrollmentId, JourneyName, MessageId, TenantId};
 use crate::domain::journey::Version;
 use crate::domain::journey::enrollment::{Enrollment, EnrollmentView, Funnel, Mode};
@@ -211,6 +212,41 @@ fn cancel_mails(connection: &Writing<'_>, tenant: &TenantId, id: EnrollmentId, a
         audit::append(connection, &journey_exited(at, tenant, *message))?;
     }
     Ok(waiting.len())
+}
+
+/// Queues again what [`cancel_mails`], or a commit point, has ended since `since`, each with its leaf: the event that ended it
+/// was none. What an operator or a brake held, and what is too late, stays as it is.
+fn restore_mails(
+    connection: &Writing<'_>,
+    tenant: &TenantId,
+    id: EnrollmentId,
+    (since, at): (Timestamp, Timestamp),
+) -> Result<(), Fault> {
+    let sql = r"-- mails_ended_with_enrollment
+        SELECT id FROM message
+        WHERE enrollment = :enrollment AND status = 'cancelled' AND reason = :reason AND ended_at >= :since
+            AND deliver_by > :at
+            AND (SELECT kind FROM audit_leaf WHERE audit_leaf.message = message.id
+                AND kind IN ('accepted', 'held', 'released', 'retried', 'deferred') ORDER BY seq DESC LIMIT 1) <> 'held'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! {
+        ":enrollment": id.as_bytes(),
+        ":reason": Reason::JourneyExited.as_str(),
+        ":since": millis(since),
+        ":at": millis(at),
+    })?;
+    let mut ended: Vec<MessageId> = Vec::new();
+    while let Some(row) = rows.next()? {
+        ended.push(Cells::new(row, "message").message_id("id")?);
+    }
+    let sql = r"-- restore_mail
+        UPDATE message SET status = 'queued', reason = NULL, due_at = :at, expires_at = deliver_by, ended_at = NULL
+        WHERE id = :id AND status = 'cancelled'";
+    for message in &ended {
+        connection.prepare_cached(sql)?.execute(named_params! { ":id": message.as_bytes(), ":at": millis(at) })?;
+        audit::append(connection, &journey_resumed(at, tenant, *message))?;
+    }
+    Ok(())
 }
 
 /// Whether an event has ended the enrollment that sent a message.

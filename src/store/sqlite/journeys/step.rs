@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, named_params};
 
+use super::due::is_paused;
 use crate::domain::audit::journeys::Way;
 use crate::domain::ids::MessageId;
 use crate::domain::journey::enrollment::{Ending, Enrollment, Status};
@@ -24,7 +25,9 @@ pub(super) fn go(
     next: &Move,
     packed: Option<&Packed>,
 ) -> Result<Moved, Fault> {
-    if !is_current(connection, &next.enrollment)? {
+    let Enrollment { tenant, journey, .. } = &next.enrollment;
+    // A pause that was answered holds for what was decided before it, too.
+    if !is_current(connection, &next.enrollment)? || is_paused(connection, tenant, journey)? {
         return Ok(Moved::Stale);
     }
     let Some(((message, cap), packed)) = next.mail.as_ref().zip(packed) else {
