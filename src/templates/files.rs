@@ -1,7 +1,7 @@
 //! The files themselves: those that are part of the binary, and the brand's own laid over them, one by one.
 //!
 //! The folder is anybody's: whatever it holds is read with limits, and what cannot be used is a problem with its name.
-//! Links are followed within it (a mounted ConfigMap is made of them), but never out of it; every folder is looked into
+//! Links are followed within it (a mounted configuration map is made of them), but never out of it; every folder is looked into
 //! once only, and not deeper than any layout goes. What blocks its reader (a pipe) is not waited for.
 
 use std::collections::{BTreeMap, HashSet};

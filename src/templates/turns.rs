@@ -101,8 +101,16 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
     use super::*;
 
-    fn line(name: &str) -> Line {
-        Some(name.parse().unwrap())
+    fn tenant(name: &str) -> TenantId {
+        name.parse().unwrap()
+    }
+
+    fn filled(turns: &mut Turns<u8>, lines: &[(&str, &[u8])]) {
+        for (name, jobs) in lines {
+            for job in *jobs {
+                turns.push(Some(tenant(name)), *job);
+            }
+        }
     }
 
     fn taken(turns: &mut Turns<u8>) -> Vec<u8> {
@@ -112,33 +120,28 @@ mod tests {
     #[test]
     fn lines_are_taken_in_turns_and_each_in_its_order() {
         let mut turns = Turns::new(10);
-        for (name, jobs) in [("many", &[1, 2, 3][..]), ("few", &[4]), ("some", &[5, 6])] {
-            jobs.iter().for_each(|job| turns.push(line(name), *job));
-        }
+        filled(&mut turns, &[("many", &[1, 2, 3]), ("few", &[4]), ("some", &[5, 6])]);
         assert_eq!(taken(&mut turns), [1, 4, 5, 2, 6, 3]);
     }
 
     #[test]
     fn a_line_has_no_more_under_way_than_its_share_whoever_waits_in_it() {
         let mut turns = Turns::new(1);
-        (1..4).for_each(|job| turns.push(line("many"), job));
-        turns.push(line("few"), 9);
+        filled(&mut turns, &[("many", &[1, 2, 3]), ("few", &[9])]);
         assert_eq!((turns.ready(), taken(&mut turns), turns.ready()), (2, vec![1, 9], 0));
-        turns.ended(&line("few"));
+        turns.ended(&Some(tenant("few")));
         assert!(taken(&mut turns).is_empty());
-        turns.ended(&line("many"));
+        turns.ended(&Some(tenant("many")));
         assert_eq!((turns.ready(), taken(&mut turns)), (1, vec![2]));
     }
 
     #[test]
     fn who_waited_too_long_is_taken_away_and_nobody_else() {
         let mut turns = Turns::new(1);
-        for (name, jobs) in [("many", &[1, 2, 7][..]), ("few", &[1]), ("some", &[8])] {
-            jobs.iter().for_each(|job| turns.push(line(name), *job));
-        }
+        filled(&mut turns, &[("many", &[1, 2, 7]), ("few", &[1]), ("some", &[8])]);
         let mut late = turns.take_late(|job| *job < 5);
         late.sort_unstable();
-        assert_eq!((late, turns.take_line(&line("some")).collect()), (vec![1, 1, 2], vec![8]));
+        assert_eq!((late, turns.take_line(&Some(tenant("some"))).collect()), (vec![1, 1, 2], vec![8]));
         assert_eq!((taken(&mut turns), turns.take_all().count()), (vec![7], 0));
     }
 }

@@ -1,6 +1,7 @@
 //! `postern templates`, and what check, serve and SIGHUP make of a folder of templates.
 
 use std::process::Output;
+use std::thread::ScopedJoinHandle;
 
 use serde_json::{Value, json};
 
@@ -152,7 +153,7 @@ fn one_tenants_slow_templates_keep_no_other_mail_and_no_page_waiting() {
         };
         let many: Vec<_> = (0..24).map(|_| scope.spawn(post)).collect();
         // As soon as one of them has failed they all are there.
-        wait_for("the first slow one", || many.iter().any(|one| one.is_finished()).then_some(()));
+        wait_for("the first slow one", || many.iter().any(ScopedJoinHandle::is_finished).then_some(()));
         let good = json!({"recipient": "ann@customer.example", "emailTemplate": "hello", "data": {"name": "Ann"}});
         assert_eq!(gateway.post(&good).status, 202);
         let page = request("GET", &gateway.url(&format!("/u/{}", "A".repeat(32))), &[], None);

@@ -108,12 +108,12 @@ async fn helpers_write_for_the_culture_that_was_wanted() {
 #[tokio::test]
 async fn a_name_alone_is_the_datas_even_where_a_helper_has_it() {
     let names = ["raw", "len", "date", "number", "money", "link", "default", "lookup", "with", "if", "urlencode"];
-    let body: String = names.iter().map(|name| format!("{{{{{name}}}}} {{{{{{{name}}}}}}} ")).collect();
+    let body = names.map(|name| format!("{{{{{name}}}}} {{{{{{{name}}}}}}} ")).concat();
     let data: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
     let data = Value::Object(data);
     let folder = Folder::new().mail("a", &format!("<p>{body}</p>{{{{len raw}}}}"), &data);
     let html = folder.templates().render(None, "a", &[], data).await.unwrap().html.unwrap();
-    let twice: String = names.iter().map(|name| format!("{name} {name} ")).collect();
+    let twice = names.map(|name| format!("{name} {name} ")).concat();
     assert_eq!(html, format!("<p>{twice}</p>3"));
 }
 

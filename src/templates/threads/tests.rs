@@ -3,6 +3,7 @@
 use std::num::NonZeroU8;
 
 use super::*;
+use crate::domain::ids::TenantId;
 use crate::domain::quantity::HumanDuration;
 
 /// A render is given up after half a second and three times nothing.
@@ -70,23 +71,23 @@ fn three(settings: TemplateSettings) -> Threads {
     Threads::new(&TemplateSettings { threads, render_timeout: HumanDuration::from_secs(20), ..settings })
 }
 
-fn of(name: &str) -> Line {
-    Some(name.parse().unwrap())
+fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
 }
 
 #[tokio::test]
 async fn however_many_one_tenant_has_that_are_slow_the_next_tenants_are_done() {
     let threads = three(TemplateSettings::default());
     let (let_go, waiting): (Vec<_>, Vec<_>) = (0..100).map(|_| stuck()).unzip();
-    let slow = waiting.into_iter().map(|work| threads.run(of("slow"), work));
+    let slow = waiting.into_iter().map(|work| threads.run(Some(tenant("slow")), work));
     let slow = futures_util::future::join_all(slow);
     let quick = async {
-        let done = threads.run(of("quick"), || 7).await;
+        let done = threads.run(Some(tenant("quick")), || 7).await;
         drop(let_go);
         done
     };
     let (slow, quick) = tokio::join!(slow, quick);
-    assert_eq!((quick, slow.into_iter().filter(Result::is_ok).count()), (Ok(7), 100));
+    assert_eq!((quick, slow.into_iter().flatten().count()), (Ok(7), 100));
 }
 
 #[tokio::test]
@@ -96,11 +97,12 @@ async fn who_waits_longer_than_they_may_is_told_then_and_not_later() {
     let ((one, first), (two, second)) = (stuck(), stuck());
     let begun = Instant::now();
     let late = async {
-        let late = threads.run(of("slow"), || 7).await;
+        let late = threads.run(Some(tenant("slow")), || 7).await;
         drop((one, two));
         (late, begun.elapsed())
     };
-    let (.., (late, took)) = tokio::join!(threads.run(of("slow"), first), threads.run(of("slow"), second), late);
+    let (.., (late, took)) =
+        tokio::join!(threads.run(Some(tenant("slow")), first), threads.run(Some(tenant("slow")), second), late);
     assert_eq!(late, Err(Lost::Busy));
     assert!((600..5_000).contains(&took.as_millis()), "{took:?}");
 }
@@ -115,13 +117,13 @@ async fn a_tenant_whose_work_has_lost_threads_has_none_left_and_others_have() {
         ..TemplateSettings::default()
     });
     let ((one, first), (two, second)) = (stuck(), stuck());
-    assert_eq!(threads.run(of("slow"), first).await, Err(Lost::GivenUp));
-    assert_eq!(threads.run(of("slow"), second).await, Err(Lost::GivenUp));
-    assert_eq!(threads.run(of("slow"), || 7).await, Err(Lost::Stuck));
-    assert_eq!(threads.run(of("quick"), || 7).await, Ok(7));
+    assert_eq!(threads.run(Some(tenant("slow")), first).await, Err(Lost::GivenUp));
+    assert_eq!(threads.run(Some(tenant("slow")), second).await, Err(Lost::GivenUp));
+    assert_eq!(threads.run(Some(tenant("slow")), || 7).await, Err(Lost::Stuck));
+    assert_eq!(threads.run(Some(tenant("quick")), || 7).await, Ok(7));
     drop((one, two));
     wait_until_none_is_lost(&threads);
-    assert_eq!(threads.run(of("slow"), || 7).await, Ok(7));
+    assert_eq!(threads.run(Some(tenant("slow")), || 7).await, Ok(7));
 }
 
 #[tokio::test]
