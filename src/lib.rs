@@ -47,6 +47,7 @@ pub mod steering;
 pub mod wallet;
 
 // Tools.
+pub mod audit_log;
 pub mod clock;
 pub mod compose;
 pub mod inbox;
