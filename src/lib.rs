@@ -18,6 +18,8 @@
 //!
 //! a pass event's transaction ─▶ enrollments begin and end
 //!     due ─▶ journeys ─▶ template ─▶ intake: a step and its mail, one transaction ─▶ as every mail
+//!
+//! every change ─▶ leaf, in its transaction ─▶ (every few seconds) audit: tree, signed checkpoint ─▶ folder, outside place
 //! ```
 //!
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
@@ -35,6 +37,7 @@ pub mod hatch;
 pub mod http;
 
 // Work.
+pub mod audit;
 pub mod brake;
 pub mod contacts;
 pub mod courier;

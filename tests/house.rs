@@ -16,8 +16,8 @@ const FLOORS: [(&str, &[&str]); 5] = [
     (
         "work",
         &[
-            "intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "contacts", "push", "journeys",
-            "sweep",
+            "audit", "intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "contacts", "push",
+            "journeys", "sweep",
         ],
     ),
     ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "outgoing", "audit_log"]),

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Auditor;
+use crate::audit_log::note::Signer;
 use crate::brake::Brakeman;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,6 +33,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Kind, Tasks};
 use crate::limits::Limits;
 use crate::store::Store;
+use crate::telemetry::Chain;
 use crate::templates::Templates;
 use crate::wallet::Ledger;
 
@@ -56,6 +59,8 @@ pub struct App {
     pub ledger: Arc<Ledger>,
     /// What watches the streams of mails, unless that is off.
     pub brakeman: Option<Arc<Brakeman>>,
+    /// Makes checkpoints of the log, and proofs.
+    pub auditor: Arc<Auditor>,
     /// Notified after every acceptance.
     pub wake: Arc<Notify>,
     /// Notified when a step of a journey may be due.
@@ -81,6 +86,7 @@ impl App {
         store: Arc<dyn Store>,
         courier: Arc<SmtpCourier>,
         templates: Arc<Templates>,
+        signer: Signer,
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let brakeman = config.brake.enabled.then(|| {
@@ -93,6 +99,7 @@ impl App {
         let intake = Arc::new(intake(&rules, &templates, &clock, &store, &wake, brakeman.clone()));
         let stir = Arc::new(Notify::new());
         let ledger = Arc::new(ledger(&config, &rules, &clock, &store, Arc::clone(&stir)));
+        let auditor = Auditor::new(Arc::clone(&store), Arc::clone(&clock), signer, config.audit.clone());
         let delivered = CancellationToken::new();
         Self {
             config,
@@ -105,6 +112,7 @@ impl App {
             intake,
             ledger,
             brakeman,
+            auditor: Arc::new(auditor),
             wake,
             stir,
             delivered,
@@ -114,6 +122,7 @@ impl App {
     /// Starts delivery, then the doors. The store is watched: without it the process stops.
     pub async fn start(&self, tasks: &Tasks) -> anyhow::Result<Started> {
         watch_store(Arc::clone(&self.store), tasks);
+        parts::start_auditor(self, tasks).await?;
         parts::start_brakeman(self, tasks).await?;
         passes::start(self, tasks)?;
         let delivering = parts::start_delivery(self, tasks).await?;
@@ -127,9 +136,12 @@ impl App {
         Ok(Started { listen, control })
     }
 
-    /// Ends what outlives the tasks: idle sessions, then the store.
+    /// Ends what outlives the tasks: idle sessions, then the store, whose last checkpoint covers all that happened.
     pub async fn close(self) {
         self.courier.close().await;
+        if let Err(error) = self.auditor.checkpoint().await {
+            tracing::error!(error = %Chain(&error), "the last checkpoint of the audit could not be made");
+        }
         self.store.close().await;
     }
 }

@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, room};
+use crate::audit::{self, Pusher};
+use crate::audit_log::note::Signer;
 use crate::brake::{BRAKES_MAX, Lever};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -54,6 +56,25 @@ pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dy
 /// The courier to these relays.
 pub fn courier(relays: Vec<RelaySettings>) -> anyhow::Result<Arc<SmtpCourier>> {
     Ok(Arc::new(SmtpCourier::new(relays)?))
+}
+
+/// The key that signs the audit's checkpoints, made if there is none. Blocks; it belongs to the start.
+pub fn signer(config: &Config) -> anyhow::Result<Signer> {
+    audit::load_or_make(&config.audit.key_file).map_err(Into::into)
+}
+
+/// Makes checkpoints from now on, and sends them where they are to be kept besides.
+pub async fn start_auditor(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
+    app.auditor.introduce().await.context("noting which key signs the audit")?;
+    let (auditor, soft) = (Arc::clone(&app.auditor), tasks.soft());
+    tasks.spawn("audit", Kind::Essential, async move { auditor.run(soft).await });
+    let client = Client::new(&app.config.outgoing)?;
+    let pusher = Pusher::new(Arc::clone(&app.store), Arc::clone(&app.clock), client, app.config.audit.clone());
+    if let Some(pusher) = pusher {
+        let soft = tasks.soft();
+        tasks.spawn("audit.push", Kind::Essential, async move { pusher.run(soft).await });
+    }
+    Ok(())
 }
 
 /// Greets a relay (TLS, AUTH) without sending and says in one line what was found.
@@ -206,6 +227,7 @@ pub async fn start_doors(
         journeys: Arc::new(desk(&app.store, &app.clock, &app.rules, &app.stir)),
         contacts,
         templates: app.templates.subscribe(),
+        auditor: Arc::clone(&app.auditor),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),
         health: Arc::clone(&health),

@@ -4,11 +4,7 @@ use super::tree::{Hash, Node, node_hash, range_hash, split};
 
 /// The inclusion proof of leaf `index` in the tree of `size` leaves, from the leaf's sibling upwards (RFC 6962, section
 /// 2.1.1). `index` is less than `size`. `hash_of` gives the hashes of complete subtrees.
-pub fn inclusion<E>(
-    index: u64,
-    size: u64,
-    mut hash_of: impl FnMut(Node) -> Result<Hash, E>,
-) -> Result<Vec<Hash>, E> {
+pub fn inclusion<E>(index: u64, size: u64, mut hash_of: impl FnMut(Node) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
     let (mut start, mut end) = (0, size);
     let mut proof = Vec::new();
     while end - start > 1 {
@@ -55,11 +51,7 @@ pub fn is_included(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root: &Ha
 
 /// The proof that the tree of `old` leaves is the beginning of that of `new` leaves (RFC 6962, section 2.1.2). `old` is not
 /// above `new`. From nothing, or to the same, it has no hashes.
-pub fn consistency<E>(
-    old: u64,
-    new: u64,
-    mut hash_of: impl FnMut(Node) -> Result<Hash, E>,
-) -> Result<Vec<Hash>, E> {
+pub fn consistency<E>(old: u64, new: u64, mut hash_of: impl FnMut(Node) -> Result<Hash, E>) -> Result<Vec<Hash>, E> {
     if old == 0 || old == new {
         return Ok(Vec::new());
     }

@@ -44,6 +44,16 @@ impl ProvenLeaf {
     pub fn new(seq: u64, leaf: String, proof: &[Hash]) -> Self {
         Self { seq, leaf, proof: proof.iter().map(|hash| STANDARD.encode(hash)).collect() }
     }
+
+    /// Whether it is in the log of this checkpoint, at its place.
+    #[must_use]
+    pub fn is_in(&self, checkpoint: &Checkpoint) -> bool {
+        let proof = self.proof.iter().map(|hash| STANDARD.decode(hash).ok()?.try_into().ok());
+        let hash = leaf_hash(self.leaf.as_bytes());
+        proof
+            .collect::<Option<Vec<Hash>>>()
+            .is_some_and(|proof| is_included(&hash, self.seq, checkpoint.size, &proof, &checkpoint.root))
+    }
 }
 
 /// Why a receipt is not believed.
@@ -75,14 +85,13 @@ impl Receipt {
         }
         let mut leaves = Vec::with_capacity(self.leaves.len());
         let mut last = None;
-        for ProvenLeaf { seq, leaf, proof } in &self.leaves {
+        for proven in &self.leaves {
+            let ProvenLeaf { seq, leaf, .. } = proven;
             if last.is_some_and(|last| last >= *seq) {
                 return Err(ReceiptError::OutOfOrder(*seq));
             }
             last = Some(*seq);
-            let proof = proof.iter().map(|hash| STANDARD.decode(hash).ok()?.try_into().ok()).collect::<Option<Vec<Hash>>>();
-            let hash = leaf_hash(leaf.as_bytes());
-            if !proof.is_some_and(|proof| is_included(&hash, *seq, checkpoint.size, &proof, &checkpoint.root)) {
+            if !proven.is_in(&checkpoint) {
                 return Err(ReceiptError::NotIncluded(*seq));
             }
             let read: Value = serde_json::from_str(leaf).map_err(|_| ReceiptError::Foreign(*seq))?;

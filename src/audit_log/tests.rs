@@ -1,5 +1,6 @@
 //! The tree against its definition, published vectors and another implementation; notes against published ones.
 #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+#![expect(clippy::cast_possible_truncation, reason = "these trees are small")]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -134,7 +135,9 @@ fn every_proof_of_every_small_tree_holds_and_none_holds_elsewhere() {
     for new in 0..=20 {
         for old in 0..=new {
             let proof = consistency(old, new, by_definition(&leaves)).unwrap();
-            let is = |old, new, proof: &[Hash]| is_consistent((old, &roots[old as usize]), (new, &roots[new as usize]), proof);
+            let is = |old, new, proof: &[Hash]| {
+                is_consistent((old, &roots[old as usize]), (new, &roots[new as usize]), proof)
+            };
             assert!(is(old, new, &proof), "{old} {new}");
             let elsewhere = (0..=20).filter(|other| *other != new && is(old, *other, &proof));
             // From nothing everything follows, and the same is the same.
@@ -151,7 +154,13 @@ fn every_proof_of_every_small_tree_holds_and_none_holds_elsewhere() {
                 assert_eq!(is, place as u64 == index, "{index} {new}");
             }
             assert!(!is_included(&leaf_hash(&leaves[index as usize]), index + 1, new, &proof, &root), "{index} {new}");
-            assert!(!is_included(&leaf_hash(&leaves[index as usize]), index, new, &[&proof[..], &[root]].concat(), &root));
+            assert!(!is_included(
+                &leaf_hash(&leaves[index as usize]),
+                index,
+                new,
+                &[&proof[..], &[root]].concat(),
+                &root
+            ));
         }
     }
     assert!(!is_included(&roots[1], 0, 0, &[], &roots[0]));
@@ -207,7 +216,10 @@ fn a_published_note_is_opened_and_an_altered_one_is_not() {
     assert_eq!(altered("\u{2014} PeterNeumann", "\u{2014} Somebody"), NoteError::NotSigned);
     assert_eq!(altered("problem is.", "problem\tis."), NoteError::NoNote);
     assert_eq!(altered("is.\n\n", "is.\n"), NoteError::NoNote);
-    assert_eq!(Verifier::read("PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"), Err(NoteError::NoKey));
+    assert_eq!(
+        Verifier::read("PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"),
+        Err(NoteError::NoKey)
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Tiles: the tree's hashes as they are kept, and the edge at which it grows.
 
+use std::fmt;
+
 use super::tree::{Hash, Node, empty_root, node_hash};
 
 /// Levels of the tree in one tile, and the hashes in a full one (C2SP tlog-tiles).
@@ -13,6 +15,22 @@ pub struct TileId {
     pub level: u8,
     /// Which of its level, from 0.
     pub number: u64,
+}
+
+impl TileId {
+    /// How many hashes this tile has in a tree of `size` leaves.
+    #[must_use]
+    pub fn width_at(self, size: u64) -> usize {
+        let hashes = size.checked_shr(u32::from(self.level) * u32::from(HEIGHT)).unwrap_or(0);
+        let before = self.number << HEIGHT;
+        usize::try_from(hashes.saturating_sub(before)).unwrap_or(WIDTH).min(WIDTH)
+    }
+}
+
+impl fmt::Display for TileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.level, self.number)
+    }
 }
 
 /// Up to 256 hashes.
@@ -103,10 +121,7 @@ impl Edge {
     #[must_use]
     pub fn new(size: u64, growing: Vec<Tile>) -> Option<Self> {
         let ids = edge_of(size);
-        let is_right = |(id, tile): (&TileId, &Tile)| {
-            let shift = u32::from(id.level) * u32::from(HEIGHT);
-            tile.id == *id && tile.hashes.len() as u64 == (size >> shift) % (1 << HEIGHT)
-        };
+        let is_right = |(id, tile): (&TileId, &Tile)| tile.id == *id && tile.hashes.len() == id.width_at(size);
         let fits = ids.len() == growing.len() && ids.iter().zip(&growing).all(is_right);
         fits.then_some(Self { size, growing, full: Vec::new() })
     }

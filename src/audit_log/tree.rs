@@ -39,7 +39,8 @@ pub(super) fn peaks(start: u64, end: u64) -> impl DoubleEndedIterator<Item = Nod
     let levels: Vec<u8> = (0..64).rev().filter(|level| leaves >> level & 1 == 1).collect();
     levels.into_iter().map(move |level| {
         // What larger subtrees stand to the left.
-        let before = leaves.checked_shr(u32::from(level) + 1).unwrap_or(0).checked_shl(u32::from(level) + 1).unwrap_or(0);
+        let before =
+            leaves.checked_shr(u32::from(level) + 1).unwrap_or(0).checked_shl(u32::from(level) + 1).unwrap_or(0);
         Node { level, number: (start + before) >> level }
     })
 }
@@ -68,5 +69,5 @@ pub fn root<E>(size: u64, mut hash_of: impl FnMut(Node) -> Result<Hash, E>) -> R
 
 /// Where a tree of `leaves` (two or more) is divided: the largest power of two below it.
 pub(super) const fn split(leaves: u64) -> u64 {
-    1 << (63 - (leaves - 1).leading_zeros())
+    1 << (leaves - 1).ilog2()
 }

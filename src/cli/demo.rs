@@ -91,9 +91,10 @@ async fn start(context: &Context, life: &Lifecycle, listen: SocketAddr, folder: 
     let inbox = parts::start_inbox(InboxAt { smtp: free, http: free }, clock, tasks, unneeded.clone()).await?;
     let config = config(folder, free_port(listen)?, inbox.smtp)?;
     let store = parts::open_store(&config.store, Role::Gateway)?;
+    let signer = parts::signer(&config)?;
     let courier = parts::courier(config.relays.clone())?;
     let templates = templates::for_serving(&config)?;
-    let app = App::wire(config, Arc::clone(clock), store, courier, templates);
+    let app = App::wire(config, Arc::clone(clock), store, courier, templates, signer);
     let listen = app.start(tasks).await?.listen;
     // The inbox is the relay: it stays until the attempts under way are done.
     let delivered = app.delivered.clone();
@@ -128,8 +129,11 @@ fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Resul
     let postern = format!(
         "[server]\nlisten = \"{listen}\"\npublic_url = \"http://{listen}\"\n[store]\nurl = {:?}\n\
          [limits]\nper_recipient = \"none\"\ndisk_free_min = \"0B\"\n[templates]\ndir = \"\"\n\
+         [audit]\nkey_file = {:?}\ndir = {:?}\n\
          [[relays]]\nname = \"inbox\"\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
         format!("sqlite:{}", database.display()),
+        folder.join("audit.key").display().to_string(),
+        folder.join("audit").display().to_string(),
         relay.ip(),
         relay.port(),
     );

@@ -3,6 +3,7 @@
 //! Standard output carries the answer only: a table for people, or with `--format json` exactly one object or array.
 //! Logs and errors go to standard error. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
+mod audit;
 mod backfill;
 mod bench;
 mod brake;
@@ -86,6 +87,8 @@ enum Command {
     Queue(queue::Arguments),
     /// See which streams of mails are out of line, and decide about them
     Brake(brake::Arguments),
+    /// Prove what happened: verify the log, export it, make a receipt of one mail
+    Audit(audit::Arguments),
     /// Mend who has the pass by what the Pass API says
     Backfill(backfill::Arguments),
     /// See what the tenants' own receivers were not told yet, and have it sent again
@@ -204,6 +207,7 @@ async fn run(arguments: Arguments) -> Done {
         | Command::Send(_)
         | Command::Queue(_)
         | Command::Brake(_)
+        | Command::Audit(_)
         | Command::Push(_)
         | Command::Contacts(_)
         | Command::Suppressions(_)
@@ -219,6 +223,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Send(send) => send::run(context, send).await,
         Command::Queue(queue) => queue::run(context, queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
+        Command::Audit(audit) => audit::run(context, audit).await,
         Command::Backfill(backfill) => backfill::run(context, backfill).await,
         Command::Push(push) => push::run(context, push).await,
         Command::Contacts(contacts) => contacts::run(context, contacts).await,

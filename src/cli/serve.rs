@@ -38,9 +38,10 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let hangups = reload_signals().context("listening for signals")?;
     let life = Lifecycle::new(config.delivery.shutdown_grace.0);
     let store = parts::open_store(&config.store, Role::Gateway)?;
+    let signer = parts::signer(&config)?;
     let courier = parts::courier(config.relays.clone())?;
     let clock = Arc::clone(&context.clock);
-    let app = App::wire(config, Arc::clone(&clock), store, courier, templates);
+    let app = App::wire(config, Arc::clone(&clock), store, courier, templates, signer);
     let started = app.start(life.tasks()).await;
     match &started {
         Ok(Started { listen, control }) => {

@@ -40,6 +40,9 @@ const WALLET_MAX: usize = 1_000_000;
 /// `wallet.events_max` at most: they are one transaction.
 const EVENTS_MAX: usize = 10_000;
 
+/// `audit.checkpoint_leaves` at most: it bounds memory.
+const CHECKPOINT_LEAVES_MAX: u64 = 1_000_000;
+
 /// `[journeys]` counts at most: it bounds memory.
 const JOURNEY_STEPS_MAX: usize = 10_000;
 
@@ -72,6 +75,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     brake(config, &mut say);
     wallet(config, &mut say);
     alarms(config, &mut say);
+    audit(config, &mut say);
     journeys(config, &mut say);
     push(config, &mut say);
     templates(config, &mut say);
@@ -204,6 +208,20 @@ fn wallet(config: &Config, say: &mut impl FnMut(&str, String)) {
     {
         if !(BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&size.0) {
             say(key, "must be 1KiB to 256MiB".to_owned());
+        }
+    }
+}
+
+fn audit(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let audit = &config.audit;
+    wait("audit.checkpoint_every", audit.checkpoint_every, say);
+    wait("audit.push_timeout", audit.push_timeout, say);
+    if !(1..=CHECKPOINT_LEAVES_MAX).contains(&audit.checkpoint_leaves) {
+        say("audit.checkpoint_leaves", format!("must be 1 to {CHECKPOINT_LEAVES_MAX}"));
+    }
+    for (key, path) in [("audit.key_file", &audit.key_file), ("audit.dir", &audit.dir)] {
+        if path.as_os_str().is_empty() {
+            say(key, "must not be empty".to_owned());
         }
     }
 }

@@ -16,6 +16,7 @@ use super::lines::line_at;
 use super::reading::{Origin, read};
 use super::tenants::{Shared, TenantFile};
 use super::{Config, Problem, Problems};
+use crate::audit::settings::AuditSettings;
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
@@ -51,6 +52,7 @@ pub(super) struct PosternFile {
     brake: BrakeSettings,
     wallet: WalletSettings,
     alarms: AlarmSettings,
+    audit: AuditSettings,
     journeys: JourneySettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
@@ -95,6 +97,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         brake: written.brake,
         wallet: written.wallet,
         alarms: written.alarms,
+        audit: written.audit,
         journey: written.journeys,
         push: written.push,
         outgoing: written.outgoing,

@@ -26,6 +26,7 @@ impl Config {
             ("brake", serde_json::to_value(&self.brake)),
             ("wallet", serde_json::to_value(&self.wallet)),
             ("alarms", serde_json::to_value(&self.alarms)),
+            ("audit", serde_json::to_value(&self.audit)),
             ("journeys", serde_json::to_value(&self.journey)),
             ("push", serde_json::to_value(&self.push)),
             ("outgoing", serde_json::to_value(&self.outgoing)),

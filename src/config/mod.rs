@@ -38,6 +38,7 @@ use serde::Serialize;
 pub use environment::Environment;
 pub use fixed::Fixed;
 
+use crate::audit::settings::AuditSettings;
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
@@ -84,6 +85,8 @@ pub struct Config {
     pub wallet: WalletSettings,
     /// `[alarms]`.
     pub alarms: AlarmSettings,
+    /// `[audit]`.
+    pub audit: AuditSettings,
     /// `[journeys]`.
     pub journey: JourneySettings,
     /// `[push]`.
@@ -118,6 +121,7 @@ impl Config {
             brake: BrakeSettings::default(),
             wallet: WalletSettings::default(),
             alarms: AlarmSettings::default(),
+            audit: AuditSettings::default(),
             journey: JourneySettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),

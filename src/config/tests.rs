@@ -76,6 +76,7 @@ fn the_shipped_files_say_the_defaults() {
     assert!(config.outgoing == defaults.outgoing);
     assert!(config.templates == defaults.templates);
     assert!(config.alarms == defaults.alarms);
+    assert!(config.audit == defaults.audit);
     assert!(config.log == defaults.log);
     assert!(config.missing_for_serving().is_empty());
     assert_eq!(config.tenants.keys().map(TenantId::as_str).collect::<Vec<_>>(), ["demo"]);
@@ -156,6 +157,7 @@ fn every_key_is_documented() {
     assert_eq!(sorted(keys(&postern["outgoing"])), fields::of::<OutgoingSettings>());
     assert_eq!(sorted(keys(&postern["templates"])), fields::of::<TemplateSettings>());
     assert_eq!(sorted(keys(&postern["alarms"])), fields::of::<AlarmSettings>());
+    assert_eq!(sorted(keys(&postern["audit"])), fields::of::<AuditSettings>());
     assert_eq!(sorted(keys(&tenant["pass_api"])), fields::of::<pass_api::PassApiFile>());
     assert_eq!(sorted(keys(&postern["log"])), fields::of::<LogSettings>());
     assert_eq!(sorted(keys(&postern["relays"][0])), fields::of::<RelaySettings>());
@@ -407,6 +409,9 @@ fn impossible_values_are_refused() {
         ("[alarms]\nsilence_expected = 0.5", "alarms.silence_expected"),
         ("[alarms]\nuninstall_factor = nan", "alarms.uninstall_factor"),
         ("[alarms]\nuninstall_min = 0", "alarms.uninstall_min"),
+        ("[audit]\ncheckpoint_every = \"0s\"", "audit.checkpoint_every"),
+        ("[audit]\ncheckpoint_leaves = 0", "audit.checkpoint_leaves"),
+        ("[audit]\nkey_file = \"\"", "audit.key_file"),
         ("[templates]\nthreads = 0", "templates.threads"),
         ("[templates]\nthreads = 65", "templates.threads"),
         ("[templates]\ndepth_max = 15", "templates.depth_max"),

@@ -8,6 +8,8 @@
 pub mod brakes;
 pub mod contacts;
 pub mod journeys;
+mod kind;
+pub mod replay;
 pub mod suppressions;
 
 use std::fmt;
@@ -16,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 
+pub use self::kind::Kind;
 use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason, Status};
@@ -66,107 +69,6 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What kind of thing happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A message was accepted.
-    Accepted,
-    /// A message was accepted but will not be sent.
-    Suppressed,
-    /// An attempt passed its commit point.
-    AttemptCommitted,
-    /// To be tried again.
-    Deferred,
-    /// The relay took it.
-    Relayed,
-    /// Refused for good.
-    Bounced,
-    /// The relay may have taken it.
-    Unknown,
-    /// An unknown was decided, by evidence or policy; or a late settlement told what it knew.
-    Resolved,
-    /// The deadline passed.
-    Expired,
-    /// Waits for an operator.
-    Held,
-    /// An operator let it go on.
-    Released,
-    /// An operator ended it unsent.
-    Cancelled,
-    /// An operator has it tried at once.
-    Retried,
-    /// A key was made.
-    KeyCreated,
-    /// A key was revoked.
-    KeyRevoked,
-    /// A stream of mails is out of line.
-    BrakeEngaged,
-    /// A brake ended; what it held goes on.
-    BrakeReleased,
-    /// A brake ended, and with it what it held.
-    BrakeCancelled,
-    /// The gateway works with another configuration from now on.
-    ConfigChanged,
-    /// A pass event came in that said something new.
-    PassEvent,
-    /// What is known of a customer is another from now on.
-    ContactSet,
-    /// What was known of a customer is erased.
-    ContactRemoved,
-    /// A customer entered a journey.
-    Enrolled,
-    /// Steps of a journey are behind somebody.
-    Stepped,
-    /// Somebody's way through a journey ended before its end.
-    Exited,
-    /// An operator said whether a journey runs.
-    JourneySet,
-    /// Somebody said by a link in a mail that they want no such mails.
-    Unsubscribed,
-    /// Somebody is not mailed any more, as another said.
-    SuppressionAdded,
-    /// Somebody is mailed again.
-    SuppressionRemoved,
-}
-
-impl Kind {
-    /// The word in the leaf.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Suppressed => "suppressed",
-            Self::AttemptCommitted => "attempt-committed",
-            Self::Deferred => "deferred",
-            Self::Relayed => "relayed",
-            Self::Bounced => "bounced",
-            Self::Unknown => "unknown",
-            Self::Resolved => "resolved",
-            Self::Expired => "expired",
-            Self::Held => "held",
-            Self::Released => "released",
-            Self::Cancelled => "cancelled",
-            Self::Retried => "retried",
-            Self::KeyCreated => "key-created",
-            Self::KeyRevoked => "key-revoked",
-            Self::BrakeEngaged => "brake-engaged",
-            Self::BrakeReleased => "brake-released",
-            Self::BrakeCancelled => "brake-cancelled",
-            Self::ConfigChanged => "config-changed",
-            Self::PassEvent => "pass-event",
-            Self::ContactSet => "contact-set",
-            Self::ContactRemoved => "contact-removed",
-            Self::Enrolled => "enrolled",
-            Self::Stepped => "stepped",
-            Self::Exited => "exited",
-            Self::JourneySet => "journey-set",
-            Self::Unsubscribed => "unsubscribed",
-            Self::SuppressionAdded => "suppression-added",
-            Self::SuppressionRemoved => "suppression-removed",
-        }
-    }
-}
-
 /// One thing that happened, before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
@@ -188,6 +90,11 @@ impl Happening {
     #[must_use]
     pub fn new(at: Timestamp, kind: Kind, tenant: &TenantId, message: Option<MessageId>, actor: Actor) -> Self {
         Self { at, kind, tenant: Some(tenant.clone()), message, actor, facts: Vec::new() }
+    }
+
+    /// Something of the gateway's own that happened, without further facts.
+    fn of_gateway(at: Timestamp, kind: Kind) -> Self {
+        Self { at, kind, tenant: None, message: None, actor: Actor::Gateway, facts: Vec::new() }
     }
 
     /// Adds a fact. Facts are words of ours, numbers, hashes and queue ids: never text from outside, but for an
@@ -392,15 +299,13 @@ pub fn not_wanted(at: Timestamp, tenant: &TenantId, id: MessageId, status: Walle
 /// The leaf of a configuration that was read again: which of its sections changed, never their values.
 #[must_use]
 pub fn config_changed(at: Timestamp, sections: &[&'static str]) -> Happening {
-    let happening = Happening {
-        at,
-        kind: Kind::ConfigChanged,
-        tenant: None,
-        message: None,
-        actor: Actor::Gateway,
-        facts: Vec::new(),
-    };
-    happening.with("sections", sections)
+    Happening::of_gateway(at, Kind::ConfigChanged).with("sections", sections)
+}
+
+/// The leaf of the key that signs checkpoints from now on, in its public form.
+#[must_use]
+pub fn audit_key_set(at: Timestamp, key: &str) -> Happening {
+    Happening::of_gateway(at, Kind::AuditKeySet).with("key", key)
 }
 
 /// Bytes as lower-case hexadecimal digits.

@@ -38,12 +38,15 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
-use self::api::{alarms, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks};
+use self::api::{
+    alarms, audit, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks,
+};
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
 use self::health::Health;
 use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
+use crate::audit::Auditor;
 use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
@@ -83,6 +86,8 @@ pub struct AppState {
     pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
+    /// Makes proofs.
+    pub auditor: Arc<Auditor>,
     /// What pages are rendered from now.
     pub templates: watch::Receiver<Arc<Templates>>,
     /// Where everything else is read.
@@ -105,6 +110,9 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}/events").get(emails::events))
         .service(Door::at("/v1/emails/{id}/why").get(emails::why))
         .service(Door::at("/v1/emails/{id}/content").get(emails::content))
+        .service(Door::at("/v1/emails/{id}/receipt").get(audit::receipt))
+        .service(Door::at("/v1/audit").get(audit::list))
+        .service(Door::at("/v1/audit/checkpoint").get(audit::checkpoint))
         .service(Door::at("/v1/emails/{id}/cancel").post(verbs::cancel))
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
         .service(Door::at("/v1/emails/{id}/release").post(verbs::release))

@@ -18,6 +18,7 @@
 //! One conformance suite (`tests/store`) runs every behaviour on every implementation.
 
 mod alarms;
+mod audit;
 mod backfill;
 mod brakes;
 mod contacts;
@@ -46,6 +47,9 @@ use crate::domain::message::{
 use crate::domain::why::Stored;
 
 pub use self::alarms::{AlarmStore, Counted};
+pub use self::audit::{
+    AuditStore, LeafFilter, LeafPage, LogStanding, LoggedLeaf, LoggedMessage, NewCheckpoint, SignedCheckpoint,
+};
 pub use self::backfill::{BackfillRun, BackfillStore, Turn};
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
@@ -254,6 +258,7 @@ impl Decided {
 #[async_trait]
 pub trait Store:
     AlarmStore
+    + AuditStore
     + BackfillStore
     + BrakeStore
     + ContactStore

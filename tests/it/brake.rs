@@ -114,6 +114,7 @@ fn a_stream_that_jumps_is_held_while_others_flow_and_one_command_releases_it() {
     gateway.process.wait_for_log("a brake is off");
     assert_eq!(statuses(&send_some(&gateway, "newsletter", 30)), ["queued"; 30]);
     gateway.stop();
+    house.verify();
 }
 
 #[test]
@@ -154,6 +155,7 @@ fn what_was_waiting_before_the_brake_went_on_is_held_too_and_one_call_cancels_it
     let next = send_some(&gateway, "newsletter", 6);
     assert_eq!(statuses(&next), [["queued"; 5].as_slice(), &["held"; 1]].concat());
     gateway.stop();
+    house.verify();
 }
 
 #[test]
@@ -171,6 +173,7 @@ fn without_hold_there_is_only_an_alarm_and_it_ends_by_itself() {
     let alarms = gateway.process.log().into_iter().filter(|line| line.contains("out of line")).count();
     assert_eq!(alarms, 1, "one line for each time");
     gateway.stop();
+    house.verify();
 }
 
 #[test]

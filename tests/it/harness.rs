@@ -78,7 +78,19 @@ impl House {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = postern();
         command.arg("--config").arg(self.config()).args(arguments);
+        // Paths of a configuration are relative to the working directory, which is everybody's here.
+        command.env("POSTERN__AUDIT__KEY_FILE", self.path("data/audit.key"));
+        command.env("POSTERN__AUDIT__DIR", self.path("data/audit"));
         command
+    }
+
+    /// Holds the store against its log: everything must be as it was logged.
+    pub fn verify(&self) -> Value {
+        let said = finish(self.command(&["audit", "verify", "--format", "json"]).stdin(std::process::Stdio::null()));
+        let verdict: Value = serde_json::from_slice(&said.stdout).unwrap_or(Value::Null);
+        assert_eq!(verdict["findings"], json!([]), "{verdict} {said:?}");
+        assert!(said.status.success(), "{said:?}");
+        verdict
     }
 
     /// Runs a command to its end and reads the JSON it prints.

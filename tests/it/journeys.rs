@@ -321,6 +321,7 @@ fn five_thousand_ways_end_where_they_would_have_ended_however_often_the_gateway_
     assert_eq!(funnel(&gateway), wanted.map(|(step, count)| (step.to_owned(), count)).into());
     gateway.stop();
     each_mail_exists_once(&house, everybody, left);
+    house.verify();
 }
 
 /// Whether no mail is on its way any more; what is unknown waits for an operator.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at once")]
 #![expect(clippy::print_stderr, reason = "a test tells its figures")]
 
+mod audit;
 mod backfill;
 mod backfill_limits;
 mod bench;

@@ -109,6 +109,9 @@ impl Bench {
         let postern = format!(
             "[store]
 url = {:?}
+[audit]
+key_file = {:?}
+dir = {:?}
 [brake]
 min_mails = {}
 [limits]
@@ -126,6 +129,8 @@ tls = \"none\"
 sessions = {}
 ",
             format!("sqlite:{}", database.display()),
+            folder.join("data").join("audit.key").display().to_string(),
+            folder.join("data").join("audit").display().to_string(),
             u32::MAX,
             relay.host,
             relay.port,

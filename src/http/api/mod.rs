@@ -1,6 +1,7 @@
 //! The doors for programs: JSON in, JSON out, one file per thing.
 
 pub mod alarms;
+pub mod audit;
 pub mod brakes;
 pub mod contacts;
 pub mod emails;

@@ -65,6 +65,7 @@ mod keys;
 mod messages;
 mod metadata;
 mod open;
+mod proving;
 mod push;
 mod readers;
 mod shelf;

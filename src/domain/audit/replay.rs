@@ -1,0 +1,84 @@
+//! What state a message's leaves say it is in: the log read again, as a proof against its row.
+
+use serde_json::Value;
+
+use super::Kind;
+use crate::domain::message::Status;
+
+/// What is wrong with a leaf that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a leaf is not JSON with a known kind")]
+pub struct UnreadableLeaf;
+
+/// The state of a message after these leaves of its own, oldest first; `None`: none of them says one.
+pub fn status_after<'l>(leaves: impl IntoIterator<Item = &'l [u8]>) -> Result<Option<Status>, UnreadableLeaf> {
+    let mut status = None;
+    for leaf in leaves {
+        let leaf: Value = serde_json::from_slice(leaf).map_err(|_| UnreadableLeaf)?;
+        let kind = leaf["kind"].as_str().and_then(|kind| kind.parse().ok()).ok_or(UnreadableLeaf)?;
+        // What came after somebody else had decided only tells what it knew.
+        let is_late = leaf["late"] == Value::Bool(true);
+        status = becomes(kind).filter(|_| !is_late).or(status);
+    }
+    Ok(status)
+}
+
+/// The state that a leaf of this kind leaves its message in; `None`: it stays as it was.
+const fn becomes(kind: Kind) -> Option<Status> {
+    match kind {
+        // An unknown that is resolved waits again: what else could become of it has leaves of its own.
+        Kind::Accepted | Kind::Released | Kind::Retried | Kind::Resolved => Some(Status::Queued),
+        Kind::Suppressed => Some(Status::Suppressed),
+        Kind::Deferred => Some(Status::Deferred),
+        Kind::Relayed => Some(Status::Relayed),
+        Kind::Bounced => Some(Status::Bounced),
+        Kind::Unknown => Some(Status::Unknown),
+        Kind::Expired => Some(Status::Expired),
+        Kind::Held => Some(Status::Held),
+        Kind::Cancelled => Some(Status::Cancelled),
+        Kind::AttemptCommitted
+        | Kind::KeyCreated
+        | Kind::KeyRevoked
+        | Kind::BrakeEngaged
+        | Kind::BrakeReleased
+        | Kind::BrakeCancelled
+        | Kind::ConfigChanged
+        | Kind::AuditKeySet
+        | Kind::PassEvent
+        | Kind::ContactSet
+        | Kind::ContactRemoved
+        | Kind::Enrolled
+        | Kind::Stepped
+        | Kind::Exited
+        | Kind::JourneySet
+        | Kind::Unsubscribed
+        | Kind::SuppressionAdded
+        | Kind::SuppressionRemoved => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at once")]
+    use super::*;
+
+    fn after(leaves: &[&str]) -> Result<Option<Status>, UnreadableLeaf> {
+        status_after(leaves.iter().map(|leaf| leaf.as_bytes()))
+    }
+
+    #[test]
+    fn the_last_leaf_that_says_a_state_counts() {
+        let accepted = r#"{"kind":"accepted"}"#;
+        let committed = r#"{"kind":"attempt-committed"}"#;
+        assert_eq!(after(&[accepted, committed]).unwrap(), Some(Status::Queued));
+        let unknown = r#"{"kind":"unknown"}"#;
+        assert_eq!(after(&[accepted, committed, unknown]).unwrap(), Some(Status::Unknown));
+        let late = r#"{"kind":"resolved","late":true,"outcome":"relayed"}"#;
+        assert_eq!(after(&[accepted, committed, unknown, late]).unwrap(), Some(Status::Unknown));
+        let resent = r#"{"by":"policy","kind":"resolved"}"#;
+        assert_eq!(after(&[accepted, committed, unknown, resent]).unwrap(), Some(Status::Queued));
+        assert_eq!(after(&[r#"{"kind":"stepped"}"#]).unwrap(), None);
+        assert_eq!(after(&[r#"{"kind":"opened"}"#]), Err(UnreadableLeaf));
+        assert_eq!(after(&["?"]), Err(UnreadableLeaf));
+    }
+}
