@@ -31,6 +31,7 @@ mod journeys;
 mod keys;
 mod limiting;
 mod many_enrollments;
+mod proving;
 mod pushing;
 mod reading;
 mod recorded;
