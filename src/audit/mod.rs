@@ -109,10 +109,18 @@ impl Auditor {
 
     /// Makes checkpoints when they are due, until the soft stop.
     pub async fn run(&self, soft: CancellationToken) {
+        let mut is_failing = false;
         loop {
-            if let Err(error) = self.checkpoint_if_due().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint of the audit could be made");
+            let made = self.checkpoint_if_due().await;
+            if let Err(error) = &made
+                && !is_failing
+            {
+                tracing::error!(error = error as &dyn std::error::Error, "no checkpoints of the audit can be made");
             }
+            if made.is_ok() && is_failing {
+                tracing::info!("checkpoints of the audit are made again");
+            }
+            is_failing = made.is_err();
             let look_at = self.clock.now().checked_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
             tokio::select! {
                 () = soft.cancelled() => return,
