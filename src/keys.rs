@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use uuid::{NoContext, Uuid};
 
 use crate::clock::Clock;
-use crate::domain::audit::Actor;
+use crate::domain::audit::By;
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
 use crate::domain::quantity::Limit;
@@ -136,7 +136,7 @@ impl Keyring {
         name: String,
         scopes: Vec<Scope>,
         limit: Option<Limit>,
-        actor: Actor,
+        by: By,
     ) -> Result<NewKey, KeyError> {
         check(&name, &scopes).map_err(KeyError::Invalid)?;
         let mut random = [0; RANDOM_BYTES];
@@ -146,7 +146,7 @@ impl Keyring {
         let secret = write_secret(id, random);
         let mac = mac(&self.pepper, &secret);
         let key = ApiKey { id, tenant, name, scopes, limit, mac, created_at: now, revoked_at: None };
-        self.store.create_key(key.clone(), actor).await.map_err(KeyError::Store)?;
+        self.store.create_key(key.clone(), by).await.map_err(KeyError::Store)?;
         Ok(NewKey { key, secret: secret.into() })
     }
 

@@ -20,6 +20,8 @@
 //!     due ─▶ journeys ─▶ template ─▶ intake: a step and its mail, one transaction ─▶ as every mail
 //!
 //! every change ─▶ leaf, in its transaction ─▶ (every few seconds) audit: tree, signed checkpoint ─▶ folder, outside place
+//!
+//! ended long enough ago ─▶ sweep: its content goes, later its row; its leaves stay
 //! ```
 //!
 //! hall → doors → work → tools → words; never upwards. `tests/house.rs` reads the sources and fails on an arrow that
@@ -47,6 +49,7 @@ pub mod journeys;
 pub mod keys;
 pub mod push;
 pub mod steering;
+pub mod sweep;
 pub mod wallet;
 
 // Tools.

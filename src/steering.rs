@@ -112,7 +112,7 @@ impl Steering {
     fn tell_delivery(&self, verb: Verb) {
         match verb {
             Verb::Release | Verb::Retry { .. } => self.wake.notify_one(),
-            Verb::Cancel | Verb::Hold => {}
+            Verb::Cancel | Verb::Hold | Verb::Resolve => {}
         }
     }
 }

@@ -127,6 +127,7 @@ impl App {
         passes::start(self, tasks)?;
         let delivering = parts::start_delivery(self, tasks).await?;
         let control = delivering.control.clone();
+        parts::start_sweep(self, tasks);
         parts::start_push(self, tasks)?;
         // One for all: a brand's CRM has one breaker, whoever asks.
         let contacts = Arc::new(parts::contacts(&self.config, &self.store, &self.clock, self.rules.subscribe())?);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
+use secrecy::SecretString;
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::contacts::Contacts;
 use crate::courier::settings::RelaySettings;
 use crate::courier::{Courier, RelayFacts, SmtpCourier, Trouble};
 use crate::delivery::reasons::Reasons;
-use crate::delivery::{Control, Delivery, Parts, RelayPlan};
+use crate::delivery::{Control, Delivery, Parts, RelayLog, RelayPlan};
 use crate::domain::ids::RelayName;
 use crate::domain::rules::Rules;
 use crate::hatch::{Hatch, Known};
@@ -40,7 +41,8 @@ use crate::push::{self, Push};
 use crate::steering::Steering;
 use crate::store::Store;
 use crate::store::settings::StoreSettings;
-use crate::store::sqlite::{OpenOptions, Role, SqliteStore};
+use crate::store::sqlite::{ContentKeys, OpenOptions, Role, SqliteStore};
+use crate::sweep::Sweep;
 
 /// Files open besides the callers' connections: the store's, the relays' sessions, the threads' own.
 const FILES_OF_OUR_OWN: u64 = 200;
@@ -50,7 +52,16 @@ const INBOX_PAGES_GRACE: Duration = Duration::from_secs(1);
 /// Opens the configured store, creating and migrating it where needed.
 pub fn open_store(settings: &StoreSettings, role: Role) -> anyhow::Result<Arc<dyn Store>> {
     let path = settings.sqlite_path().map_err(anyhow::Error::msg)?;
-    Ok(Arc::new(SqliteStore::open(OpenOptions { path, role })?))
+    let keys = match &settings.content_key_file {
+        None => ContentKeys::default(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map(SecretString::from);
+            let text = text.with_context(|| format!("store.content_key_file: {}", file.display()))?;
+            let keys = ContentKeys::read(&text).map_err(anyhow::Error::msg);
+            keys.with_context(|| format!("store.content_key_file: {}", file.display()))?
+        }
+    };
+    Ok(Arc::new(SqliteStore::open(OpenOptions { path, role })?.sealing(keys)?))
 }
 
 /// The courier to these relays.
@@ -122,6 +133,7 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
         lanes: config.lanes.clone(),
         domain_rates: config.limits.relay_domains.clone(),
         relays: relays.collect(),
+        logs: config.relays.iter().filter_map(RelayLog::of).collect(),
         tenants: config.tenants.clone(),
         wake: Arc::clone(&app.wake),
         random: fastrand::Rng::new(),
@@ -139,6 +151,13 @@ pub async fn start_delivery(app: &App, tasks: &Tasks) -> anyhow::Result<Deliveri
         delivery.run(soft, hard).await;
     });
     Ok(Delivering { health, control })
+}
+
+/// Begins to remove what was kept long enough.
+pub fn start_sweep(app: &App, tasks: &Tasks) {
+    let sweep = Sweep::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.config.retention.clone());
+    let soft = tasks.soft();
+    tasks.spawn("sweep", Kind::Essential, async move { sweep.run(soft).await });
 }
 
 /// Begins to tell the tenants' own receivers.

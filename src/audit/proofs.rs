@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AuditError, Auditor};
-use crate::audit_log::proof::inclusion;
+use crate::audit_log::checkpoint::Checkpoint;
+use crate::audit_log::growth::Growth;
+use crate::audit_log::proof::{consistency, inclusion};
 use crate::audit_log::receipt::{ProvenLeaf, Receipt};
 use crate::audit_log::tiles::{Tile, TileId, tile_of};
 use crate::audit_log::tree::{Hash, Node};
@@ -22,6 +24,24 @@ impl Auditor {
         };
         let leaves = self.prove(&checkpoint, leaves).await?;
         Ok(Some(Receipt { message_id: id.to_string(), checkpoint: checkpoint.note, leaves }))
+    }
+
+    /// The proof that the log as it stands now grew from the one of this checkpoint, which is signed by `note`; `None`: it has
+    /// fewer leaves than that.
+    pub async fn growth(&self, old: &Checkpoint, note: String) -> Result<Option<Growth>, AuditError> {
+        let Some(new) = self.checkpoint().await?.filter(|new| new.size >= old.size) else { return Ok(None) };
+        let mut needed = BTreeSet::new();
+        consistency(old.size, new.size, |node| -> Result<Hash, AuditError> {
+            needed.insert(tile_of(node));
+            Ok(Hash::default())
+        })?;
+        let tiles = self.store.tiles(needed.into_iter().collect()).await?;
+        let tiles: BTreeMap<TileId, Tile> = tiles.into_iter().map(|tile| (tile.id, tile)).collect();
+        let hash = |node: Node| {
+            tiles.get(&tile_of(node)).and_then(|tile| tile.hash(node)).ok_or(AuditError::Altered(new.size))
+        };
+        let proof = consistency(old.size, new.size, hash)?;
+        Ok(Some(Growth::new(note, new.note, &proof)))
     }
 
     /// Leaves with their proofs under a checkpoint that covers them.

@@ -7,12 +7,13 @@
 //! * The kept **hashes** against each checkpoint's root: whoever changes a leaf and its hash must also have the key.
 //! * The **checkpoints** of the store, of the folder, and whichever were given: a log that was cut is shorter than one of
 //!   them says.
-//! * Each **message**'s state against what its leaves say it is.
+//! * Each **message**'s state against what its leaves say it is. A leaf's message must be there, unless it had ended before
+//!   the time until which the log says that rows were purged.
 //!
 //! After a checkpoint that does not fit, later ones cannot fit either: the first is told, with the last that did, and the
 //! leaves between them are where to look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,6 +24,7 @@ use crate::audit_log::checkpoint::Checkpoint;
 use crate::audit_log::note::Verifier;
 use crate::audit_log::tiles::{Edge, Tile, TileId};
 use crate::audit_log::tree::{Hash, leaf_hash};
+use crate::domain::audit::Kind;
 use crate::domain::audit::replay::status_after;
 use crate::domain::ids::MessageId;
 use crate::store::{LoggedLeaf, LoggedMessage, Store, StoreError};
@@ -75,7 +77,10 @@ pub async fn verify(
 ) -> Result<Verdict, StoreError> {
     let mut verdict = Verdict::default();
     let claims = claims(store, verifiers, folder, &mut verdict).await?;
-    log(store, &claims, &mut verdict, told).await?;
+    let mut gone = Gone::default();
+    log(store, &claims, &mut gone, &mut verdict, told).await?;
+    gone.judge(store, &mut verdict).await?;
+    gone.tell(&mut verdict);
     messages(store, &mut verdict, told).await?;
     Ok(verdict)
 }
@@ -155,6 +160,7 @@ impl Kept {
 async fn log(
     store: &dyn Store,
     claims: &Claims,
+    gone: &mut Gone,
     verdict: &mut Verdict,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), StoreError> {
@@ -171,13 +177,14 @@ async fn log(
         if next.is_none() {
             read = store.logged_leaves(seq, BATCH).await?.into_iter();
             told(verdict.leaves);
+            gone.judge(store, verdict).await?;
             next = read.next();
         }
         let hash = kept.hash(store, seq).await?;
         match next.take() {
             Some(leaf) if leaf.seq == seq => {
                 verdict.leaves += 1;
-                look(&leaf, hash, verdict);
+                look(&leaf, hash, gone, verdict);
                 walk.push(hash.unwrap_or_else(|| leaf_hash(&leaf.bytes)), verdict);
             }
             // The next one that there is stands further on, or there is none but there was.
@@ -235,8 +242,55 @@ impl Walk<'_> {
     }
 }
 
+/// Messages that are not in the store, and what the log says of such.
+#[derive(Default)]
+struct Gone {
+    /// To be looked at.
+    found: Vec<MessageId>,
+    /// Those that had ended: when (milliseconds); the latest of them, as the others are rather covered by a purge.
+    ended: BTreeSet<(i64, MessageId)>,
+    /// Rows of what had ended before this (milliseconds) were purged.
+    purged_before: Option<i64>,
+}
+
+impl Gone {
+    fn heard(&mut self, purged: &Value) {
+        let before = purged["endedBefore"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+        self.purged_before = self.purged_before.max(before.map(jiff::Timestamp::as_millisecond));
+    }
+
+    /// What is purged has ended, as its leaves say.
+    async fn judge(&mut self, store: &dyn Store, verdict: &mut Verdict) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.found) {
+            let leaves = store.logged_of(id).await?;
+            let status = status_after(leaves.iter().map(Vec::as_slice));
+            match (status, leaves.last().and_then(|leaf| at_of(leaf))) {
+                (Ok(Some(status)), Some(at)) if !status.is_live() => drop(self.ended.insert((at, id))),
+                (Ok(Some(status)), _) => verdict.find(format!("{id} is not in the store, and the log says {status}")),
+                (Ok(None) | Err(_), _) => verdict.find(format!("{id} is not in the store")),
+            }
+            if self.ended.len() > FINDINGS_MAX {
+                self.ended.pop_first();
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(self, verdict: &mut Verdict) {
+        for (_, id) in self.ended.iter().filter(|(at, _)| self.purged_before.is_none_or(|before| *at > before)) {
+            verdict.find(format!("{id} is not in the store, and was not purged as the log says"));
+        }
+    }
+}
+
+/// The time of a leaf, in milliseconds.
+fn at_of(leaf: &[u8]) -> Option<i64> {
+    let leaf: Value = serde_json::from_slice(leaf).ok()?;
+    leaf["at"].as_str()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 /// Holds a leaf against its hash and its row.
-fn look(leaf: &LoggedLeaf, hash: Option<Hash>, verdict: &mut Verdict) {
+fn look(leaf: &LoggedLeaf, hash: Option<Hash>, gone: &mut Gone, verdict: &mut Verdict) {
     let seq = leaf.seq;
     if hash.is_some_and(|hash| hash != leaf_hash(&leaf.bytes)) {
         verdict.find(format!("leaf {seq} is not what was logged"));
@@ -255,8 +309,13 @@ fn look(leaf: &LoggedLeaf, hash: Option<Hash>, verdict: &mut Verdict) {
     if !fits {
         verdict.find(format!("leaf {seq} says something else than the columns of its row"));
     }
-    if !leaf.is_kept {
-        verdict.find(format!("leaf {seq} is about {}, which is not in the store", message.unwrap_or_default()));
+    // Each message begins with one of these.
+    let begins = [Kind::Accepted, Kind::Suppressed].iter().any(|kind| kind.as_str() == leaf.kind);
+    if begins && !leaf.is_kept {
+        gone.found.extend(leaf.message);
+    }
+    if leaf.kind == Kind::MessagesPurged.as_str() {
+        gone.heard(&read);
     }
 }
 

@@ -10,7 +10,7 @@
 //! * A **checkpoint** ([`checkpoint`]) says how large the log is and what its root is. Signed, it is a C2SP **note**
 //!   ([`note`]): a few lines of text that anybody can keep, and that tools of others read.
 //! * A **proof** ([`proof`]) shows that a leaf is in the tree of a checkpoint (*inclusion*), or that one checkpoint's tree is
-//!   the beginning of another's (*consistency*): some hashes, no leaves.
+//!   the beginning of another's (*consistency*, [`growth`]): some hashes, no leaves.
 //! * A **receipt** ([`receipt`]) is all that somebody needs who has nothing but the public key: a message's leaves, their
 //!   proofs, and the checkpoint.
 //!
@@ -23,6 +23,7 @@
 //! checkpoints in time is the room `audit`'s.
 
 pub mod checkpoint;
+pub mod growth;
 pub mod note;
 pub mod proof;
 pub mod receipt;

@@ -1,13 +1,13 @@
 //! `postern audit`: the log of what happened, out of the store, and the proof that it is what was logged.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::Subcommand;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::app::parts;
 use crate::audit::verify::{Verdict, verify};
 use crate::audit::{Auditor, public_of};
 use crate::audit_log::checkpoint::Checkpoint;
+use crate::audit_log::growth::{self, Growth};
 use crate::audit_log::note::Verifier;
 use crate::audit_log::receipt::{ProvenLeaf, Receipt};
 use crate::audit_log::tiles::Edge;
@@ -83,7 +84,25 @@ Exit code 0 if all fits, 1 if anything does not.")]
         /// A receipt, in the place of the store
         #[arg(long, value_name = "FILE")]
         receipt: Option<PathBuf>,
+        /// What audit consistency wrote, in the place of the store
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["receipt", "export"])]
+        consistency: Option<PathBuf>,
         /// Whom to believe; without it the key of this configuration. More than one after the key was changed
+        #[arg(long, value_name = "FILE")]
+        public_key: Vec<PathBuf>,
+    },
+    /// That nothing was changed since a checkpoint that you kept: the consistency proof to the log as it is now
+    #[command(after_help = "\
+Examples:
+  postern audit consistency kept-elsewhere.txt > grown.json
+  postern audit verify --consistency grown.json --public-key audit.key.pub    needs nothing else
+
+A checkpoint: GET /v1/audit/checkpoint, or what audit.push_url was sent.")]
+    Consistency {
+        /// The checkpoint, as it was signed
+        #[arg(value_name = "FILE")]
+        old: PathBuf,
+        /// Whom to believe; without it the key of this configuration
         #[arg(long, value_name = "FILE")]
         public_key: Vec<PathBuf>,
     },
@@ -110,7 +129,22 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         Verb::Verify { export: Some(export), public_key, .. } => {
             verify_export(&context, &export, &believed(&context, &public_key)?)
         }
-        Verb::Verify { export: None, receipt: None, public_key } => {
+        Verb::Verify { consistency: Some(growth), public_key, .. } => {
+            verify_growth(&context, &growth, &believed(&context, &public_key)?)
+        }
+        Verb::Consistency { old, public_key } => {
+            let verifiers = believed(&context, &public_key)?;
+            let (config, store) = open(&context)?;
+            let auditor = auditor(&context, &config, &store)?;
+            let grown = growth_since(&auditor, &old, &verifiers).await;
+            store.close().await;
+            let grown = grown?;
+            context
+                .output
+                .piece(&(serde_json::to_string(&grown)? + "\n"), &(serde_json::to_string_pretty(&grown)? + "\n"));
+            Ok(())
+        }
+        Verb::Verify { export: None, receipt: None, consistency: None, public_key } => {
             let verifiers = believed(&context, &public_key)?;
             let (config, store) = open(&context)?;
             let verdict = verify_store(&*store, &verifiers, &config.audit.dir).await;
@@ -170,11 +204,22 @@ fn believed(context: &Context, files: &[PathBuf]) -> Result<Vec<Verifier>, Failu
     Ok(files.iter().map(read).collect::<anyhow::Result<_>>()?)
 }
 
+/// A bar on the terminal, or nothing.
+fn progress(leaves: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} leaves, {eta} left");
+    ProgressBar::new(leaves).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 // --- verifying ---
 
 async fn verify_store(store: &dyn Store, verifiers: &[Verifier], folder: &Path) -> anyhow::Result<Verdict> {
-    let bar = ProgressBar::no_length();
-    let verdict = verify(store, verifiers, folder, &mut |read| bar.set_position(read)).await;
+    // While messages are held against their leaves, after that, the bar stands at its end.
+    let leaves = store.log_standing().await.context("reading the log")?.leaves;
+    let bar = progress(leaves);
+    let verdict = verify(store, verifiers, folder, &mut |read| bar.set_position(read.min(leaves))).await;
     bar.finish_and_clear();
     verdict.context("reading the log")
 }
@@ -216,6 +261,28 @@ fn verify_receipt(context: &Context, file: &Path, verifiers: &[Verifier]) -> Don
     Err(refused.map_or_else(|| anyhow!("no key is believed"), anyhow::Error::from).into())
 }
 
+/// The proof that the log grew from the checkpoint in this file; it is held against both before anybody gets it.
+async fn growth_since(auditor: &Auditor, file: &Path, verifiers: &[Verifier]) -> anyhow::Result<Growth> {
+    let note = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let old = growth::open(&note, verifiers).with_context(|| format!("{}", file.display()))?;
+    let shorter = || anyhow!("the log has fewer than the {} leaves that were signed: it was cut", old.size);
+    let grown = auditor.growth(&old, note).await?.ok_or_else(shorter)?;
+    grown.verify(verifiers)?;
+    Ok(grown)
+}
+
+fn verify_growth(context: &Context, file: &Path, verifiers: &[Verifier]) -> Done {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let growth: Growth =
+        serde_json::from_str(&text).with_context(|| format!("{} is no consistency proof", file.display()))?;
+    let (old, new) = growth.verify(verifiers).map_err(anyhow::Error::from)?;
+    let answer = json!({ "log": new.origin, "old": old.size, "new": new.size });
+    context.output.answer(&answer, |_| {
+        format!("The log {} grew from {} to {} leaves, and nothing before was changed.", new.origin, old.size, new.size)
+    })?;
+    Ok(())
+}
+
 // --- exporting ---
 
 /// The first line of an export.
@@ -242,6 +309,7 @@ async fn export(
         context.output.piece(&value, &value);
     };
     line(serde_json::to_string(&Head { checkpoint: checkpoint.note.clone(), complete })?);
+    let bar = progress(checkpoint.size);
     loop {
         let page = store.list_leaves(tenant.as_ref(), filter.clone()).await?;
         let covered: Vec<Leaf> = page.leaves.into_iter().filter(|leaf| leaf.seq < checkpoint.size).collect();
@@ -255,10 +323,12 @@ async fn export(
         for leaf in leaves {
             line(serde_json::to_string(&leaf)?);
         }
-        match page.next.filter(|next| *next < checkpoint.size) {
-            Some(next) => filter.from = next,
-            None => return Ok(()),
-        }
+        let Some(next) = page.next.filter(|next| *next < checkpoint.size) else {
+            bar.finish_and_clear();
+            return Ok(());
+        };
+        bar.set_position(next);
+        filter.from = next;
     }
 }
 

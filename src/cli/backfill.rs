@@ -125,7 +125,8 @@ impl Scratch {
     fn open() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let url = format!("sqlite:{}", folder.path().join("scratch.db").display());
-        let store = parts::open_store(&crate::store::settings::StoreSettings { url }, Role::Command)?;
+        let store =
+            parts::open_store(&crate::store::settings::StoreSettings { url, content_key_file: None }, Role::Command)?;
         Ok(Self { store, _folder: folder })
     }
 }

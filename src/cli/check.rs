@@ -10,6 +10,8 @@ use super::{Context, Done, Failure, output};
 use crate::app::{parts, templates};
 use crate::config::{Config, Fixed, Problems};
 use crate::courier::settings::RelaySettings;
+use crate::delivery::RelayLog;
+use crate::domain::evidence::relay_log::Scan;
 use crate::hatch::{self, Question};
 use crate::store::sqlite::Role;
 use crate::telemetry::Chain;
@@ -58,6 +60,12 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             match parts::inspect_relay(relay.clone()).await {
                 Ok(facts) => found.push(format!("relay {}: {facts}", relay.name)),
                 Err(error) => problems.add(&file, key("host"), Chain(error.as_ref()).to_string()),
+            }
+            if let Some(log) = RelayLog::of(relay) {
+                match log.look(&mut Scan::default(), context.clock.now()).await {
+                    Ok(()) => found.push(format!("relay {}: its log can be looked through", relay.name)),
+                    Err(error) => problems.add(&file, key(log.key()), Chain(&error).to_string()),
+                }
             }
         }
     }

@@ -154,7 +154,7 @@ fn config(folder: &Path, listen: SocketAddr, relay: SocketAddr) -> anyhow::Resul
 
 async fn make_key(app: &App, tenant: &TenantId) -> anyhow::Result<NewKey> {
     let keys = Keyring::open(Arc::clone(&app.store), Arc::clone(&app.clock)).await?;
-    Ok(keys.create(tenant.clone(), "demo".to_owned(), Scope::ALL.to_vec(), None, Actor::Command("demo")).await?)
+    Ok(keys.create(tenant.clone(), "demo".to_owned(), Scope::ALL.to_vec(), None, Actor::Command("demo").into()).await?)
 }
 
 async fn send_sample(app: &App, tenant: &TenantId) -> anyhow::Result<MessageId> {

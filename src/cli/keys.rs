@@ -12,11 +12,12 @@ use super::output::table;
 use super::{Context, Done, Failure};
 use crate::app::parts;
 use crate::config::Config;
-use crate::domain::audit::Actor;
+use crate::domain::audit::{Actor, By};
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
 use crate::domain::quantity::Limit;
 use crate::domain::time;
+use crate::domain::verb::Because;
 use crate::keys::{KeyError, Keyring};
 use crate::store::Store;
 use crate::store::sqlite::Role;
@@ -57,16 +58,24 @@ Examples:
         /// Its requests at most (50/s), or none; without it what is configured for every key
         #[arg(long, value_name = "RATE")]
         limit: Option<Limit>,
+        /// Why, for the audit: at most 200 characters, no address, no link
+        #[arg(long, value_name = "TEXT")]
+        because: Option<Because>,
     },
     /// All keys, revoked ones too
     #[command(after_help = "Examples:\n  postern keys list\n  postern keys list --format json")]
     List,
     /// Shut a key out, within a second also at a running gateway
-    #[command(after_help = "Examples:\n  postern keys revoke key_01990000000070008000000000000001")]
+    #[command(
+        after_help = "Examples:\n  postern keys revoke key_01990000000070008000000000000001 --because 'it was in a ticket'"
+    )]
     Revoke {
         /// The key's id (not its secret)
         #[arg(value_name = "ID")]
         id: KeyId,
+        /// Why, for the audit: at most 200 characters, no address, no link
+        #[arg(long, value_name = "TEXT")]
+        because: Option<Because>,
     },
 }
 
@@ -85,17 +94,14 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
 
 async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
     match verb {
-        Verb::Create { tenant, name, mut scopes, limit } => {
+        Verb::Create { tenant, name, mut scopes, limit, because } => {
             scopes.sort_by_key(|scope| Scope::ALL.iter().position(|known| known == scope));
             scopes.dedup();
             let keys = Keyring::open(Arc::clone(store), Arc::clone(&context.clock)).await?;
-            let made =
-                keys.create(tenant, name, scopes, limit, Actor::Command("keys")).await.map_err(
-                    |error| match error {
-                        KeyError::Invalid(what) => Failure::Usage(what.to_owned()),
-                        KeyError::NoRandomness | KeyError::Store(_) => Failure::Failed(error.into()),
-                    },
-                )?;
+            let made = keys.create(tenant, name, scopes, limit, by(because)).await.map_err(|error| match error {
+                KeyError::Invalid(what) => Failure::Usage(what.to_owned()),
+                KeyError::NoRandomness | KeyError::Store(_) => Failure::Failed(error.into()),
+            })?;
             let (key, secret) = (&made.key, made.secret.expose_secret());
             let answer = json!({ "id": key.id, "key": secret, "tenant": key.tenant, "scopes": key.scopes });
             context.output.answer(&answer, |_| {
@@ -114,8 +120,8 @@ async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
                 table(["ID", "TENANT", "NAME", "SCOPES", "LIMIT", "CREATED", "REVOKED"], &rows)
             })?;
         }
-        Verb::Revoke { id } => {
-            let revoked = store.revoke_key(id, context.clock.now(), Actor::Command("keys")).await;
+        Verb::Revoke { id, because } => {
+            let revoked = store.revoke_key(id, context.clock.now(), by(because)).await;
             if !revoked.context("revoking the key")? {
                 return Err(anyhow::anyhow!("there is no key {id}").into());
             }
@@ -123,6 +129,10 @@ async fn act(context: &Context, store: &Arc<dyn Store>, verb: Verb) -> Done {
         }
     }
     Ok(())
+}
+
+fn by(because: Option<Because>) -> By {
+    By { actor: Actor::Command("keys"), because }
 }
 
 /// A key without its MAC.

@@ -84,7 +84,7 @@ enum Command {
     /// Send one mail through the same door as every other
     Send(send::Arguments),
     /// See what there is and steer it: hold, release, cancel, retry
-    Queue(queue::Arguments),
+    Queue(Box<queue::Arguments>),
     /// See which streams of mails are out of line, and decide about them
     Brake(brake::Arguments),
     /// Prove what happened: verify the log, export it, make a receipt of one mail
@@ -221,7 +221,7 @@ async fn run(arguments: Arguments) -> Done {
         Command::Check(check) => check::run(context, check).await,
         Command::Keys(keys) => keys::run(context, keys).await,
         Command::Send(send) => send::run(context, send).await,
-        Command::Queue(queue) => queue::run(context, queue).await,
+        Command::Queue(queue) => queue::run(context, *queue).await,
         Command::Brake(brake) => brake::run(context, brake).await,
         Command::Audit(audit) => audit::run(context, audit).await,
         Command::Backfill(backfill) => backfill::run(context, backfill).await,

@@ -6,6 +6,7 @@ use super::files::postern_file;
 use super::{Config, Problems};
 use crate::domain::lane::Lane;
 use crate::domain::quantity::{HumanDuration, Limit, Share};
+use crate::sweep::settings::Keep;
 
 /// Entries of a retry table at most.
 const RETRIES_MAX: usize = 100;
@@ -43,6 +44,9 @@ const EVENTS_MAX: usize = 10_000;
 /// `audit.checkpoint_leaves` at most: it bounds memory.
 const CHECKPOINT_LEAVES_MAX: u64 = 1_000_000;
 
+/// `retention.batch` at most: it is one transaction.
+const RETENTION_BATCH_MAX: usize = 10_000;
+
 /// `[journeys]` counts at most: it bounds memory.
 const JOURNEY_STEPS_MAX: usize = 10_000;
 
@@ -76,6 +80,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     wallet(config, &mut say);
     alarms(config, &mut say);
     audit(config, &mut say);
+    retention(config, &mut say);
     journeys(config, &mut say);
     push(config, &mut say);
     templates(config, &mut say);
@@ -223,6 +228,16 @@ fn audit(config: &Config, say: &mut impl FnMut(&str, String)) {
         if path.as_os_str().is_empty() {
             say(key, "must not be empty".to_owned());
         }
+    }
+}
+
+fn retention(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let retention = &config.retention;
+    if retention.audit != Keep::Forever {
+        say("retention.audit", "must be \"forever\": leaves name nobody, and each proof needs them".to_owned());
+    }
+    if !(1..=RETENTION_BATCH_MAX).contains(&retention.batch) {
+        say("retention.batch", format!("must be 1 to {RETENTION_BATCH_MAX}"));
     }
 }
 

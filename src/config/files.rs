@@ -28,6 +28,7 @@ use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
+use crate::sweep::settings::RetentionSettings;
 use crate::telemetry::LogSettings;
 use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
@@ -56,6 +57,7 @@ pub(super) struct PosternFile {
     journeys: JourneySettings,
     push: PushSettings,
     outgoing: OutgoingSettings,
+    retention: RetentionSettings,
     templates: TemplateSettings,
     log: LogSettings,
 }
@@ -101,6 +103,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         journey: written.journeys,
         push: written.push,
         outgoing: written.outgoing,
+        retention: written.retention,
         templates: written.templates,
         relays: relays.usable,
         log: written.log,

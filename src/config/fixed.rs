@@ -29,6 +29,7 @@ impl Config {
             ("audit", serde_json::to_value(&self.audit)),
             ("journeys", serde_json::to_value(&self.journey)),
             ("push", serde_json::to_value(&self.push)),
+            ("retention", serde_json::to_value(&self.retention)),
             ("outgoing", serde_json::to_value(&self.outgoing)),
         ];
         for (section, values) in whole {
@@ -40,6 +41,10 @@ impl Config {
         let store: [u8; 32] = Sha256::digest(self.store.url.as_bytes()).into();
         let mut add = |key: &str, value: Value| drop(fixed.insert(key.to_owned(), value));
         add("store.url", hex(&store).into());
+        add(
+            "store.content_key_file",
+            self.store.content_key_file.as_ref().map(|file| file.display().to_string()).into(),
+        );
         add("delivery.window", self.delivery.window.into());
         add("delivery.shutdown_grace", self.delivery.shutdown_grace.to_string().into());
         add("limits.tracked_max", self.limits.tracked_max.get().into());

@@ -53,6 +53,7 @@ use crate::limits::settings::LimitsSettings;
 use crate::outgoing::settings::OutgoingSettings;
 use crate::push::settings::PushSettings;
 use crate::store::settings::StoreSettings;
+use crate::sweep::settings::RetentionSettings;
 use crate::telemetry::LogSettings;
 use crate::templates::TemplateSettings;
 use crate::wallet::alarms::settings::AlarmSettings;
@@ -93,6 +94,8 @@ pub struct Config {
     pub push: PushSettings,
     /// `[outgoing]`.
     pub outgoing: OutgoingSettings,
+    /// `[retention]`.
+    pub retention: RetentionSettings,
     /// `[templates]`.
     pub templates: TemplateSettings,
     /// `[[relays]]`, secrets read from their files.
@@ -125,6 +128,7 @@ impl Config {
             journey: JourneySettings::default(),
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
+            retention: RetentionSettings::default(),
             templates: TemplateSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),
@@ -160,7 +164,8 @@ impl Config {
     #[must_use]
     pub fn rules(&self) -> Rules {
         let (tenants, lanes, retry) = (self.tenants.clone(), self.lanes.clone(), self.delivery.retry.clone());
-        Rules { tenants, lanes, retry, journeys: self.journeys.clone() }
+        let reads_relay_logs = self.relays.iter().any(RelaySettings::has_log);
+        Rules { tenants, lanes, retry, journeys: self.journeys.clone(), reads_relay_logs }
     }
 
     /// What works, and is hardly what was meant.

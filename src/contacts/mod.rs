@@ -122,7 +122,7 @@ impl Contacts {
     /// A copy goes with its original.
     async fn forget_copy(&self, tenant: &TenantId, customer: &CustomerId) -> Result<(), StoreError> {
         let (customer, at) = (customer.clone(), self.clock.now());
-        let erasure = Erasure { customer, extent: Extent::Copy, at, actor: Actor::Gateway };
+        let erasure = Erasure { customer, extent: Extent::Copy, at, by: Actor::Gateway.into() };
         self.store.erase_contact(tenant, erasure).await.map(drop)
     }
 

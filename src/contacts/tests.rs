@@ -185,7 +185,13 @@ fn rules(lookup: ContactLookup) -> Rules {
         reserved: Share::NONE,
         on_unknown: UnknownPolicy::Hold,
     });
-    Rules { tenants: [(tenant(), demo)].into(), lanes, retry: Vec::new(), journeys: BTreeMap::new() }
+    Rules {
+        tenants: [(tenant(), demo)].into(),
+        lanes,
+        retry: Vec::new(),
+        journeys: BTreeMap::new(),
+        reads_relay_logs: false,
+    }
 }
 
 #[tokio::test]

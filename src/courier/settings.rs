@@ -10,10 +10,14 @@ use serde::Deserialize;
 use sha2::Sha256;
 
 use crate::domain::ids::RelayName;
-use crate::domain::quantity::{HumanDuration, Rate};
+use crate::domain::quantity::{ByteSize, HumanDuration, Rate};
 
 /// No relay is given more sessions than this.
 pub const SESSIONS_MAX: u32 = 1_000;
+
+/// `log_bytes_max`, between these.
+const LOG_BYTES_MIN: u64 = 64 << 10;
+const LOG_BYTES_MAX: u64 = 4 << 30;
 
 /// One relay.
 #[derive(Debug, Clone, Deserialize)]
@@ -84,6 +88,27 @@ pub struct RelaySettings {
     /// Longest time the content may take, and longest wait for the answer to its final dot (RFC 5321 section 4.5.3.2.6).
     #[serde(default = "default_data_timeout")]
     pub data_timeout: HumanDuration,
+    /// Its log (Postfix's lines, as syslog writes them), to look up what became of mails in doubt.
+    #[serde(default)]
+    pub log_file: Option<PathBuf>,
+    /// A command that prints such lines: a program and its arguments, no shell. `{since}` in one of them stands for the
+    /// time from which on lines are wanted, in seconds since 1970.
+    #[serde(default)]
+    pub log_command: Option<Vec<String>>,
+    /// So much of the log's end is looked through at most.
+    #[serde(default = "default_log_bytes_max")]
+    pub log_bytes_max: ByteSize,
+    /// Longest time one look may take.
+    #[serde(default = "default_log_timeout")]
+    pub log_timeout: HumanDuration,
+}
+
+fn default_log_bytes_max() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+fn default_log_timeout() -> HumanDuration {
+    HumanDuration::from_secs(10)
 }
 
 fn default_sessions() -> u32 {
@@ -181,6 +206,12 @@ impl RelaySettings {
         hash.finalize().into()
     }
 
+    /// Whether its log can be looked through.
+    #[must_use]
+    pub const fn has_log(&self) -> bool {
+        self.log_file.is_some() || self.log_command.is_some()
+    }
+
     /// Every key whose value cannot work, with what is wrong; empty when the relay can be tried.
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
@@ -204,6 +235,7 @@ impl RelaySettings {
             ("greeting_timeout", self.greeting_timeout),
             ("command_timeout", self.command_timeout),
             ("data_timeout", self.data_timeout),
+            ("log_timeout", self.log_timeout),
         ] {
             wrong(timeout.0.is_zero(), key, "a time-out is longer than nothing");
         }
@@ -212,7 +244,21 @@ impl RelaySettings {
         wrong(self.username.is_none() && has_password, "password", "needs username");
         wrong(self.auth.is_some() && self.username.is_none(), "auth", "needs username and password");
         self.tls_problems(&mut wrong);
+        self.log_problems(&mut wrong);
         problems
+    }
+
+    fn log_problems(&self, wrong: &mut impl FnMut(bool, &'static str, &str)) {
+        wrong(
+            self.log_file.is_some() && self.log_command.is_some(),
+            "log_command",
+            "there is log_file: give one of them",
+        );
+        let names_nothing = |command: &Vec<String>| command.first().is_none_or(String::is_empty);
+        wrong(self.log_command.as_ref().is_some_and(names_nothing), "log_command", "write a program and its arguments");
+        wrong(self.log_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()), "log_file", "must not be empty");
+        let fits = (LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&self.log_bytes_max.0);
+        wrong(!fits, "log_bytes_max", "must be 64KiB to 4GiB");
     }
 
     fn tls_problems(&self, wrong: &mut impl FnMut(bool, &'static str, &str)) {

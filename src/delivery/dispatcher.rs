@@ -20,6 +20,7 @@ use super::breaker::Gate;
 use super::control::Question;
 use super::desk::{Alternative, Desk, Invitation};
 use super::domains::{Domains, MayGo};
+use super::evidence::RelayLog;
 use super::look::{Found, Looks, has_passed};
 use super::losses::Losses;
 use super::under_way::{Event, InFlight, Stage, is_behind};
@@ -62,6 +63,7 @@ pub struct Dispatcher {
     pub(super) random: fastrand::Rng,
     pub(super) health: watch::Sender<Vec<RelayHealth>>,
     pub(super) policy: watch::Sender<PerLane<UnknownPolicy>>,
+    pub(super) logs: watch::Sender<Vec<RelayLog>>,
     pub(super) questions: mpsc::Receiver<Question>,
 }
 
@@ -85,6 +87,8 @@ pub struct House {
     pub health: watch::Sender<Vec<RelayHealth>>,
     /// Where housekeeping reads what to do with unknowns.
     pub policy: watch::Sender<PerLane<UnknownPolicy>>,
+    /// Where evidence is looked for.
+    pub logs: watch::Sender<Vec<RelayLog>>,
     /// What operators ask.
     pub questions: mpsc::Receiver<Question>,
 }
@@ -92,7 +96,7 @@ pub struct House {
 impl Dispatcher {
     /// A dispatcher that has looked at nothing yet.
     pub fn new(house: House) -> Self {
-        let House { ground, wake, window, desks, tenants, domains, random, health, policy, questions } = house;
+        let House { ground, wake, window, desks, tenants, domains, random, health, policy, logs, questions } = house;
         Self {
             ground,
             wake,
@@ -111,6 +115,7 @@ impl Dispatcher {
             random,
             health,
             policy,
+            logs,
             questions,
         }
     }

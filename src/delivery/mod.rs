@@ -10,7 +10,8 @@
 //!   and learns from how it ended; the next mail may have the session while the outcome is still being written.
 //! * An **attempt** offers the envelope, passes the commit point, carries the content and decides what became of it.
 //! * **Losses** tell a relay that died from a mail that makes it drop its connection.
-//! * **Housekeeping** ends what passed its deadline and decides what is unknown.
+//! * **Evidence** for mails in doubt is looked for in the relays' logs; what is unknown without any is decided.
+//! * **Housekeeping** ends what passed its deadline.
 //! * The **control** is the handle by which others ask the dispatcher how it stands and give it new settings.
 //!
 //! # What is promised
@@ -31,7 +32,7 @@
 //! The commit point and the token make it correct: it would be so with two dispatchers on the same rows. Claims, the
 //! window and the wake-ups are economy: they may be forgotten or repeated at any time.
 //!
-//! Not here: what a reply means (`domain::reply`), how SMTP is spoken (`courier`), evidence for unknowns (later).
+//! Not here: what a reply means (`domain::reply`), how SMTP is spoken (`courier`).
 
 mod attempt;
 mod breaker;
@@ -41,6 +42,7 @@ pub mod control;
 mod desk;
 mod dispatcher;
 mod domains;
+mod evidence;
 mod feedback;
 mod look;
 mod losses;
@@ -53,7 +55,7 @@ mod tests;
 mod under_way;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::Control;
 pub use desk::RelayPlan;
+pub use evidence::RelayLog;
 pub use settings::DeliverySettings;
 
 use self::control::Question;
@@ -71,13 +74,13 @@ use self::dispatcher::{Dispatcher, House};
 use crate::clock::Clock;
 use crate::courier::Courier;
 use crate::domain::ids::TenantId;
-use crate::domain::lane::{LaneRules, PerLane, UnknownPolicy};
+use crate::domain::lane::{LaneRules, PerLane};
 use crate::domain::rates::DomainRates;
 use crate::domain::relay::RelayHealth;
 use crate::domain::tenant::Tenant;
 use crate::store::{Store, StoreError};
 
-/// Deadlines and unknowns are looked at this often.
+/// Deadlines are looked at this often.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// And so many at once at most.
 const HOUSEKEEPING_BATCH: usize = 500;
@@ -98,6 +101,8 @@ pub struct Parts {
     pub domain_rates: DomainRates,
     /// The relays there are.
     pub relays: Vec<RelayPlan>,
+    /// Their logs, as far as they can be read.
+    pub logs: Vec<RelayLog>,
     /// The tenants there are.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// Notified when something was accepted: a hint.
@@ -166,6 +171,7 @@ impl Delivery {
             parts.relays.iter().map(|relay| (relay.name.clone(), desk::Desk::new(relay, &rules, now))).collect();
         health.send_replace(desks.values().map(desk::Desk::health).collect());
         let (policy, decided_by) = watch::channel(PerLane::from_fn(|lane| parts.lanes.get(lane).on_unknown));
+        let (logs, looked_through) = watch::channel(parts.logs);
         let dispatcher = Dispatcher::new(House {
             wake: parts.wake,
             window: window::Window::new(parts.settings.window, parts.tenants.keys().cloned()),
@@ -175,6 +181,7 @@ impl Delivery {
             random: parts.random,
             health,
             policy,
+            logs,
             questions,
             ground: Arc::new(attempt::Ground {
                 store: Arc::clone(&parts.store),
@@ -187,13 +194,22 @@ impl Delivery {
                 unsettled: Arc::default(),
             }),
         });
-        let housekeeping = keep_house(parts.store, parts.clock, decided_by, soft);
+        let resolver = evidence::Resolver {
+            store: Arc::clone(&parts.store),
+            clock: Arc::clone(&parts.clock),
+            logs: looked_through,
+            policy: decided_by,
+            looked_at: None,
+            failing: BTreeSet::new(),
+        };
+        let resolving = resolver.run(soft.clone());
+        let housekeeping = async { tokio::join!(keep_house(parts.store, parts.clock, soft), resolving) };
         let delivered = async {
             let mut dispatcher = pin!(dispatcher.run(hard));
             tokio::select! {
                 // Only a broken dispatcher ends before the stop; the end of this task is then the end of the process.
                 () = &mut dispatcher => return,
-                () = housekeeping => {}
+                ((), ()) = housekeeping => {}
             }
             dispatcher.await;
         };
@@ -202,17 +218,11 @@ impl Delivery {
     }
 }
 
-/// Ends what passed its deadline and decides unknowns, until `soft` is cancelled.
-async fn keep_house(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    policy: watch::Receiver<PerLane<UnknownPolicy>>,
-    soft: CancellationToken,
-) {
+/// Ends what passed its deadline, until `soft` is cancelled.
+async fn keep_house(store: Arc<dyn Store>, clock: Arc<dyn Clock>, soft: CancellationToken) {
     loop {
         let now = clock.now();
-        let policy = *policy.borrow();
-        let more = match round(store.as_ref(), now, policy).await {
+        let more = match round(store.as_ref(), now).await {
             Ok(handled) => handled >= HOUSEKEEPING_BATCH,
             Err(error) => {
                 tracing::warn!(%error, "housekeeping has to wait");
@@ -227,18 +237,19 @@ async fn keep_house(
     }
 }
 
-/// One round; returns how many things it did, at most. A sweep that failed does not keep unknowns waiting.
-async fn round(store: &dyn Store, now: Timestamp, policy: PerLane<UnknownPolicy>) -> Result<usize, StoreError> {
-    let swept = store.sweep(now, HOUSEKEEPING_BATCH).await;
-    let decided = store.decide_unknown(now, policy, HOUSEKEEPING_BATCH).await?;
-    let swept = swept?;
-    let held = swept.held + decided.held;
-    if held > 0 {
-        // The alarm: these may have been sent, nobody knows, and nothing more is done without an operator.
-        tracing::error!(messages = held, "possibly sent: held for an operator");
+/// One round; returns how many things it did, at most.
+async fn round(store: &dyn Store, now: Timestamp) -> Result<usize, StoreError> {
+    let swept = store.sweep(now, HOUSEKEEPING_BATCH).await?;
+    if swept.held > 0 {
+        tell_held(swept.held);
     }
     if swept.expired > 0 {
         tracing::warn!(messages = swept.expired, "expired, not sent");
     }
-    Ok((swept.expired + swept.held).max(swept.forgotten).max(decided.total()))
+    Ok((swept.expired + swept.held).max(swept.forgotten))
+}
+
+/// The alarm: these may have been sent, nobody knows, and nothing more is done without an operator.
+fn tell_held(messages: usize) {
+    tracing::error!(messages, "possibly sent: held for an operator");
 }

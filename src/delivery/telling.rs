@@ -10,6 +10,7 @@ use super::control::{Plan, Question, Subject};
 use super::desk::{Desk, DeskRules, RelayPlan};
 use super::dispatcher::{Dispatcher, STORE_PAUSE};
 use super::domains::Domains;
+use super::evidence::RelayLog;
 use super::look::has_passed;
 use super::under_way::{SETTLING_MAX, is_behind, settling};
 use crate::domain::ids::TenantId;
@@ -125,6 +126,7 @@ impl Dispatcher {
         self.domains.take_over(Domains::new(plan.domain_rates, &plan.settings, rules.reserved, now));
         let gone = self.window.keep_tenants(&tenants);
         self.ground.store.give_back(&gone);
+        self.logs.send_replace(plan.relays.iter().filter_map(RelayLog::of).collect());
         self.policy.send_replace(PerLane::from_fn(|lane| plan.lanes.get(lane).on_unknown));
         self.ground = Arc::new(Ground {
             store: Arc::clone(&self.ground.store),

@@ -10,6 +10,7 @@ pub mod contacts;
 pub mod journeys;
 mod kind;
 pub mod replay;
+pub mod retention;
 pub mod suppressions;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 
 pub use self::kind::Kind;
+use super::evidence::Evidence;
 use super::ids::{KeyId, MessageId, RelayName, TenantId};
 use super::lane::Lane;
 use super::message::{Entry, NewMessage, Outcome, Reason, Status};
@@ -69,6 +71,21 @@ impl fmt::Display for Actor {
     }
 }
 
+/// Whose doing something is, and why, in their own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// Why.
+    pub because: Option<Because>,
+}
+
+impl From<Actor> for By {
+    fn from(actor: Actor) -> Self {
+        Self { actor, because: None }
+    }
+}
+
 /// One thing that happened, before it has its place in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
@@ -105,6 +122,15 @@ impl Happening {
         self.facts.retain(|(known, _)| *known != name);
         self.facts.push((name, value.into()));
         self
+    }
+
+    /// Adds why, if anybody said so.
+    #[must_use]
+    pub fn because(self, because: Option<&Because>) -> Self {
+        match because {
+            Some(because) => self.with("because", because.as_str()),
+            None => self,
+        }
     }
 
     fn with_reply(self, reply: Option<&Reply>) -> Self {
@@ -245,6 +271,32 @@ pub fn resolved_by_policy(at: Timestamp, tenant: &TenantId, id: MessageId, reaso
         .with("reason", reason.as_str())
 }
 
+/// The leaf of a doubt that a relay's log ends. What stands there in the relay's own words is no fact of a leaf.
+#[must_use]
+pub fn resolved_by_evidence(tenant: &TenantId, evidence: &Evidence) -> Happening {
+    let Evidence { id, relay, taken, at } = evidence;
+    let happening = Happening::new(*at, Kind::Resolved, tenant, Some(*id), Actor::Gateway)
+        .with("by", "relay-log")
+        .with("outcome", Status::Relayed.as_str())
+        .with("relay", relay.as_str())
+        .with("relayQueueId", taken.queue_id.as_str());
+    let Some(fate) = &taken.fate else { return happening };
+    let happening = happening.with("relayStatus", fate.status.as_str());
+    match fate.enhanced {
+        Some(enhanced) => happening.with("enhanced", enhanced.to_string()),
+        None => happening,
+    }
+}
+
+/// The leaf of a mail that a relay has taken, as its log says: its state from then on.
+#[must_use]
+pub fn found_relayed(tenant: &TenantId, evidence: &Evidence) -> Happening {
+    Happening::new(evidence.at, Kind::Relayed, tenant, Some(evidence.id), Actor::Gateway)
+        .with("by", "relay-log")
+        .with("relay", evidence.relay.as_str())
+        .with("relayQueueId", evidence.taken.queue_id.as_str())
+}
+
 /// The leaf of a deadline that passed before any attempt could have been taken.
 #[must_use]
 pub fn expired(at: Timestamp, tenant: &TenantId, id: MessageId, lane: Lane) -> Happening {
@@ -275,6 +327,7 @@ pub fn steered(
         Verb::Hold => (Kind::Held, None),
         Verb::Release => (Kind::Released, None),
         Verb::Retry { deliver_by } => (Kind::Retried, deliver_by),
+        Verb::Resolve => (Kind::Resolved, None),
     };
     let mut happening = Happening::new(at, kind, tenant, Some(id), actor)
         .with("reason", Reason::Operator.as_str())
@@ -282,10 +335,16 @@ pub fn steered(
     if let Some(deliver_by) = deliver_by {
         happening = happening.with("deliverBy", time::text(deliver_by));
     }
-    match because {
-        Some(because) => happening.with("because", because.as_str()),
-        None => happening,
+    if verb == Verb::Resolve {
+        happening = happening.with("by", "operator").with("outcome", Status::Relayed.as_str());
     }
+    happening.because(because)
+}
+
+/// The leaf of a mail that a relay has taken, as an operator found: its state from then on.
+#[must_use]
+pub fn said_relayed(at: Timestamp, tenant: &TenantId, id: MessageId, actor: Actor) -> Happening {
+    Happening::new(at, Kind::Relayed, tenant, Some(id), actor).with("by", "operator")
 }
 
 /// The leaf of a message that ends at its commit point because of how its customer's wallets stand.

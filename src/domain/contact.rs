@@ -286,9 +286,30 @@ pub enum Set {
     Kept,
 }
 
-/// What went with a contact.
+/// What became of an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erasing {
+    /// All of it is gone.
+    Done(Erased),
+    /// A mail to them is past its commit point: ask again when that has ended.
+    InFlight,
+    /// One of their addresses is that of more than [`SHARED_MAX`] customers: no person's, and nothing was done.
+    Shared,
+    /// Nothing is known of them.
+    Nobody,
+}
+
+/// Customers with one address that are taken for one person at most. An address that stands in for many (a shop's own, say)
+/// would take all of them along.
+pub const SHARED_MAX: usize = 20;
+
+/// What is gone of a person.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Erased {
+    /// Contacts.
+    pub contacts: usize,
+    /// Mails, of which a row is left that names nobody.
+    pub messages: usize,
     /// Passes.
     pub passes: usize,
     /// Their events.
@@ -300,7 +321,7 @@ pub struct Erased {
 pub enum Extent {
     /// A copy of what a look-up found, and nothing else.
     Copy,
-    /// Everything that is known of the person.
+    /// Everything that is known of the person: with their addresses, their mails, and the key of their leaves.
     Person,
 }
 

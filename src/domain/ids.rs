@@ -209,6 +209,16 @@ slug!(
     EndpointName
 );
 
+impl MessageId {
+    /// The message with this Message-ID header, as the gateway makes them: `<` its digits `@` a domain `>`.
+    #[must_use]
+    pub fn of_header(header: &str) -> Option<Self> {
+        let (digits, _) = header.strip_prefix('<')?.split_once('@')?;
+        let is_plain = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_plain.then(|| Uuid::try_parse(digits).ok().map(Self::from_uuid)).flatten()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may stop at once")]

@@ -19,6 +19,7 @@ use super::reply::Reply;
 use super::time;
 use super::unless::Unless;
 
+pub mod sheet;
 mod view;
 
 pub use self::view::MessageView;
@@ -152,11 +153,13 @@ pub enum Reason {
     Unsubscribed,
     /// The tenant is not to mail the recipient, as an operator or a file says.
     Suppressed,
+    /// The recipient was erased.
+    Erased,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -177,6 +180,7 @@ impl Reason {
         Self::JourneyExited,
         Self::Unsubscribed,
         Self::Suppressed,
+        Self::Erased,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -203,6 +207,7 @@ impl Reason {
             Self::JourneyExited => "journey-exited",
             Self::Unsubscribed => "unsubscribed",
             Self::Suppressed => "suppressed",
+            Self::Erased => "erased",
         }
     }
 }

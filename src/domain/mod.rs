@@ -7,6 +7,8 @@ pub mod backfill;
 pub mod brake;
 pub mod contact;
 pub mod contact_lookup;
+pub mod csv;
+pub mod evidence;
 pub mod fact;
 pub mod ids;
 pub mod journey;

@@ -275,7 +275,10 @@ impl Search {
             self.behind = Some(at);
             return;
         }
-        let known = self.repeated.as_ref().is_some_and(|repeated| share(repeated, &facts.passes));
+        // It holds the last of all. One that only shares others with it may be the page before, into which they have moved
+        // since: an end that is sought too far costs requests, one that is sought too near passes over what is there.
+        let last = self.repeated.as_ref().and_then(|repeated| repeated.last());
+        let known = last.is_some_and(|last| facts.passes.contains(last));
         let met_again = self.before.as_ref().filter(|(page, passes)| *page != at && share(passes, &facts.passes));
         if known || at >= PAGES_MAX {
             (self.behind, self.repeated) = (Some(at), Some(facts.passes.clone()));

@@ -21,6 +21,8 @@ pub struct Rules {
     pub retry: Vec<HumanDuration>,
     /// The journeys there are.
     pub journeys: BTreeMap<JourneyName, Arc<Drawn>>,
+    /// Whether a relay's log is looked through for mails in doubt.
+    pub reads_relay_logs: bool,
 }
 
 impl Rules {

@@ -1,4 +1,4 @@
-//! The operator's verbs: what cancel, hold, release and retry make of a message, or why they may not.
+//! The operator's verbs: what cancel, hold, release, retry and resolve make of a message, or why they may not.
 //!
 //! One total function decides ([`becomes`]); doors, work and store only carry its facts and its answer. What may have
 //! been sent keeps saying so whatever is done with it, and is never called expired. Attempts spent stay spent.
@@ -28,6 +28,8 @@ pub enum Verb {
         /// Its new deadline; what has ended needs one.
         deliver_by: Option<Timestamp>,
     },
+    /// The relay has it, as the operator found out: end the doubt.
+    Resolve,
 }
 
 impl Verb {
@@ -50,6 +52,7 @@ impl Verb {
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Retry { .. } => "retry",
+            Self::Resolve => "resolve",
         }
     }
 
@@ -64,6 +67,15 @@ impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Whether a mail's content is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is.
+    Here,
+    /// It was kept long enough, or its recipient was erased.
+    Gone,
 }
 
 /// What the rule must know of a message.
@@ -81,6 +93,8 @@ pub struct Facts {
     pub deliver_by: Timestamp,
     /// Whether another message has taken its fact since: one that ends unsent frees it.
     pub fact_taken: bool,
+    /// Whether it could still be sent.
+    pub content: Kept,
 }
 
 /// What the message becomes; what is not named here stays as it is.
@@ -111,6 +125,10 @@ pub enum Refused {
     DeadlineNeeded,
     /// It has ended, and another message was accepted for its fact: this one would be a second.
     FactTaken,
+    /// Its content was kept long enough and is gone, or its recipient was erased.
+    ContentGone,
+    /// No attempt of it ended in doubt: no relay can have it.
+    NotInDoubt,
 }
 
 impl Refused {
@@ -125,6 +143,8 @@ impl Refused {
                     .to_owned()
             }
             Self::FactTaken => format!("it is {status}, and another mail was accepted for its fact since"),
+            Self::ContentGone => format!("it is {status}, and its content is gone: submit it again where it came from"),
+            Self::NotInDoubt => format!("it is {status}, and no attempt of it ended in doubt: no relay can have it"),
             Self::DeadlineNeeded if ended => format!("it is {status}: a new deliverBy is needed to retry it"),
             Self::DeadlineNeeded => "its deadline has passed: retry it with a new deliverBy, or cancel it".to_owned(),
             Self::WrongState => match possible(status) {
@@ -140,6 +160,10 @@ impl Refused {
 pub fn possible(status: Status) -> Vec<&'static str> {
     let plain = [Verb::Cancel, Verb::Hold, Verb::Release, Verb::Retry { deliver_by: None }];
     let mut words: Vec<_> = plain.into_iter().filter(|verb| verb.applies_to(status)).map(Verb::as_str).collect();
+    // What is held may be in doubt, or not.
+    if status == Status::Unknown {
+        words.push(Verb::Resolve.as_str());
+    }
     if target(plain[3], status) == Err(Refused::DeadlineNeeded) {
         words.push("retry with a new deliverBy");
     }
@@ -154,10 +178,12 @@ fn target(verb: Verb, status: Status) -> Result<Status, Refused> {
         (Verb::Release, Status::Held)
         | (Verb::Retry { .. }, Status::Queued | Status::Deferred | Status::Held | Status::Unknown)
         | (Verb::Retry { deliver_by: Some(_) }, Status::Bounced | Status::Expired) => Ok(Status::Queued),
+        (Verb::Resolve, Status::Held | Status::Unknown) => Ok(Status::Relayed),
         (Verb::Retry { deliver_by: None }, Status::Bounced | Status::Expired) => Err(Refused::DeadlineNeeded),
         (Verb::Hold, Status::Held)
         | (Verb::Release, Status::Queued | Status::Deferred | Status::Unknown)
-        | (Verb::Cancel | Verb::Hold | Verb::Release, Status::Bounced | Status::Expired)
+        | (Verb::Resolve, Status::Queued | Status::Deferred)
+        | (Verb::Cancel | Verb::Hold | Verb::Release | Verb::Resolve, Status::Bounced | Status::Expired)
         | (_, Status::Relayed | Status::Delivered | Status::Suppressed | Status::Cancelled) => Err(Refused::WrongState),
     }
 }
@@ -174,6 +200,9 @@ pub fn becomes(verb: Verb, facts: &Facts, at: Timestamp) -> Result<Becomes, Refu
     let unchanged =
         Becomes { status, due_at: None, deliver_by: facts.deliver_by, expires_at: None, ended_at: None, resent: false };
     let queued = |due_at, deliver_by| {
+        if facts.content == Kept::Gone {
+            return Err(Refused::ContentGone);
+        }
         if deliver_by <= at {
             return Err(Refused::DeadlineNeeded);
         }
@@ -181,7 +210,8 @@ pub fn becomes(verb: Verb, facts: &Facts, at: Timestamp) -> Result<Becomes, Refu
         Ok(Becomes { due_at: Some(due_at), deliver_by, expires_at, resent: facts.may_have_been_sent, ..unchanged })
     };
     match verb {
-        Verb::Cancel => Ok(Becomes { ended_at: Some(at), ..unchanged }),
+        Verb::Resolve if !facts.may_have_been_sent => Err(Refused::NotInDoubt),
+        Verb::Cancel | Verb::Resolve => Ok(Becomes { ended_at: Some(at), ..unchanged }),
         Verb::Hold => {
             // What an unknown is due for is its lane's decision, not an attempt.
             let due_at = facts.due_at.filter(|_| facts.status != Status::Unknown);
@@ -230,13 +260,13 @@ mod tests {
     }
 
     /// Retry stands twice: without and with a new deadline.
-    fn all_verbs() -> [Verb; 5] {
+    fn all_verbs() -> [Verb; 6] {
         let [retry, retry_anew] = [None, Some(at(500))].map(|deliver_by| Verb::Retry { deliver_by });
-        [Verb::Cancel, Verb::Hold, Verb::Release, retry, retry_anew]
+        [Verb::Cancel, Verb::Hold, Verb::Release, retry, retry_anew, Verb::Resolve]
     }
 
     fn facts(status: Status) -> Facts {
-        let may_have_been_sent = status == Status::Unknown;
+        let may_have_been_sent = matches!(status, Status::Unknown | Status::Held);
         Facts {
             status,
             in_flight: false,
@@ -244,6 +274,7 @@ mod tests {
             due_at: Some(at(-5)),
             deliver_by: at(100),
             fact_taken: false,
+            content: Kept::Here,
         }
     }
 
@@ -262,6 +293,7 @@ mod tests {
             Verb::Release => release,
             Verb::Retry { deliver_by: None } => retry,
             Verb::Retry { deliver_by: Some(_) } => retry_anew,
+            Verb::Resolve => matches!(status, Held | Unknown).then_some(Relayed),
         };
         let needs_deadline = matches!(status, Bounced | Expired) && matches!(verb, Verb::Retry { .. });
         cell.ok_or(if needs_deadline { Refused::DeadlineNeeded } else { Refused::WrongState })
@@ -327,6 +359,24 @@ mod tests {
             assert!(becomes(Verb::Cancel, &facts, late).is_ok(), "{status}");
         }
         assert_eq!(becomes(Verb::Release, &facts(Status::Held), late), Err(Refused::DeadlineNeeded));
+    }
+
+    #[test]
+    fn what_has_no_content_any_more_is_not_sent() {
+        let gone = Facts { content: Kept::Gone, ..facts(Status::Bounced) };
+        let anew = Verb::Retry { deliver_by: Some(at(500)) };
+        assert_eq!(becomes(anew, &gone, at(0)), Err(Refused::ContentGone));
+        let held = Facts { content: Kept::Gone, ..facts(Status::Held) };
+        assert_eq!(becomes(Verb::Release, &held, at(0)), Err(Refused::ContentGone));
+        assert!(becomes(Verb::Cancel, &held, at(0)).is_ok());
+    }
+
+    #[test]
+    fn only_what_is_in_doubt_can_be_resolved() {
+        let held = Facts { may_have_been_sent: false, ..facts(Status::Held) };
+        assert_eq!(becomes(Verb::Resolve, &held, at(0)), Err(Refused::NotInDoubt));
+        let past = Facts { deliver_by: at(-100), ..facts(Status::Held) };
+        assert_eq!(becomes(Verb::Resolve, &past, at(0)).unwrap().ended_at, Some(at(0)), "a deadline is no matter then");
     }
 
     #[test]

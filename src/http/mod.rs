@@ -117,6 +117,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/emails/{id}/hold").post(verbs::hold))
         .service(Door::at("/v1/emails/{id}/release").post(verbs::release))
         .service(Door::at("/v1/emails/{id}/retry").post(verbs::retry))
+        .service(Door::at("/v1/emails/{id}/resolve").post(verbs::resolve))
         .service(Door::at("/v1/alarms").get(alarms::list))
         .service(Door::at("/v1/brakes").get(brakes::list))
         .service(Door::at("/v1/brakes/{id}/release").post(brakes::release))

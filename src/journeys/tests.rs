@@ -119,7 +119,8 @@ impl Home {
         });
         let drawn = Arc::new(Drawn::from(journey.clone()));
         let journeys = BTreeMap::from([(journey.name.clone(), drawn)]);
-        let rules = Rules { tenants: [(tenant(), brand)].into(), lanes, retry: Vec::new(), journeys };
+        let rules =
+            Rules { tenants: [(tenant(), brand)].into(), lanes, retry: Vec::new(), journeys, reads_relay_logs: false };
         let (_, rules) = watch::channel(Arc::new(rules));
         let (_, templates) = watch::channel(Arc::new(templates(&folder.path().join("templates"), wait_max)));
         let wake: Arc<Notify> = Arc::default();

@@ -62,7 +62,13 @@ fn rules(at: SocketAddr) -> Rules {
         on_unknown: UnknownPolicy::Hold,
     };
     let tenants = BTreeMap::from([(tenant.id.clone(), tenant)]);
-    Rules { tenants, lanes: PerLane::from_fn(lane), retry: Vec::new(), journeys: BTreeMap::new() }
+    Rules {
+        tenants,
+        lanes: PerLane::from_fn(lane),
+        retry: Vec::new(),
+        journeys: BTreeMap::new(),
+        reads_relay_logs: false,
+    }
 }
 
 /// What a receiver answers to the nth request, counted from 0, with this body.

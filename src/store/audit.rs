@@ -130,4 +130,7 @@ pub trait AuditStore: Send + Sync + 'static {
 
     /// Messages after this one, in the order of their ids, with their leaves.
     async fn logged_messages(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<LoggedMessage>, StoreError>;
+
+    /// The bytes of the leaves of a message that need not be in the store any more, oldest first.
+    async fn logged_of(&self, id: MessageId) -> Result<Vec<Vec<u8>>, StoreError>;
 }

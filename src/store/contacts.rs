@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::StoreError;
-use crate::domain::audit::Actor;
-use crate::domain::contact::{Contact, CustomerId, Erased, Extent, NewContact, Set};
+use crate::domain::audit::{Actor, By};
+use crate::domain::contact::{Contact, CustomerId, Erasing, Extent, NewContact, Set};
 use crate::domain::ids::TenantId;
 
 /// Who is to be erased.
@@ -17,8 +17,8 @@ pub struct Erasure {
     pub extent: Extent,
     /// The present moment.
     pub at: Timestamp,
-    /// Who says so.
-    pub actor: Actor,
+    /// Who says so, and why.
+    pub by: By,
 }
 
 /// Which contacts a list shows, in the order of customers' identifiers.
@@ -52,9 +52,13 @@ pub trait ContactStore: Send + Sync + 'static {
     /// Contacts of a tenant.
     async fn contacts(&self, tenant: &TenantId, filter: ContactFilter) -> Result<Vec<Contact>, StoreError>;
 
-    /// Erases what is kept of a customer, with one leaf, in one transaction; `None`: nothing was.
+    /// Erases what is kept of a customer, or of an address that is said as one.
     ///
-    /// [`Extent::Person`]: the contact, and of the customer and of whoever is known by its address the passes, what they add
-    /// up to and their events. [`Extent::Copy`]: the contact alone, if a look-up found it.
-    async fn erase_contact(&self, tenant: &TenantId, erasure: Erasure) -> Result<Option<Erased>, StoreError>;
+    /// [`Extent::Person`]: contacts, passes, their events, enrollments, and of mails everything but their states and leaves,
+    /// for the customer and everybody with one of their addresses; live mails are cancelled. Nothing is done while a mail to
+    /// them is past its commit point, or where an address is that of too many customers. Many mails go in several transactions, the rest with the last of them and one leaf
+    /// (`erased`). What is gone is soon found in no file of the store.
+    ///
+    /// [`Extent::Copy`]: the contact alone, if a look-up found it, with one leaf (`contact-removed`).
+    async fn erase_contact(&self, tenant: &TenantId, erasure: Erasure) -> Result<Erasing, StoreError>;
 }

@@ -22,9 +22,11 @@ mod audit;
 mod backfill;
 mod brakes;
 mod contacts;
+mod evidence;
 mod journeys;
 mod keys;
 mod push;
+mod retention;
 pub mod settings;
 pub mod sqlite;
 mod steering;
@@ -39,7 +41,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::address::EmailAddress;
-use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
     Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
@@ -56,6 +58,7 @@ pub use self::brakes::{
     StreamUsual, WaitingPlace,
 };
 pub use self::contacts::{ContactFilter, ContactStore, Erasure};
+pub use self::evidence::{EvidenceStore, InDoubt};
 pub use self::journeys::{
     DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
 };
@@ -64,6 +67,7 @@ pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,
 };
+pub use self::retention::{Purge, Purged, PurgedPart, RetentionStore, Scrubbed};
 pub use self::steering::{Batch, Order, OrderToMany, Pace, StandingCount, Steered};
 pub use self::suppressions::{Lift, ListedSuppression, Suppressed, SuppressionFilter, SuppressionStore};
 pub use self::wallets::{
@@ -192,6 +196,14 @@ pub struct MessageFilter {
     pub template: Option<String>,
     /// Lane.
     pub lane: Option<Lane>,
+    /// The relay's queue id.
+    pub relay_queue_id: Option<String>,
+    /// The Message-ID header, with its angle brackets.
+    pub message_id: Option<String>,
+    /// The journey that sent it.
+    pub journey: Option<String>,
+    /// The key it was handed in with.
+    pub key: Option<KeyId>,
     /// One tag.
     pub tag: Option<String>,
     /// One pair of the metadata: key and value.
@@ -262,9 +274,11 @@ pub trait Store:
     + BackfillStore
     + BrakeStore
     + ContactStore
+    + EvidenceStore
     + JourneyStore
     + KeyStore
     + PushStore
+    + RetentionStore
     + SuppressionStore
     + WalletStore
     + WebhookStore

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct StoreSettings {
     /// `sqlite:PATH`.
     pub url: String,
+    /// The keys that seal contents, one to a line, the newest first; `None`: contents are stored as they are.
+    pub content_key_file: Option<PathBuf>,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { url: "sqlite:data/postern.db".to_owned() }
+        Self { url: "sqlite:data/postern.db".to_owned(), content_key_file: None }
     }
 }
 
@@ -40,7 +42,7 @@ mod tests {
     fn only_sqlite_is_known_and_a_refusal_never_repeats_the_url() {
         assert_eq!(StoreSettings::default().sqlite_path(), Ok(PathBuf::from("data/postern.db")));
         for url in ["postgres://user:hunter2@host/db", "sqlite:", "data/hunter2.db", "mysql://hunter2", ""] {
-            let refused = StoreSettings { url: url.to_owned() }.sqlite_path();
+            let refused = StoreSettings { url: url.to_owned(), content_key_file: None }.sqlite_path();
             assert!(refused.is_err_and(|detail| !detail.contains("hunter2")), "{url}");
         }
     }

@@ -111,7 +111,7 @@ fn whatever_is_changed_in_the_store_is_named_and_what_nobody_changed_is_not() {
     assert!(found.contains(&format!("leaf {} is missing", leaves - 2)), "{found:?}");
     let removed = "PRAGMA foreign_keys = OFF; DELETE FROM message WHERE status = 'bounced'";
     let found = after(&house, removed);
-    assert!(!found.is_empty() && found.iter().all(|one| one.contains("which is not in the store")), "{found:?}");
+    assert!(!found.is_empty() && found.iter().all(|one| one.contains("is not in the store")), "{found:?}");
     assert_eq!(findings(&house), Vec::<String>::new());
 }
 
@@ -157,6 +157,27 @@ fn a_receipt_is_believed_where_there_is_nothing_but_the_public_key_and_a_forged_
     let other = House::new(free_port(), "");
     other.serve().stop();
     assert_eq!(verify(&good, &other.path("data/audit.key.pub")).status.code(), Some(1), "another log's key");
+
+    // Whoever kept a checkpoint sees that the log only grew from it.
+    let kept = put("kept.txt", &gateway.get("/v1/audit/checkpoint").body);
+    gateway.wait_for_status(&gateway.send("bob@customer.example"), "relayed");
+    let grown = house.json(&["audit", "consistency", kept.to_str().unwrap()]);
+    let verify_growth = |growth: &Value| {
+        let file = put("grown.json", growth.to_string().as_bytes());
+        let mut command = postern();
+        command.current_dir(elsewhere.path()).args(["audit", "verify", "--consistency"]).arg(file);
+        finish(command.arg("--public-key").arg(&key).args(["--format", "json"]))
+    };
+    let said = verify_growth(&grown);
+    let told: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert!(said.status.success() && told["old"].as_u64() < told["new"].as_u64(), "{said:?}");
+    let mut forged = grown.clone();
+    let (old, new) = (forged["old"].clone(), forged["new"].clone());
+    (forged["old"], forged["new"]) = (new, old);
+    assert_eq!(verify_growth(&forged).status.code(), Some(1), "it did not shrink");
+    let mut forged = grown;
+    forged["proof"][0] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into();
+    assert_eq!(verify_growth(&forged).status.code(), Some(1));
 
     // The command makes the same, beside the gateway.
     let by_command = house.json(&["audit", "proof", &id, "--tenant", "demo"]);

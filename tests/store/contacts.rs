@@ -2,7 +2,7 @@
 
 use postern::domain::address::EmailAddress;
 use postern::domain::audit::Actor;
-use postern::domain::contact::{Contact, CustomerId, Erased, Extent, GivenConsent, NewContact, Origin, Set};
+use postern::domain::contact::{Contact, CustomerId, Erased, Erasing, Extent, GivenConsent, NewContact, Origin, Set};
 use postern::domain::ids::EventId;
 use postern::domain::pass_event::{
     Change, EventKind, NewPassEvent, PassEvent, RegistrationCounts, Source, Wallet, Way,
@@ -44,9 +44,13 @@ async fn known(store: &dyn Store, id: &str) -> Option<Contact> {
     store.contact(&tenant("demo"), &customer(id)).await.unwrap()
 }
 
-async fn erase(store: &dyn Store, id: &str, extent: Extent) -> Option<Erased> {
-    let erasure = Erasure { customer: customer(id), extent, at: at(50), actor: Actor::Gateway };
+async fn erase(store: &dyn Store, id: &str, extent: Extent) -> Erasing {
+    let erasure = Erasure { customer: customer(id), extent, at: at(50), by: Actor::Gateway.into() };
     store.erase_contact(&tenant("demo"), erasure).await.unwrap()
+}
+
+const fn gone(contacts: usize, passes: usize, pass_events: usize) -> Erasing {
+    Erasing::Done(Erased { contacts, messages: 0, passes, pass_events })
 }
 
 async fn listed(store: &dyn Store, filter: ContactFilter) -> Vec<String> {
@@ -98,10 +102,10 @@ on_every_database! {
         assert_eq!(set(store, said("C1", "own@customer.example", 3)).await, Set::Changed);
         assert_eq!(set(store, found("late@customer.example", 4)).await, Set::Kept);
         assert_eq!(known(store, "C1").await.unwrap().email.as_str(), "own@customer.example");
-        assert_eq!(erase(store, "C1", Extent::Copy).await, None, "it is a copy no more");
+        assert_eq!(erase(store, "C1", Extent::Copy).await, Erasing::Nobody, "it is a copy no more");
         assert!(known(store, "C1").await.is_some());
         set(store, NewContact { customer: customer("C2"), ..found("two@customer.example", 5) }).await;
-        assert_eq!(erase(store, "C2", Extent::Copy).await, Some(Erased::default()));
+        assert_eq!(erase(store, "C2", Extent::Copy).await, gone(1, 0, 0));
         assert_eq!(known(store, "C2").await, None);
     }
 
@@ -127,10 +131,31 @@ on_every_database! {
         let store = &*home.store;
         set(store, said("C1", "ann@customer.example", 1)).await;
         set(store, said("C2", "ann@customer.example", 1)).await;
-        assert_eq!(erase(store, "C1", Extent::Person).await, Some(Erased::default()));
-        assert_eq!(known(store, "C1").await, None);
-        assert!(known(store, "C2").await.is_some());
-        assert_eq!(erase(store, "C1", Extent::Person).await, None);
+        set(store, said("C3", "bob@customer.example", 1)).await;
+        assert_eq!(erase(store, "C1", Extent::Person).await, gone(2, 0, 0), "an address is a person");
+        assert_eq!((known(store, "C1").await, known(store, "C2").await), (None, None));
+        assert!(known(store, "C3").await.is_some());
+        assert_eq!(erase(store, "C1", Extent::Person).await, Erasing::Nobody);
+        assert_eq!(erase(store, "bob@customer.example", Extent::Person).await, gone(1, 0, 0), "by an address");
+        assert_eq!(known(store, "C3").await, None);
+    }
+
+    async fn an_address_of_very_many_customers_takes_none_of_them_along(home) {
+        let store = &*home.store;
+        for n in 0..30 {
+            set(store, said(&format!("C{n}"), "shop@customer.example", 1)).await;
+        }
+        assert_eq!(erase(store, "C1", Extent::Person).await, Erasing::Shared);
+        assert_eq!(erase(store, "shop@customer.example", Extent::Person).await, Erasing::Shared);
+        assert!(known(store, "C1").await.is_some());
+    }
+
+    async fn an_address_goes_from_passes_of_customers_who_are_known_otherwise(home) {
+        let store = &*home.store;
+        installed(store, 1, "P1", &[("customerId", "C1"), ("email", "ann@customer.example")]).await;
+        installed(store, 2, "P2", &[("customerId", "C2"), ("email", "ann@customer.example")]).await;
+        assert_eq!(erase(store, "ann@customer.example", Extent::Person).await, gone(0, 2, 2));
+        assert!(wallet(store, "C1").await.is_none() && wallet(store, "C2").await.is_none());
     }
 
     async fn with_a_person_go_their_passes_and_what_was_told_of_them(home) {
@@ -142,7 +167,7 @@ on_every_database! {
         assert_eq!(wallet(store, "ann@second.example").await.unwrap().customer.value, "C1");
         installed(store, 3, "P2", &[("email", "ann@customer.example")]).await;
         installed(store, 4, "P3", &[("customerId", "C2")]).await;
-        assert_eq!(erase(store, "C1", Extent::Person).await, Some(Erased { passes: 2, pass_events: 3 }));
+        assert_eq!(erase(store, "C1", Extent::Person).await, gone(1, 2, 3));
         for gone in ["C1", "P1", "P2", "ann@customer.example", "ann@second.example"] {
             assert!(wallet(store, gone).await.is_none(), "{gone}");
         }
@@ -153,7 +178,7 @@ on_every_database! {
         let changed = store.wallets_changed(&tenant("demo"), None, 9).await.unwrap();
         assert_eq!(changed.len(), 1, "{changed:?}");
 
-        assert_eq!(erase(store, "C2", Extent::Person).await, Some(Erased { passes: 1, pass_events: 1 }), "without a contact");
+        assert_eq!(erase(store, "C2", Extent::Person).await, gone(0, 1, 1), "without a contact");
         // What is told later is told of somebody new.
         assert_eq!(installed(store, 5, "P1", &[("customerId", "C1")]).await, Change::FirstInstall);
     }
@@ -211,12 +236,12 @@ async fn each_change_of_a_contact_is_a_leaf_that_names_nobody() {
     store.close().await;
     let leaves = leaves_of(&Connection::open(&path).unwrap());
     let kinds: Vec<&Value> = leaves.iter().map(|leaf| &leaf["kind"]).collect();
-    assert_eq!(kinds, ["contact-set", "contact-set", "contact-removed"]);
+    assert_eq!(kinds, ["contact-set", "contact-set", "erased"]);
     let whole = json!(leaves).to_string().to_lowercase();
     for word in ["ann", "zqc1", "customer.example", "gold", "newsletter", "till"] {
         assert!(!whole.contains(word), "{word} is in {whole}");
     }
     assert_eq!((&leaves[0]["consents"], &leaves[0]["origin"]), (&json!(1), &json!("api")));
     assert_ne!(leaves[0]["customer"], leaves[1]["customer"], "each under the key of its person");
-    assert_eq!(leaves[1]["customer"], leaves[2]["customer"]);
+    assert_eq!(leaves[2]["recipients"], json!([leaves[1]["recipient"]]));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postern::domain::audit::Actor;
-use postern::domain::contact::{Extent, NewContact, Origin};
+use postern::domain::contact::{Erased, Erasing, Extent, NewContact, Origin};
 use postern::domain::ids::{EnrollmentId, JourneyName};
 use postern::domain::journey::enrollment::{Ending, Mode, SentBy, Status};
 use postern::domain::journey::rule::When;
@@ -422,9 +422,11 @@ on_every_database! {
         record(store, &[journey], of("C-1", event(1, "P-1", Installed, Apple))).await;
         let id = sent(&send(store, journey, "ann@example.com", 2).await);
         let customer = "C-1".parse().unwrap();
-        let erasure = Erasure { customer, extent: Extent::Person, at: at(3), actor: Actor::Command("contacts") };
-        store.erase_contact(&tenant("demo"), erasure).await.unwrap().unwrap();
-        assert_eq!(view(store, id).await.status, message::Status::Cancelled);
+        let erasure = Erasure { customer, extent: Extent::Person, at: at(3), by: Actor::Command("contacts").into() };
+        let erased = store.erase_contact(&tenant("demo"), erasure).await.unwrap();
+        assert!(matches!(erased, Erasing::Done(Erased { messages: 1, .. })), "{erased:?}");
+        let mail = view(store, id).await;
+        assert_eq!((mail.status, mail.reason, mail.recipient.as_str()), (message::Status::Cancelled, Some(Reason::Erased), ""));
         assert!(statuses(store, journey).await.is_empty());
         let anew = record(store, &[journey], of("C-1", event(9, "P-1", Installed, Apple))).await;
         assert_eq!(anew.len(), 1, "a stranger is welcome");

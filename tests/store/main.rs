@@ -26,6 +26,8 @@ mod braking;
 mod contacts;
 mod deduping;
 mod delivering;
+mod evidence;
+mod forgetting;
 mod harness;
 mod journeys;
 mod keys;

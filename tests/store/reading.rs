@@ -1,9 +1,11 @@
 //! Reading: one tenant's messages only, newest first, in pages, by every filter.
 
-use postern::domain::ids::MessageId;
+use postern::domain::audit::Actor;
+use postern::domain::ids::{KeyId, MessageId};
 use postern::domain::lane::Lane;
 use postern::domain::message::{Outcome, Reason, Status};
 use postern::store::{Content, MessageFilter, Store};
+use uuid::Uuid;
 
 use crate::harness::*;
 
@@ -65,7 +67,9 @@ on_every_database! {
         (other.lane, other.template, other.tags) = (Lane::Urgent, Some("code".into()), vec!["winter".into(), "x".into()]);
         other.metadata = [("order".to_owned(), "18".to_owned()), ("shop no. 1".to_owned(), "17".to_owned())].into();
         other.accepted_at = at(10);
+        other.actor = Actor::Key(KeyId::from_uuid(Uuid::from_u128(8)));
         let other = accept(store, other).await.id;
+        let (header, stranger) = (format!("<{}@demo.example>", other.hex()), format!("<{}@other.example>", other.hex()));
         let mut bare = mail("ann@example.com");
         (bare.template, bare.tags, bare.accepted_at) = (None, vec![], at(20));
         let bare = accept(store, bare).await.id;
@@ -105,9 +109,29 @@ on_every_database! {
             (MessageFilter { since: Some(at(10)), until: Some(at(20)), ..any() }, vec![other]),
             (MessageFilter { until: Some(at(20)), before: Some(other), ..any() }, vec![plain]),
             (MessageFilter { until: Some(at(5)), before: Some(bare), ..any() }, vec![plain]),
+            (MessageFilter { message_id: Some(header.clone()), ..any() }, vec![other]),
+            (MessageFilter { message_id: Some(header.clone()), before: Some(bare), ..any() }, vec![other]),
+            (MessageFilter { message_id: Some(header.clone()), status: Some(Status::Bounced), ..any() }, vec![]),
+            (MessageFilter { message_id: Some(header), tag: Some("x".into()), since: Some(at(11)), ..any() }, vec![]),
+            (MessageFilter { message_id: Some(stranger), ..any() }, vec![]),
+            (MessageFilter { message_id: Some("<somebody@else.example>".into()), ..any() }, vec![]),
+            (MessageFilter { key: Some(KeyId::from_uuid(Uuid::from_u128(7))), ..any() }, vec![bare, plain]),
+            (MessageFilter { key: Some(KeyId::from_uuid(Uuid::from_u128(8))), ..any() }, vec![other]),
+            (MessageFilter { domain: Some("example.com".into()), ..any() }, vec![bare, other, plain]),
+            (MessageFilter { domain: Some("com".into()), ..any() }, vec![]),
+            (MessageFilter { reason: Some(Reason::RelayRefused), ..any() }, vec![bare]),
+            (MessageFilter { reason: Some(Reason::Operator), ..any() }, vec![]),
+            (MessageFilter { relay_queue_id: Some("4F2A".into()), ..any() }, vec![]),
+            (MessageFilter { journey: Some("hello".into()), ..any() }, vec![]),
         ] {
             assert_eq!(listed(store, filter.clone()).await, expected, "{filter:?}");
         }
+        commit(store, plain, 1, 30).await;
+        settle(store, plain, 1, 31, relayed()).await;
+        let queue_id = view(store, plain).await.relay_queue_id.unwrap();
+        let found = MessageFilter { relay_queue_id: Some(queue_id), ..any() };
+        assert_eq!(listed(store, found.clone()).await, [plain]);
+        assert!(listed(store, MessageFilter { status: Some(Status::Queued), ..found }).await.is_empty());
     }
 
     async fn what_was_written_is_there_after_the_store_was_opened_again(home) {

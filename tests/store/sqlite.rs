@@ -75,7 +75,7 @@ async fn a_command_works_beside_a_gateway_and_each_sees_the_other() {
             futures_util::future::join_all((0..50).map(|_| queued(&*gateway, "ann@example.com"))).await;
         }
     };
-    let ((), made) = tokio::join!(busy, command.create_key(key, Actor::Command("keys")));
+    let ((), made) = tokio::join!(busy, command.create_key(key, Actor::Command("keys").into()));
     made.unwrap();
     assert_eq!(gateway.keys().await.unwrap().len(), 1);
     let id = queued(&*gateway, "bob@example.com").await;
@@ -289,7 +289,7 @@ async fn a_key_that_cannot_be_read_opens_nothing_and_shuts_out_nobody_else() {
             created_at: at(0),
             revoked_at: None,
         };
-        store.create_key(key, Actor::Command("keys")).await.unwrap();
+        store.create_key(key, Actor::Command("keys").into()).await.unwrap();
     }
     let connection = Connection::open(&path).unwrap();
     connection.execute("UPDATE api_key SET scopes = 'send levitate' WHERE mac = ?1", [[1_u8; 32]]).unwrap();

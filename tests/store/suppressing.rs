@@ -2,7 +2,7 @@
 
 use postern::domain::address::EmailAddress;
 use postern::domain::audit::Actor;
-use postern::domain::contact::{Erased, Extent};
+use postern::domain::contact::{Erased, Erasing, Extent};
 use postern::domain::ids::{EnrollmentId, JourneyName, MessageId};
 use postern::domain::journey::enrollment::SentBy;
 use postern::domain::message::{NewMessage, Outcome, Reason, Settled, Status, Verdict};
@@ -262,14 +262,15 @@ on_every_database! {
         let store = &*home.store;
         let erase = async |id: &str| {
             let (customer, extent) = (id.parse().unwrap(), Extent::Person);
-            let erasure = Erasure { customer, extent, at: at(9), actor: Actor::Gateway };
+            let erasure = Erasure { customer, extent, at: at(9), by: Actor::Gateway.into() };
             store.erase_contact(&tenant("demo"), erasure).await.unwrap()
         };
         accept(store, journey_mail(ANN, "welcome")).await;
         suppress(store, ANN, "journey:tips").await;
         suppress(store, "bob@customer.example", "journey:tips").await;
-        assert_eq!(erase("ann@customer.example").await, Some(Erased::default()));
-        assert_eq!(erase("ann@customer.example").await, None);
+        let gone = Erased { messages: 1, ..Erased::default() };
+        assert_eq!(erase("ann@customer.example").await, Erasing::Done(gone));
+        assert_eq!(erase("ann@customer.example").await, Erasing::Nobody);
         let shown = listed(store, SuppressionFilter { limit: 9, ..SuppressionFilter::default() }).await;
         let shown: Vec<_> = shown.into_iter().map(|one| one.recipient).collect();
         assert_eq!(shown, [Some("bob@customer.example".to_owned()), None]);

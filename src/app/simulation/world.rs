@@ -44,7 +44,7 @@ impl World {
     pub(super) fn open(trial: &Trial) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let url = format!("sqlite:{}", folder.path().join("simulation.db").display());
-        let store = parts::open_store(&StoreSettings { url }, Role::Scratch)?;
+        let store = parts::open_store(&StoreSettings { url, content_key_file: None }, Role::Scratch)?;
         let hands = ManualClock::at(trial.begins_at);
         let clock: Arc<dyn Clock> = Arc::new(hands.clone());
         let rules = trial.rules();

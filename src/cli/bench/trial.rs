@@ -147,7 +147,7 @@ sessions = {}
         let keys = Keyring::open(Arc::clone(&store), Arc::clone(&self.clock)).await?;
         let scopes = vec![Scope::Send, Scope::Events, Scope::Read];
         let tenant = TENANT.parse().map_err(anyhow::Error::msg)?;
-        let key = keys.create(tenant, TENANT.to_owned(), scopes, None, Actor::Command("bench")).await;
+        let key = keys.create(tenant, TENANT.to_owned(), scopes, None, Actor::Command("bench").into()).await;
         store.close().await;
         Ok(key?.secret)
     }

@@ -18,11 +18,13 @@ use crate::app::parts;
 use crate::config::Config;
 use crate::contacts::Found;
 use crate::domain::address::EmailAddress;
-use crate::domain::audit::Actor;
-use crate::domain::contact::{Contact, Culture, CustomerId, Extent, ZoneName};
+use crate::domain::audit::{Actor, By};
+use crate::domain::contact::{Contact, Culture, CustomerId, Erased, Erasing, Extent, SHARED_MAX, ZoneName};
 use crate::domain::ids::TenantId;
+use crate::domain::verb::Because;
 use crate::store::sqlite::Role;
-use crate::store::{ContactFilter, Erasure, Store};
+use crate::store::{ContactFilter, Erasure, Scrubbed, Store};
+use crate::sweep::scrub;
 
 /// Contacts in a list when nobody says how many, and at most.
 const LIMIT_DEFAULT: u16 = 50;
@@ -37,7 +39,7 @@ Examples:
   postern contacts import customers.csv --tenant demo --dry-run
   postern contacts show C-17 --tenant demo
   postern contacts list --tenant demo --email ann@customer.example
-  postern contacts remove C-17 --tenant demo"
+  postern contacts erase C-17 --tenant demo"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -86,17 +88,26 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=LIMIT_MAX))]
         limit: u16,
     },
-    /// Erase a person: the contact, and their passes with all that was told of them
-    #[command(after_help = "\
+    /// Erase a person: contact, passes, mails but for their states, and the key that names them in the audit
+    #[command(
+        alias = "remove",
+        after_help = "\
 Examples:
-  postern contacts remove C-17 --tenant demo
-  postern contacts remove C-17 --tenant demo --yes")]
-    Remove {
+  postern contacts erase C-17 --tenant demo
+  postern contacts erase ann@customer.example --tenant demo --yes --because 'request 4711'
+
+Whoever has one of their addresses is the same person. Mails that wait are cancelled. What was unsubscribed stays so. The
+audit can be verified as before, and tells of nobody whose it was."
+    )]
+    Erase {
         #[command(flatten)]
         whom: Whom,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Why, for the audit: at most 200 characters, no address, no link
+        #[arg(long, value_name = "TEXT")]
+        because: Option<Because>,
     },
 }
 
@@ -114,7 +125,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let config = context.config()?;
     let tenant = match &arguments.verb {
         Verb::Import(import) => &import.tenant,
-        Verb::Show { whom, .. } | Verb::Remove { whom, .. } => &whom.tenant,
+        Verb::Show { whom, .. } | Verb::Erase { whom, .. } => &whom.tenant,
         Verb::List { tenant, .. } => tenant,
     };
     if !config.tenants.contains_key(tenant) {
@@ -130,12 +141,14 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             let filter = ContactFilter { address, after: None, limit: usize::from(limit) };
             list(&context, &*store, &tenant, filter).await
         }
-        Verb::Remove { whom, yes } => {
+        Verb::Erase { whom, yes, because } => {
             if !yes {
-                complain("The contact, the passes and all that was told of them are erased. This cannot be undone.");
+                complain(
+                    "All that is known of the person is erased, and what waits is cancelled. This cannot be undone.",
+                );
                 confirm()?;
             }
-            remove(&context, &*store, whom).await
+            erase(&context, &*store, whom, because).await
         }
     };
     store.close().await;
@@ -212,15 +225,28 @@ fn row(contact: &Contact) -> [String; 7] {
     ]
 }
 
-async fn remove(context: &Context, store: &dyn Store, whom: Whom) -> Done {
+async fn erase(context: &Context, store: &dyn Store, whom: Whom, because: Option<Because>) -> Done {
     let Whom { customer, tenant } = whom;
-    let (at, actor) = (context.clock.now(), Actor::Command("contacts"));
-    let erasure = Erasure { customer, extent: Extent::Person, at, actor };
-    let erased = store.erase_contact(&tenant, erasure).await.context("erasing the person")?;
-    let erased = erased.ok_or_else(|| anyhow!("nothing is known of this customer"))?;
-    let answer = json!({ "passes": erased.passes, "passEvents": erased.pass_events });
+    let by = By { actor: Actor::Command("contacts"), because };
+    let erasure = Erasure { customer, extent: Extent::Person, at: context.clock.now(), by };
+    let gone = match store.erase_contact(&tenant, erasure).await.context("erasing the person")? {
+        Erasing::Done(gone) => gone,
+        Erasing::InFlight => {
+            return Err(anyhow!("a mail to them is past its commit point: try again when that has ended").into());
+        }
+        Erasing::Shared => {
+            let why = "it is no person's: give them addresses of their own first, or remove it from them";
+            return Err(anyhow!("more than {SHARED_MAX} customers have one of their addresses: {why}").into());
+        }
+        Erasing::Nobody => return Err(anyhow!("nothing is known of this customer").into()),
+    };
+    if scrub(store, &*context.clock).await.context("scrubbing the store's files of the person")? != Scrubbed::All {
+        complain("The write-ahead log is being read from: the running gateway empties it, or the next one.");
+    }
+    let Erased { contacts, messages, passes, pass_events } = gone;
+    let answer = json!({ "contacts": contacts, "messages": messages, "passes": passes, "passEvents": pass_events });
     context.output.answer(&answer, |_| {
-        format!("Erased, with {} passes and {} events of theirs.", erased.passes, erased.pass_events)
+        format!("Erased: {contacts} contacts, {messages} mails, {passes} passes and {pass_events} events of theirs.")
     })?;
     Ok(())
 }

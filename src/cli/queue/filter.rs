@@ -5,7 +5,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use crate::domain::address::{Mailbox, domain_to_ascii};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{Reason, Status};
 use crate::domain::quantity::HumanDuration;
@@ -42,6 +42,18 @@ pub(super) struct Filter {
     /// With this pair of metadata
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     metadata: Option<(String, String)>,
+    /// With this queue id at the relay
+    #[arg(long, value_name = "ID")]
+    relay_queue_id: Option<String>,
+    /// With this Message-ID
+    #[arg(long, value_name = "ID", value_parser = message_id)]
+    message_id: Option<String>,
+    /// Sent by this journey
+    #[arg(long, value_name = "N")]
+    journey: Option<String>,
+    /// Handed in with this key
+    #[arg(long, value_name = "KEY")]
+    key: Option<KeyId>,
     /// Accepted since then: a time, or a length of time ago
     #[arg(long, value_name = "WHEN")]
     since: Option<When>,
@@ -58,7 +70,23 @@ impl Filter {
 
     /// Whether nothing but a tenant is asked for.
     pub(super) fn asks_only_for_a_tenant(&self) -> bool {
-        let Self { tenant: _, status, reason, lane, domain, recipient, template, tag, metadata, since, until } = self;
+        let Self {
+            tenant: _,
+            status,
+            reason,
+            lane,
+            domain,
+            recipient,
+            template,
+            tag,
+            metadata,
+            relay_queue_id,
+            message_id,
+            journey,
+            key,
+            since,
+            until,
+        } = self;
         status.is_none()
             && reason.is_none()
             && lane.is_none()
@@ -67,6 +95,10 @@ impl Filter {
             && template.is_none()
             && tag.is_none()
             && metadata.is_none()
+            && relay_queue_id.is_none()
+            && message_id.is_none()
+            && journey.is_none()
+            && key.is_none()
             && since.is_none()
             && until.is_none()
     }
@@ -82,12 +114,22 @@ impl Filter {
             lane: self.lane,
             tag: self.tag.clone(),
             metadata: self.metadata.clone(),
+            relay_queue_id: self.relay_queue_id.clone(),
+            message_id: self.message_id.clone(),
+            journey: self.journey.clone(),
+            key: self.key,
             since: self.since.map(|when| when.before(now)),
             until: self.until.map(|when| when.before(now)),
             limit,
             ..MessageFilter::default()
         }
     }
+}
+
+/// A Message-ID, with its angle brackets or without: a shell takes them for its own.
+#[expect(clippy::unnecessary_wraps, reason = "as clap asks for")]
+fn message_id(text: &str) -> Result<String, &'static str> {
+    Ok(format!("<{}>", text.trim().trim_start_matches('<').trim_end_matches('>')))
 }
 
 fn domain(text: &str) -> Result<String, String> {

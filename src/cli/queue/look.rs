@@ -13,8 +13,8 @@ use super::Queue;
 use super::filter::Filter;
 use crate::domain::address::Mailbox;
 use crate::domain::ids::{MessageId, TenantId};
-use crate::domain::message::{MessageView, Reason};
-use crate::domain::verb::possible;
+use crate::domain::message::{MessageView, Reason, Status};
+use crate::domain::verb::{Verb, possible};
 use crate::store::Leaf;
 
 /// Mails in a list when nobody says how many.
@@ -138,10 +138,14 @@ fn facts(message: &MessageView, now: Timestamp) -> Vec<(&'static str, String)> {
     let reason = message.reason.map_or_else(String::new, |reason| format!(" ({})", reason.as_str()));
     let status = format!("{}{reason}", message.status);
     let doubt = "yes: an attempt is under way, or ended without a clear answer";
+    let mut verbs = possible(message.status);
+    if message.status == Status::Held && message.may_have_been_sent {
+        verbs.push(Verb::Resolve.as_str());
+    }
     let metadata: Vec<_> = message.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let optional = [
         ("May have gone out", message.may_have_been_sent.then(|| doubt.to_owned())),
-        ("You can", Some(possible(message.status).join(", ")).filter(|verbs| !verbs.is_empty())),
+        ("You can", Some(verbs.join(", ")).filter(|verbs| !verbs.is_empty())),
         ("Next attempt", message.next_attempt_at.map(relative)),
         ("Deadline", Some(relative(message.deliver_by))),
         ("Ended", message.ended_at.map(relative)),

@@ -3,6 +3,7 @@
 //! By ids a message is found whatever its tenant. By filter the command counts first and asks; it steers only what was
 //! accepted before it asked. A running gateway sees the change within a second.
 
+mod export;
 pub(in crate::cli) mod filter;
 mod look;
 mod steer;
@@ -57,6 +58,14 @@ Examples:
   postern queue list --tenant demo --lane urgent --since 2h --limit 200
   postern queue list --recipient ann@customer.example --format json")]
     List(look::List),
+    /// All mails that a filter finds, one to a line, however many
+    #[command(after_help = "\
+Examples:
+  postern queue export --tenant demo --since 30d --form csv --output mails.csv
+  postern queue export --status bounced | jq .recipient
+
+In CSV a text that a spreadsheet would take for a formula begins with an apostrophe.")]
+    Export(export::Export),
     /// Everything about one mail, and everything that happened to it
     #[command(after_help = "\
 Examples:
@@ -113,6 +122,14 @@ Examples:
 
 A retry of what is unknown sends it again, on your word: the recipient may get it twice.")]
     Retry(steer::Retry),
+    /// End the doubt about mails that may have been sent: the relay has them, as you found out
+    #[command(after_help = "\
+Examples:
+  postern queue resolve msg_01990000000070008000000000000001 --because 'its id is in their log'
+  postern queue resolve --status unknown --since 1h --because 'the relay has all of them'
+
+They are relayed from then on, and never sent again. What the relay does not have: postern queue retry.")]
+    Resolve(steer::Which),
 }
 
 /// A store, and what the commands must know besides.
@@ -163,6 +180,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let queue = Queue { context: &context, config: &config, store: Arc::clone(&store) };
     let done = match arguments.verb {
         Verb::List(list) => list.run(&queue).await,
+        Verb::Export(export) => export.run(&queue).await,
         Verb::Show(show) => show.run(&queue).await,
         Verb::Why(why) => why.run(&queue).await,
         Verb::Summary(summary) => summary.run(&queue).await,
@@ -170,6 +188,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         Verb::Release(which) => which.run(&queue, crate::domain::verb::Verb::Release).await,
         Verb::Cancel(which) => which.run(&queue, crate::domain::verb::Verb::Cancel).await,
         Verb::Retry(retry) => retry.run(&queue).await,
+        Verb::Resolve(which) => which.run(&queue, crate::domain::verb::Verb::Resolve).await,
     };
     store.close().await;
     done
@@ -179,8 +198,8 @@ impl Verb {
     /// Refuses what is used wrongly before a store is opened.
     fn check(&self) -> Done {
         match self {
-            Self::List(_) | Self::Show(_) | Self::Why(_) | Self::Summary(_) => Ok(()),
-            Self::Hold(which) | Self::Release(which) | Self::Cancel(which) => which.check(),
+            Self::List(_) | Self::Export(_) | Self::Show(_) | Self::Why(_) | Self::Summary(_) => Ok(()),
+            Self::Hold(which) | Self::Release(which) | Self::Cancel(which) | Self::Resolve(which) => which.check(),
             Self::Retry(retry) => retry.check(),
         }
     }

@@ -1,4 +1,4 @@
-//! `queue hold`, `release`, `cancel` and `retry`: by ids, or by a filter after a count and a yes.
+//! `queue hold`, `release`, `cancel`, `retry` and `resolve`: by ids, or by a filter after a count and a yes.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
@@ -184,7 +184,11 @@ impl Which {
                 Ok(Steered::Refused { why, status }) => {
                     let outcome = match why {
                         Refused::InFlight => Outcome::InFlight,
-                        Refused::WrongState | Refused::DeadlineNeeded | Refused::FactTaken => Outcome::WrongState,
+                        Refused::WrongState
+                        | Refused::DeadlineNeeded
+                        | Refused::FactTaken
+                        | Refused::ContentGone
+                        | Refused::NotInDoubt => Outcome::WrongState,
                     };
                     return One { id, outcome, status: Some(status), detail: Some(in_words(why, status)) };
                 }
@@ -277,6 +281,7 @@ fn question(verb: Verb, matched: u64, can: u64, counts: &BTreeMap<Status, u64>) 
         Verb::Hold => "would be held",
         Verb::Release => "would be released",
         Verb::Retry { .. } => "would be tried at once",
+        Verb::Resolve => "would be called relayed, if they may have been sent",
     };
     let others = match matched - can {
         0 => String::new(),

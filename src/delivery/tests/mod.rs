@@ -270,6 +270,7 @@ impl House {
             settings: DeliverySettings::default(),
             lanes: built.lanes(),
             domain_rates: built.domain_rates.clone(),
+            logs: Vec::new(),
             relays: built.relays.iter().map(relay).collect(),
             tenants: built.tenants(),
             wake: wake.clone(),

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Actor, Happening, Kind, hex};
+use super::{Actor, By, Happening, Kind, hex};
 use crate::domain::contact::{Erased, Origin};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{MessageId, TenantId};
+use crate::domain::message::{Reason, Status};
 
 /// Whom a leaf tells of: HMACs under the key of the person, which is erased with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +36,30 @@ pub fn contact_set(
     subject.named_in(happening).with("origin", origin.as_str()).with("consents", consents)
 }
 
-/// The leaf of a contact that is gone, and of what went with it. Without a subject there was no contact.
+/// The leaf of a copy of a contact that is gone.
 #[must_use]
-pub fn contact_removed(
-    at: Timestamp,
-    tenant: &TenantId,
-    actor: Actor,
-    subject: Option<&Subject>,
-    erased: Erased,
-) -> Happening {
-    let happening = Happening::new(at, Kind::ContactRemoved, tenant, None, actor)
-        .with("passEvents", erased.pass_events)
-        .with("passes", erased.passes);
-    match subject {
-        Some(subject) => subject.named_in(happening),
-        None => happening,
-    }
+pub fn contact_removed(at: Timestamp, tenant: &TenantId, actor: Actor, subject: &Subject) -> Happening {
+    subject.named_in(Happening::new(at, Kind::ContactRemoved, tenant, None, actor))
+}
+
+/// The leaf of a person who is erased, and of what went with them. `subjects`: how leaves before this one name them; the
+/// keys that could tell whose names these are went with them.
+#[must_use]
+pub fn erased(at: Timestamp, tenant: &TenantId, by: &By, subjects: &[[u8; 32]], gone: Erased) -> Happening {
+    let recipients: Vec<String> = subjects.iter().map(|subject| hex(subject)).collect();
+    Happening::new(at, Kind::Erased, tenant, None, by.actor.clone())
+        .with("contacts", gone.contacts)
+        .with("messages", gone.messages)
+        .with("passEvents", gone.pass_events)
+        .with("passes", gone.passes)
+        .with("recipients", recipients)
+        .because(by.because.as_ref())
+}
+
+/// The leaf of a live mail whose recipient is erased. `from` is the state it was in.
+#[must_use]
+pub fn cancelled_by_erasure(at: Timestamp, tenant: &TenantId, id: MessageId, actor: Actor, from: Status) -> Happening {
+    Happening::new(at, Kind::Cancelled, tenant, Some(id), actor)
+        .with("from", from.as_str())
+        .with("reason", Reason::Erased.as_str())
 }

@@ -65,11 +65,17 @@ pub enum Kind {
     SuppressionAdded,
     /// Somebody is mailed again.
     SuppressionRemoved,
+    /// Contents were kept long enough.
+    ContentPurged,
+    /// Rows of mails were kept long enough.
+    MessagesPurged,
+    /// A person was erased.
+    Erased,
 }
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Accepted,
         Self::Suppressed,
         Self::AttemptCommitted,
@@ -100,6 +106,9 @@ impl Kind {
         Self::Unsubscribed,
         Self::SuppressionAdded,
         Self::SuppressionRemoved,
+        Self::ContentPurged,
+        Self::MessagesPurged,
+        Self::Erased,
     ];
 
     /// The word in the leaf.
@@ -136,6 +145,9 @@ impl Kind {
             Self::Unsubscribed => "unsubscribed",
             Self::SuppressionAdded => "suppression-added",
             Self::SuppressionRemoved => "suppression-removed",
+            Self::ContentPurged => "content-purged",
+            Self::MessagesPurged => "messages-purged",
+            Self::Erased => "erased",
         }
     }
 }

@@ -53,7 +53,10 @@ const fn becomes(kind: Kind) -> Option<Status> {
         | Kind::JourneySet
         | Kind::Unsubscribed
         | Kind::SuppressionAdded
-        | Kind::SuppressionRemoved => None,
+        | Kind::SuppressionRemoved
+        | Kind::ContentPurged
+        | Kind::MessagesPurged
+        | Kind::Erased => None,
     }
 }
 

@@ -230,6 +230,37 @@ fn a_search_that_the_set_runs_away_from_ends_by_name() {
 }
 
 #[test]
+fn a_page_into_which_passes_of_the_repeated_one_have_moved_is_not_taken_for_it() {
+    use Move::{Make, Nothing, Remove};
+    let mut server = Server::new(95, 22);
+    (server.told, server.behind) = (Told::Nothing, Behind::LastAgain);
+    let moves = [
+        Remove(0, 9),
+        Nothing,
+        Nothing,
+        Nothing,
+        Make(14),
+        Remove(480, 5),
+        Nothing,
+        Make(11),
+        Nothing,
+        Remove(0, 4),
+        Nothing,
+        Remove(0, 11),
+        Nothing,
+        Make(16),
+        Make(1),
+        Nothing,
+        Remove(52, 9),
+        Remove(0, 11),
+    ];
+    let (seen, end) = read(&mut server, Walk::new(), &moves);
+    let missed: Vec<&u32> = server.passes.iter().filter(|pass| **pass < 95 && !seen.contains(pass)).collect();
+    assert!(missed.is_empty(), "missed {missed:?}");
+    assert_eq!(end, End::Settled);
+}
+
+#[test]
 fn what_was_made_while_reading_is_read_at_the_end() {
     let mut server = Server::new(100, 10);
     // When the first few pages from the end have been read.

@@ -15,7 +15,7 @@ pub(super) struct Cause {
 }
 
 const LOOK_AT_RELAY: &str =
-    "Look for its Message-ID in the relay's log. There: cancel it here. Not there: postern queue retry ID.";
+    "Look for its Message-ID in the relay's log. There: postern queue resolve ID. Not there: postern queue retry ID.";
 const RETRY_ANEW: &str = "When the cause is gone: postern queue retry ID --deliver-within 2h.";
 
 impl Cause {
@@ -73,6 +73,11 @@ const SUPPRESSED: Cause = Cause::of(
     "suppression",
     "The recipient is suppressed: it was not sent",
     "Nothing, if that is right: postern suppressions list --recipient ADDRESS. Else remove it and submit the mail again.",
+);
+const ERASED: Cause = Cause::of(
+    "erased",
+    "Its recipient was erased before it was sent, and with them its content",
+    "Nothing. If they are to be mailed after all, submit it again.",
 );
 const FAULT: Cause = Cause::of(
     "fault",
@@ -135,6 +140,7 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::JourneyExited), _) => JOURNEY_EXITED,
         (Some(Reason::Unsubscribed), _) => UNSUBSCRIBED,
         (Some(Reason::Suppressed), _) => SUPPRESSED,
+        (Some(Reason::Erased), _) => ERASED,
         (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",

@@ -365,7 +365,8 @@ fn unknown(stored: &Stored, rules: &Rules) -> Decision {
         }
         UnknownPolicy::ResendOnce => ("resend-once", "it is sent once more (the lane's on_unknown)"),
     };
-    let text = format!("{what}: the relay may have it. At {when} {then}.");
+    let unless = if rules.reads_relay_logs { ", unless the relay's log says before that it was taken" } else { "" };
+    let text = format!("{what}: the relay may have it. At {when} {then}{unless}.");
     let decision = Decision::new("on-unknown", Force::Binds, text).number("policy", policy);
     decision.number("attempts", message.attempts).until(stored.due_at).must(must_change)
 }

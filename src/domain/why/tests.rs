@@ -23,7 +23,13 @@ fn rules() -> Rules {
         on_unknown: if lane == Lane::Journey { UnknownPolicy::Hold } else { UnknownPolicy::ResendOnce },
     });
     let retry = [30, 120].map(HumanDuration::from_secs).to_vec();
-    Rules { tenants: [(tenant.id.clone(), tenant)].into(), lanes, retry, journeys: BTreeMap::new() }
+    Rules {
+        tenants: [(tenant.id.clone(), tenant)].into(),
+        lanes,
+        retry,
+        journeys: BTreeMap::new(),
+        reads_relay_logs: false,
+    }
 }
 
 /// A mail accepted at 0 s, due at 0 s, to be delivered by 1,000 s.
@@ -100,6 +106,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::Brake)) => "brake",
         (_, Some(Reason::WalletStatus)) => "wallet-status",
         (_, Some(Reason::JourneyExited)) => "journey-exited",
+        (_, Some(Reason::Erased)) => "erased",
     }
 }
 

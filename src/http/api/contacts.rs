@@ -9,9 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::verbs;
 use crate::contacts::{Found, given};
 use crate::domain::address::EmailAddress;
-use crate::domain::contact::{Contact, CustomerId, Extent, Origin, Set};
+use crate::domain::audit::By;
+use crate::domain::contact::{Contact, CustomerId, Erasing, Extent, Origin, SHARED_MAX, Set};
 use crate::domain::key::Scope;
 use crate::domain::submission::FieldError;
 use crate::http::AppState;
@@ -94,14 +96,27 @@ fn looking(query: &str) -> Result<Looking, Vec<FieldError>> {
 
 // --- DELETE /v1/contacts/{customerId} ---
 
-/// Erases the person: the contact, and their passes with all that was told of them.
-pub async fn delete(app: App, caller: Caller, path: Path) -> Result<HttpResponse, Problem> {
+/// Erases the person: contact, passes, mails but for their states, and the key that names them in the audit.
+pub async fn delete(
+    app: App,
+    caller: Caller,
+    path: Path,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Manage)?;
     let customer = customer(&path)?;
-    let erasure = Erasure { customer, extent: Extent::Person, at: app.contacts.now(), actor: caller.actor() };
+    let body = body::read_optional_json(&request, payload, app.body_limits).await?;
+    let by = By { actor: caller.actor(), because: verbs::because("erase", body.as_deref())? };
+    let erasure = Erasure { customer, extent: Extent::Person, at: app.contacts.now(), by };
     match app.store.erase_contact(caller.tenant(), erasure).await? {
-        Some(_) => Ok(HttpResponse::NoContent().finish()),
-        None => Err(Problem::saying(Kind::NotFound, "nothing is known of this customer")),
+        Erasing::Done(_) => Ok(HttpResponse::NoContent().finish()),
+        Erasing::InFlight => Err(Problem::saying(Kind::InFlight, "a mail to them is past its commit point: try again")),
+        Erasing::Shared => {
+            let detail = format!("more than {SHARED_MAX} customers have one of their addresses: it is no person's");
+            Err(Problem::saying(Kind::WrongState, detail))
+        }
+        Erasing::Nobody => Err(Problem::saying(Kind::NotFound, "nothing is known of this customer")),
     }
 }
 

@@ -1,14 +1,19 @@
 //! `/v1/emails`: hand in a mail, and follow what became of it.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CONTENT_DISPOSITION, HeaderMap, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
+use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::emails_query::{self, Cursor};
+use super::streaming::{self, Pages, STREAMED_AT_ONCE};
 use super::submission;
-use crate::domain::ids::MessageId;
+use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::key::Scope;
+use crate::domain::message::sheet::Form;
 use crate::domain::message::{Acceptance, MessageView, Receipt};
 use crate::domain::submission::FieldError;
 use crate::http::AppState;
@@ -17,7 +22,7 @@ use crate::http::body;
 use crate::http::limit;
 use crate::http::problem::{Kind, Problem};
 use crate::intake::IDEMPOTENCY_KEY_CHARS_MAX;
-use crate::store::{Content, Leaf, StoreError};
+use crate::store::{Content, Leaf, MessageFilter, Store, StoreError};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENT_REPLAYED: &str = "Idempotent-Replayed";
@@ -92,10 +97,16 @@ struct Page {
     next_cursor: Option<Cursor>,
 }
 
-/// The caller's messages, newest first.
+/// The caller's messages, newest first: a page of JSON, or all of them as CSV or NDJSON. A `limit` then says how many in
+/// all.
 pub async fn list(app: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
     let mut filter = emails_query::parse(request.query_string()).map_err(Problem::invalid)?;
+    if let Some(form) = streaming::form(request.headers()) {
+        let left = emails_query::names_a_limit(request.query_string()).then_some(filter.limit);
+        let (store, tenant) = (Arc::clone(&app.store), caller.tenant().clone());
+        return Ok(streaming::stream_of(Mails { store, tenant, filter, left, form }, form, form.head()).await?);
+    }
     let limit = filter.limit;
     filter.limit = limit + 1; // One more than is shown tells whether there is a next page.
     let mut items = app.store.messages(caller.tenant(), filter).await?;
@@ -103,6 +114,29 @@ pub async fn list(app: web::Data<AppState>, caller: Caller, request: HttpRequest
     items.truncate(limit);
     let next_cursor = if is_last { None } else { items.last().map(|item| Cursor(item.id)) };
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+}
+
+/// A list without end, as far as it was walked.
+struct Mails {
+    store: Arc<dyn Store>,
+    tenant: TenantId,
+    filter: MessageFilter,
+    left: Option<usize>,
+    form: Form,
+}
+
+#[async_trait]
+impl Pages for Mails {
+    async fn step(&mut self, text: &mut String) -> Result<bool, StoreError> {
+        self.filter.limit = self.left.map_or(STREAMED_AT_ONCE, |left| left.min(STREAMED_AT_ONCE));
+        let messages = self.store.messages(&self.tenant, self.filter.clone()).await?;
+        for message in &messages {
+            self.form.write(message, text);
+        }
+        self.filter.before = messages.last().map(|message| message.id);
+        self.left = self.left.map(|left| left - messages.len());
+        Ok(messages.len() == self.filter.limit && self.left != Some(0))
+    }
 }
 
 // --- GET /v1/emails/{id} ---

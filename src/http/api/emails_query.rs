@@ -18,10 +18,13 @@ use crate::store::MessageFilter;
 const LIMIT_DEFAULT: usize = 50;
 /// Messages on a page at most.
 const LIMIT_MAX: usize = 200;
+/// Characters of a relay's queue id, and of a Message-ID, that are looked for at most.
+const QUEUE_ID_CHARS_MAX: usize = 128;
+const MESSAGE_ID_CHARS_MAX: usize = 512;
 /// The first byte of a cursor; another form of cursor will have another.
 const CURSOR_VERSION: u8 = 1;
-const KEYS: &str =
-    "recipient, domain, status, reason, template, lane, tag, metadata.<key>, since, until, limit, cursor";
+const KEYS: &str = "recipient, domain, status, reason, template, lane, tag, metadata.<key>, relayQueueId, messageId, journey, key, \
+     since, until, limit, cursor";
 /// What stands before the key of a pair.
 const METADATA: &str = "metadata.";
 
@@ -70,6 +73,11 @@ pub(super) fn parse(query: &str) -> Result<MessageFilter, Vec<FieldError>> {
     if wrong.is_empty() { Ok(filter) } else { Err(wrong) }
 }
 
+/// Whether a query says how many.
+pub(super) fn names_a_limit(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "limit" && !value.is_empty())
+}
+
 /// Refuses every key, for a door that knows none.
 pub(super) fn no_query(request: &HttpRequest) -> Result<(), Problem> {
     let keys = form_urlencoded::parse(request.query_string().as_bytes());
@@ -92,6 +100,10 @@ fn read(filter: &mut MessageFilter, key: &str, value: &str) -> Result<(), String
         "template" => filter.template = Some(name(value, TEMPLATE_CHARS_MAX)?),
         "lane" => filter.lane = Some(value.parse()?),
         "tag" => filter.tag = Some(name(value, TAG_CHARS_MAX)?),
+        "relayQueueId" => filter.relay_queue_id = Some(name(value, QUEUE_ID_CHARS_MAX)?),
+        "messageId" => filter.message_id = Some(message_id_header(value)?),
+        "journey" => filter.journey = Some(name(value, TEMPLATE_CHARS_MAX)?),
+        "key" => filter.key = Some(value.parse().map_err(|_| "not the id of a key: key_…".to_owned())?),
         "since" => filter.since = Some(time(value)?),
         "until" => filter.until = Some(time(value)?),
         "limit" => filter.limit = limit(value)?,
@@ -111,6 +123,12 @@ fn pair(key: &str, value: &str) -> Result<(String, String), String> {
         return Err("name the key, as in metadata.order=17".to_owned());
     }
     Ok((name(key, METADATA_KEY_CHARS_MAX)?, name(value, METADATA_VALUE_CHARS_MAX)?))
+}
+
+/// A Message-ID, with its angle brackets or without.
+fn message_id_header(value: &str) -> Result<String, String> {
+    let plain = value.trim().trim_start_matches('<').trim_end_matches('>');
+    Ok(format!("<{}>", name(plain, MESSAGE_ID_CHARS_MAX)?))
 }
 
 fn recipient(value: &str) -> Result<String, String> {

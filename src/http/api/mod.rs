@@ -9,6 +9,7 @@ mod emails_query;
 pub mod journeys;
 pub mod lenient;
 pub mod pass_events;
+mod streaming;
 pub mod submission;
 pub mod suppressions;
 pub mod verbs;

@@ -1,4 +1,4 @@
-//! `POST /v1/emails/{id}/cancel|hold|release|retry`: an operator steers one mail.
+//! `POST /v1/emails/{id}/cancel|hold|release|retry|resolve`: an operator steers one mail.
 //!
 //! The body is optional: `{"because": "…", "deliverBy": "…"}`, the latter for retry only (`reason` is an older word for
 //! `because`, and stays good). Unlike the platform's door
@@ -75,7 +75,20 @@ pub async fn retry(
     steer(Verb::Retry { deliver_by: None }, (&app, &caller, &id), (&request, payload)).await
 }
 
-// --- what the four have in common ---
+// --- POST /v1/emails/{id}/resolve ---
+
+/// Ends the doubt about a mail: the relay has it, as the operator found out.
+pub async fn resolve(
+    app: App,
+    caller: Caller,
+    id: Id,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    steer(Verb::Resolve, (&app, &caller, &id), (&request, payload)).await
+}
+
+// --- what the five have in common ---
 
 async fn steer(
     verb: Verb,
@@ -91,7 +104,7 @@ async fn steer(
             said.wrong.push(error);
             verb
         }),
-        Verb::Cancel | Verb::Hold | Verb::Release => verb,
+        Verb::Cancel | Verb::Hold | Verb::Release | Verb::Resolve => verb,
     };
     if !said.wrong.is_empty() {
         return Err(Problem::invalid(said.wrong));
@@ -107,7 +120,11 @@ async fn steer(
 fn refused(why: Refused, status: Status) -> Problem {
     let kind = match why {
         Refused::InFlight => Kind::InFlight,
-        Refused::WrongState | Refused::DeadlineNeeded | Refused::FactTaken => Kind::WrongState,
+        Refused::WrongState
+        | Refused::DeadlineNeeded
+        | Refused::FactTaken
+        | Refused::ContentGone
+        | Refused::NotInDoubt => Kind::WrongState,
     };
     Problem::saying(kind, why.detail(status))
 }
@@ -122,10 +139,30 @@ pub(super) struct Said {
 
 /// Reads a body; no value is repeated in an error.
 pub(super) fn said(verb: Verb, body: Option<&[u8]>) -> Result<Said, Problem> {
+    match verb {
+        Verb::Retry { .. } => read(verb.as_str(), Takes::ADeadline, body),
+        Verb::Cancel | Verb::Hold | Verb::Release | Verb::Resolve => read(verb.as_str(), Takes::NoDeadline, body),
+    }
+}
+
+/// Why an operator does something else, as its optional body says.
+pub(super) fn because(doing: &str, body: Option<&[u8]>) -> Result<Option<Because>, Problem> {
+    let Said { because, wrong, .. } = read(doing, Takes::NoDeadline, body)?;
+    if wrong.is_empty() { Ok(because) } else { Err(Problem::invalid(wrong)) }
+}
+
+/// Whether a body may hold `deliverBy`.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    ADeadline,
+    NoDeadline,
+}
+
+fn read(verb: &str, takes: Takes, body: Option<&[u8]>) -> Result<Said, Problem> {
     let Some(body) = body else { return Ok(Said::default()) };
     let malformed = |_| Problem::saying(Kind::Malformed, "the body is not a JSON object");
     let fields: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;
-    let takes_deadline = matches!(verb, Verb::Retry { .. });
+    let takes_deadline = takes == Takes::ADeadline;
     let known = if takes_deadline { "because and deliverBy" } else { "because" };
     let mut said = Said::default();
     for (name, value) in &fields {
@@ -194,7 +231,14 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_conflict() {
-        for why in [Refused::InFlight, Refused::WrongState, Refused::DeadlineNeeded, Refused::FactTaken] {
+        for why in [
+            Refused::InFlight,
+            Refused::WrongState,
+            Refused::DeadlineNeeded,
+            Refused::FactTaken,
+            Refused::ContentGone,
+            Refused::NotInDoubt,
+        ] {
             assert_eq!(refused(why, Status::Queued).status_code().as_u16(), 409);
         }
     }

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{ACCEPT, HeaderMap};
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::stream;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::streaming::{self, Pages, STREAMED_AT_ONCE};
 use super::wallets_query::{self, ChangesQuery, place_text};
+use crate::domain::csv;
 use crate::domain::ids::TenantId;
 use crate::domain::key::Scope;
+use crate::domain::message::sheet::Form;
 use crate::domain::pass_event::{EventKind, Wallet, normalized_identifier};
 use crate::domain::time;
 use crate::domain::wallet::WalletStatus;
@@ -22,8 +23,6 @@ use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
 use crate::store::{ChangePlace, CustomerWallet, LedgerEntry, PassView, Store, StoreError, Trend, TrendCounts};
 
-/// Customers read at once for a list without end.
-const STREAMED_AT_ONCE: usize = 500;
 const CSV_HEAD: &str = "customerId,knownBy,walletStatus,appleWalletInstalledAt,googleWalletInstalledAt,\
                         walletLastChangedAt,walletLastEvent,joined,cursor\r\n";
 
@@ -196,26 +195,16 @@ struct Page<'a> {
     more: bool,
 }
 
-/// How a list is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Json,
-    Csv,
-    Ndjson,
-}
-
 /// Customers whose wallets changed behind a cursor, in the order of their changes: a page of JSON, or all of them as CSV or
 /// NDJSON, where each row tells the cursor behind it.
 pub async fn list(app: App, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
     let query = wallets_query::changes(request.query_string()).map_err(Problem::invalid)?;
-    match format(request.headers()) {
-        Format::Json => page(&app, caller.tenant(), query).await,
-        streamed @ (Format::Csv | Format::Ndjson) => {
-            let store = Arc::clone(&app.store);
-            Ok(stream_of(store, caller.tenant().clone(), query, streamed).await?)
-        }
-    }
+    let Some(form) = streaming::form(request.headers()) else { return page(&app, caller.tenant(), query).await };
+    let (store, tenant) = (Arc::clone(&app.store), caller.tenant().clone());
+    let walk = Walk { store, tenant, after: query.after, left: query.limit, form };
+    let head = if form == Form::Csv { CSV_HEAD.to_owned() } else { String::new() };
+    Ok(streaming::stream_of(walk, form, head).await?)
 }
 
 async fn page(app: &App, tenant: &TenantId, query: ChangesQuery) -> Result<HttpResponse, Problem> {
@@ -231,63 +220,25 @@ async fn page(app: &App, tenant: &TenantId, query: ChangesQuery) -> Result<HttpR
     Ok(HttpResponse::Ok().json(Page { items, next_cursor, more }))
 }
 
-/// What the caller would like best of what there is. Who says nothing gets JSON.
-fn format(headers: &HeaderMap) -> Format {
-    let accepted = headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let mut formats = accepted.filter_map(|range| match range.split(';').next().unwrap_or_default().trim() {
-        "text/csv" => Some(Format::Csv),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Format::Ndjson),
-        "application/json" => Some(Format::Json),
-        _ => None,
-    });
-    formats.next().unwrap_or(Format::Json)
-}
-
 /// Where a list without end stands.
 struct Walk {
     store: Arc<dyn Store>,
     tenant: TenantId,
     after: Option<ChangePlace>,
     left: Option<usize>,
-    format: Format,
+    form: Form,
 }
 
-/// The whole list, page after page, as they are taken: the memory it needs does not grow with it. A store that fails on
-/// the way breaks the answer off, which no client takes for its end.
-async fn stream_of(
-    store: Arc<dyn Store>,
-    tenant: TenantId,
-    query: ChangesQuery,
-    format: Format,
-) -> Result<HttpResponse, StoreError> {
-    let mut walk = Walk { store, tenant, after: query.after, left: query.limit, format };
-    // The first is asked for before anything is answered: what fails there still has a status.
-    let mut first = if format == Format::Csv { CSV_HEAD.to_owned() } else { String::new() };
-    let more = walk.step(&mut first).await?;
-    let rest = stream::try_unfold(more.then_some(walk), |walk| async move {
-        let Some(mut walk) = walk else { return Ok(None) };
-        let mut text = String::new();
-        let more = walk.step(&mut text).await?;
-        Ok::<_, StoreError>(Some((Bytes::from(text), more.then_some(walk))))
-    });
-    let all = stream::StreamExt::chain(stream::once(async { Ok(Bytes::from(first)) }), rest);
-    let media = match format {
-        Format::Csv => "text/csv; charset=utf-8",
-        Format::Ndjson | Format::Json => "application/x-ndjson",
-    };
-    Ok(HttpResponse::Ok().content_type(media).streaming(all))
-}
-
-impl Walk {
-    /// Adds the next customers to `text`; whether there may be more.
+#[async_trait]
+impl Pages for Walk {
     async fn step(&mut self, text: &mut String) -> Result<bool, StoreError> {
         let limit = self.left.map_or(STREAMED_AT_ONCE, |left| left.min(STREAMED_AT_ONCE));
         let wallets = self.store.wallets_changed(&self.tenant, self.after.take(), limit).await?;
         for wallet in &wallets {
             let shown = Shown::with_cursor(wallet);
-            match self.format {
-                Format::Csv => csv_line(&shown, text),
-                Format::Ndjson | Format::Json => {
+            match self.form {
+                Form::Csv => csv_line(&shown, text),
+                Form::Ndjson => {
                     text.push_str(&serde_json::to_string(&shown).unwrap_or_default());
                     text.push('\n');
                 }
@@ -313,19 +264,7 @@ fn csv_line(shown: &Shown<'_>, text: &mut String) {
         shown.joined.unwrap_or_default().to_owned(),
         shown.cursor.clone().unwrap_or_default(),
     ];
-    for (index, cell) in cells.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        if cell.contains([',', '"', '\r', '\n']) {
-            text.push('"');
-            text.push_str(&cell.replace('"', "\"\""));
-            text.push('"');
-        } else {
-            text.push_str(cell);
-        }
-    }
-    text.push_str("\r\n");
+    csv::line(cells.iter().map(String::as_str), text);
 }
 
 // --- GET /v1/wallets/trends ---
@@ -373,21 +312,6 @@ mod tests {
     use super::*;
     use crate::domain::wallet::CustomerKey;
     use crate::domain::wallet::customer::Projection;
-    use actix_web::test::TestRequest;
-
-    #[test]
-    fn the_first_format_that_there_is_counts() {
-        for (accept, wanted) in [
-            ("*/*", Format::Json),
-            ("text/html, text/csv;q=0.9", Format::Csv),
-            ("application/x-ndjson", Format::Ndjson),
-            ("application/json, text/csv", Format::Json),
-            ("text/plain", Format::Json),
-        ] {
-            let request = TestRequest::get().append_header((ACCEPT, accept)).to_http_request();
-            assert_eq!(format(request.headers()), wanted, "{accept}");
-        }
-    }
 
     #[test]
     fn a_line_of_csv_quotes_what_would_break_it() {

@@ -18,7 +18,7 @@ use super::suppressions;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::brakes::held_by_brake;
-use crate::domain::audit::{Actor, accepted};
+use crate::domain::audit::{Actor, accepted, hex};
 use crate::domain::ids::{BrakeId, TenantId};
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason, Receipt, Status};
 use crate::domain::unless::Unless;
@@ -36,7 +36,7 @@ pub(super) fn accept(
     packed: &Packed,
 ) -> Result<Acceptance, Fault> {
     if let Some(idempotency) = &message.idempotency
-        && let Some(answer) = first_answer(connection, &message.tenant, idempotency, message.accepted_at)?
+        && let Some(answer) = first_answer(connection, secret, &message.tenant, idempotency, message.accepted_at)?
     {
         return Ok(answer);
     }
@@ -62,7 +62,7 @@ pub(super) fn accept(
     insert_tags(connection, message)?;
     metadata::insert(connection, message)?;
     if let Some(idempotency) = &message.idempotency {
-        insert_idempotency(connection, &message.tenant, idempotency, &receipt)?;
+        insert_idempotency(connection, secret, &message.tenant, idempotency, &receipt)?;
     }
     facts::take(connection, secret, message, &receipt)?;
     let key = subject_key(connection, secret, &message.tenant, &message.recipient.address)?;
@@ -99,6 +99,7 @@ fn judged<'m>(
 /// What an idempotency key that is still remembered was answered.
 pub(super) fn first_answer(
     connection: &Connection,
+    secret: &[u8; 32],
     tenant: &TenantId,
     idempotency: &Idempotency,
     at: Timestamp,
@@ -106,11 +107,13 @@ pub(super) fn first_answer(
     let sql = r"-- first_answer
         SELECT message, fingerprint, status, lane, deliver_by, message_id
         FROM idempotency
-        WHERE tenant = :tenant AND key = :key AND expires_at > :at";
+        WHERE tenant = :tenant AND key IN (:key, :hidden) AND expires_at > :at";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(named_params! {
         ":tenant": tenant.as_str(),
+        // As keys were kept before they were hidden; those are forgotten within days.
         ":key": idempotency.key,
+        ":hidden": hidden(secret, tenant, &idempotency.key),
         ":at": millis(at),
     })?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -244,6 +247,7 @@ fn insert_tags(connection: &Connection, message: &NewMessage) -> Result<(), Faul
 /// Binds a key to an answer.
 pub(super) fn insert_idempotency(
     connection: &Connection,
+    secret: &[u8; 32],
     tenant: &TenantId,
     idempotency: &Idempotency,
     receipt: &Receipt,
@@ -255,7 +259,8 @@ pub(super) fn insert_idempotency(
         VALUES (:tenant, :key, :fingerprint, :message, :status, :lane, :deliver_by, :message_id, :expires_at)";
     connection.prepare_cached(sql)?.execute(named_params! {
         ":tenant": tenant.as_str(),
-        ":key": idempotency.key,
+        // A caller may have put an address into it.
+        ":key": hidden(secret, tenant, &idempotency.key),
         ":fingerprint": idempotency.fingerprint,
         ":message": receipt.id.as_bytes(),
         ":status": receipt.status.as_str(),
@@ -293,6 +298,12 @@ pub(super) fn subject_key(
         INSERT INTO subject (lookup, key) VALUES (:lookup, :key)";
     connection.prepare_cached(sql)?.execute(named_params! { ":lookup": lookup, ":key": key })?;
     Ok(key)
+}
+
+/// A tenant's own key (a fact, an idempotency key) so that it is found again and says nothing. No key of a caller's begins
+/// with a control character.
+pub(super) fn hidden(secret: &[u8; 32], tenant: &TenantId, key: &str) -> String {
+    format!("\u{1}{}", hex(&hmac(secret, &[b"key|", tenant.as_str().as_bytes(), b"|", key.as_bytes()])))
 }
 
 /// The HMAC-SHA-256 of these parts, one after the other.

@@ -3,7 +3,8 @@
 //! What was known is read in the transaction that changes it, so that two who speak at once cannot lose the time of a
 //! consent, and a look-up never overwrites what the brand says meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,17 +15,16 @@ use super::SqliteStore;
 use super::accept::{hmac, millis, subject_key};
 use super::attempts::tell_unreadable;
 use super::audit;
+use super::erasing::{self, Person, Step, Waiting};
 use super::fault::{Cells, Fault};
 use super::journeys;
-use super::suppressions;
 use super::sweep::limit_of;
-use super::wallets;
 use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::Actor;
 use crate::domain::audit::contacts::{Subject, contact_removed, contact_set};
 use crate::domain::contact::{
-    Consent, Contact, Culture, CustomerId, Erased, Extent, NewContact, Origin, Set, ZoneName,
+    Consent, Contact, Culture, CustomerId, Erased, Erasing, Extent, NewContact, Origin, Set, ZoneName,
 };
 use crate::domain::ids::TenantId;
 use crate::store::{ContactFilter, ContactStore, Erasure, StoreError};
@@ -54,10 +54,15 @@ impl ContactStore for SqliteStore {
         self.list("listing contacts", move |connection| contacts(connection, &tenant, &filter)).await
     }
 
-    async fn erase_contact(&self, tenant: &TenantId, erasure: Erasure) -> Result<Option<Erased>, StoreError> {
-        let (tenant, secret) = (tenant.clone(), self.subject_secret);
-        let work = move |connection: &Writing<'_>| erase(connection, &secret, &tenant, &erasure);
-        self.write("erasing a customer", work).await
+    async fn erase_contact(&self, tenant: &TenantId, erasure: Erasure) -> Result<Erasing, StoreError> {
+        match erasure.extent {
+            Extent::Copy => {
+                let (tenant, secret) = (tenant.clone(), self.subject_secret);
+                let work = move |connection: &Writing<'_>| forget_copy(connection, &secret, &tenant, &erasure);
+                self.write("forgetting a contact", work).await
+            }
+            Extent::Person => self.erase_person(tenant, erasure).await,
+        }
     }
 }
 
@@ -218,55 +223,99 @@ fn read_contact(cells: &Cells<'_>) -> Result<Contact, Fault> {
 
 // --- erasing ---
 
-fn erase(
+impl SqliteStore {
+    async fn erase_person(&self, tenant: &TenantId, erasure: Erasure) -> Result<Erasing, StoreError> {
+        let (who, named) = (tenant.clone(), erasure.customer.clone());
+        let find = move |connection: &Connection| {
+            let person = Person::known_as(connection, &who, named.as_str())?;
+            Ok((person.is_in_flight(connection, &who)?, person))
+        };
+        let (is_in_flight, person) = self.list_until(None, "looking for a person", find).await?;
+        if person.is_shared() {
+            return Ok(Erasing::Shared);
+        }
+        if is_in_flight {
+            return Ok(Erasing::InFlight);
+        }
+        // Before, so that an erasure that is interrupted leaves no push behind that names nobody who is found any more; and
+        // after, for what was made meanwhile.
+        let person = Arc::new(person);
+        self.erase_waiting(tenant, Arc::clone(&person)).await?;
+        let erasing = self.erase_steps(tenant, erasure, &person).await?;
+        self.erase_waiting(tenant, person).await?;
+        Ok(erasing)
+    }
+
+    async fn erase_waiting(&self, tenant: &TenantId, person: Arc<Person>) -> Result<(), StoreError> {
+        let tenant = tenant.clone();
+        let find = move |connection: &Connection| Waiting::find(connection, &tenant, &person);
+        let waiting = self.list_until(None, "looking for what waits", find).await?;
+        self.write("erasing what waits", move |connection: &Writing<'_>| waiting.erase(connection)).await
+    }
+
+    async fn erase_steps(
+        &self,
+        tenant: &TenantId,
+        erasure: Erasure,
+        person: &Arc<Person>,
+    ) -> Result<Erasing, StoreError> {
+        let mut messages = 0;
+        loop {
+            let (tenant, secret, erasure) = (tenant.clone(), self.subject_secret, erasure.clone());
+            let known = Arc::clone(person);
+            let work = move |connection: &Writing<'_>| {
+                erasing::step(connection, &secret, &tenant, (&erasure, &known), messages)
+            };
+            let (erasing, ids) = match self.write("erasing a person", work).await? {
+                Step::InFlight => (Some(Erasing::InFlight), Vec::new()),
+                Step::Nobody => (Some(Erasing::Nobody), Vec::new()),
+                Step::More(ids) => (None, ids),
+                Step::Done(erased, ids) => (Some(Erasing::Done(erased)), ids),
+            };
+            messages += ids.len();
+            for id in ids {
+                self.shelf.take(id);
+            }
+            if let Some(erasing) = erasing {
+                return Ok(erasing);
+            }
+        }
+    }
+}
+
+/// Removes the contact of a customer that a look-up found.
+fn forget_copy(
     connection: &Writing<'_>,
     secret: &[u8; 32],
     tenant: &TenantId,
     erasure: &Erasure,
-) -> Result<Option<Erased>, Fault> {
-    let Erasure { customer, extent, at, actor } = erasure;
-    let email = address_of(connection, tenant, customer, *extent)?;
-    let mut forgotten = 0;
-    let erased = match extent {
-        Extent::Copy => Erased::default(),
-        Extent::Person => {
-            let address = email.as_ref().map(EmailAddress::normalized);
-            let values = [Some(customer.as_str()), address.as_deref()];
-            forgotten = suppressions::forget(connection, secret, tenant, values)?;
-            journeys::erase(connection, tenant, values, *at)?;
-            wallets::erase(connection, tenant, values)?
-        }
-    };
-    if email.is_none() && erased == Erased::default() && forgotten == 0 {
-        return Ok(None);
-    }
-    let sql = r"-- erase_contact
-        DELETE FROM contact WHERE tenant = :tenant AND customer = :customer";
-    if email.is_some() {
-        let params = named_params! { ":tenant": tenant.as_str(), ":customer": customer.as_str() };
-        connection.prepare_cached(sql)?.execute(params)?;
-    }
-    let subject = email.map(|email| subject(connection, secret, tenant, customer, &email)).transpose()?;
-    audit::append(connection, &contact_removed(*at, tenant, actor.clone(), subject.as_ref(), erased))?;
-    Ok(Some(erased))
+) -> Result<Erasing, Fault> {
+    let Erasure { customer, at, by, .. } = erasure;
+    let sql = r"-- address_of_copy
+        SELECT email FROM contact WHERE tenant = :tenant AND customer = :customer AND origin = 'lookup'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":tenant": tenant.as_str(), ":customer": customer.as_str() })?;
+    let Some(row) = rows.next()? else { return Ok(Erasing::Nobody) };
+    let email: EmailAddress = Cells::new(row, "contact").word("email")?;
+    drop(rows);
+    let contacts = remove(connection, tenant, customer.as_str())?;
+    let subject = subject(connection, secret, tenant, customer, &email)?;
+    audit::append(connection, &contact_removed(*at, tenant, by.actor.clone(), &subject))?;
+    Ok(Erasing::Done(Erased { contacts, ..Erased::default() }))
 }
 
-/// The address of a contact that is to be erased, which need not be readable otherwise.
-fn address_of(
+fn remove(connection: &Connection, tenant: &TenantId, customer: &str) -> Result<usize, Fault> {
+    let sql = r"-- erase_contact
+        DELETE FROM contact WHERE tenant = :tenant AND customer = :customer";
+    let params = named_params! { ":tenant": tenant.as_str(), ":customer": customer };
+    Ok(connection.prepare_cached(sql)?.execute(params)?)
+}
+
+/// Removes the contacts of these customers; how many there were.
+pub(super) fn remove_all(
     connection: &Connection,
     tenant: &TenantId,
-    customer: &CustomerId,
-    extent: Extent,
-) -> Result<Option<EmailAddress>, Fault> {
-    let sql = r"-- address_of_contact
-        SELECT email FROM contact
-        WHERE tenant = :tenant AND customer = :customer AND (:anyones OR origin = 'lookup')";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! {
-        ":tenant": tenant.as_str(),
-        ":customer": customer.as_str(),
-        ":anyones": extent == Extent::Person,
-    })?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    Cells::new(row, "contact").word("email").map(Some)
+    customers: &BTreeSet<String>,
+) -> Result<usize, Fault> {
+    customers.iter().map(|customer| remove(connection, tenant, customer)).sum()
 }

@@ -9,6 +9,7 @@ use lz4_flex::block;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::fault::{Cells, Fault};
+use super::sealing::ContentKeys;
 use crate::domain::address::Mailbox;
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::message::Outgoing;
@@ -93,12 +94,12 @@ impl Packed {
 }
 
 /// The content in a row with `mime` and `mime_bytes`.
-fn unpack(cells: &Cells<'_>) -> Result<Vec<u8>, Fault> {
-    let frame = cells.blob("mime")?;
+fn unpack(cells: &Cells<'_>, keys: &ContentKeys) -> Result<Vec<u8>, Fault> {
+    let frame = keys.open(cells.message_id("id")?, cells.blob("mime")?).ok_or_else(|| cells.corrupt("mime"))?;
     let mime_bytes: i64 = cells.plain("mime_bytes")?;
     let mime_bytes = usize::try_from(mime_bytes).ok().filter(|bytes| *bytes <= MIME_BYTES_MAX);
     let mime_bytes = mime_bytes.ok_or_else(|| cells.corrupt("mime_bytes"))?;
-    let mime = decompress(frame, mime_bytes).map_err(|_| cells.corrupt("mime"))?;
+    let mime = decompress(&frame, mime_bytes).map_err(|_| cells.corrupt("mime"))?;
     if mime.len() == mime_bytes { Ok(mime) } else { Err(cells.corrupt("mime_bytes")) }
 }
 
@@ -115,7 +116,7 @@ pub(super) fn insert(connection: &Connection, id: MessageId, packed: &Packed) ->
 }
 
 /// What an attempt needs.
-pub(super) fn outgoing(connection: &Connection, id: MessageId) -> Result<Option<Outgoing>, Fault> {
+pub(super) fn outgoing(connection: &Connection, keys: &ContentKeys, id: MessageId) -> Result<Option<Outgoing>, Fault> {
     let sql = r"-- outgoing
         SELECT message.id, envelope_sender, mailbox, attempts, mime, mime_bytes
         FROM message JOIN content ON content.message = message.id
@@ -128,12 +129,17 @@ pub(super) fn outgoing(connection: &Connection, id: MessageId) -> Result<Option<
         envelope_sender: cells.word("envelope_sender")?,
         recipient: cells.word::<Mailbox>("mailbox")?.address,
         attempts: cells.plain("attempts")?,
-        mime: unpack(&Cells::new(row, "content"))?,
+        mime: unpack(&Cells::new(row, "content"), keys)?,
     }))
 }
 
 /// The content of a message of a tenant.
-pub(super) fn content(connection: &Connection, tenant: &TenantId, id: MessageId) -> Result<Content, Fault> {
+pub(super) fn content(
+    connection: &Connection,
+    keys: &ContentKeys,
+    tenant: &TenantId,
+    id: MessageId,
+) -> Result<Content, Fault> {
     let sql = r"-- content
         SELECT message.id, mime, mime_bytes
         FROM message LEFT JOIN content ON content.message = message.id
@@ -144,7 +150,7 @@ pub(super) fn content(connection: &Connection, tenant: &TenantId, id: MessageId)
             if row.get_ref("mime")?.as_blob_or_null()?.is_none() {
                 return Ok(Ok(Content::Purged));
             }
-            Ok(unpack(&Cells::new(row, "content")).map(Content::Present))
+            Ok(unpack(&Cells::new(row, "content"), keys).map(Content::Present))
         })
         .optional()?;
     found.unwrap_or(Ok(Content::NoMessage))

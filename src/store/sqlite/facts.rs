@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::SqliteStore;
-use super::accept::{first_answer, insert_idempotency, millis, subject_lookup};
+use super::accept::{first_answer, hidden, insert_idempotency, millis, subject_lookup};
 use super::fault::{Cells, Fault};
 use super::sweep::limit_of;
 use super::writer::Writing;
@@ -25,7 +25,7 @@ pub(super) async fn replay(store: &SqliteStore, repeat: Repeat) -> Result<Option
     }
     let bind_and_look = move |connection: &Writing<'_>| {
         let answer = answered_before(connection, &secret, &repeat)?;
-        bind(connection, &repeat.tenant, repeat.idempotency.as_ref(), answer.as_ref())?;
+        bind(connection, &secret, &repeat.tenant, repeat.idempotency.as_ref(), answer.as_ref())?;
         Ok(answer)
     };
     store.write("binding a key to an earlier answer", bind_and_look).await
@@ -33,13 +33,13 @@ pub(super) async fn replay(store: &SqliteStore, repeat: Repeat) -> Result<Option
 
 fn answered_before(connection: &Connection, secret: &[u8; 32], repeat: &Repeat) -> Result<Option<Acceptance>, Fault> {
     if let Some(idempotency) = &repeat.idempotency
-        && let Some(answer) = first_answer(connection, &repeat.tenant, idempotency, repeat.at)?
+        && let Some(answer) = first_answer(connection, secret, &repeat.tenant, idempotency, repeat.at)?
     {
         return Ok(Some(answer));
     }
     let Some(fact) = &repeat.fact else { return Ok(None) };
     let subject = subject_lookup(secret, &repeat.tenant, &repeat.recipient);
-    answer(connection, &repeat.tenant, fact, &subject, repeat.at)
+    answer(connection, secret, &repeat.tenant, fact, &subject, repeat.at)
 }
 
 /// What a new message is answered when its fact is taken; its idempotency key is bound to that.
@@ -50,20 +50,21 @@ pub(super) fn known(
 ) -> Result<Option<Acceptance>, Fault> {
     let Some(fact) = &message.fact else { return Ok(None) };
     let subject = subject_lookup(secret, &message.tenant, &message.recipient.address);
-    let answer = answer(connection, &message.tenant, &fact.name, &subject, message.accepted_at)?;
-    bind(connection, &message.tenant, message.idempotency.as_ref(), answer.as_ref())?;
+    let answer = answer(connection, secret, &message.tenant, &fact.name, &subject, message.accepted_at)?;
+    bind(connection, secret, &message.tenant, message.idempotency.as_ref(), answer.as_ref())?;
     Ok(answer)
 }
 
 /// A key remembers what a 202 said, whoever said it first.
 fn bind(
     connection: &Connection,
+    secret: &[u8; 32],
     tenant: &TenantId,
     idempotency: Option<&Idempotency>,
     answer: Option<&Acceptance>,
 ) -> Result<(), Fault> {
     if let (Some(idempotency), Some(Acceptance::Deduplicated(receipt))) = (idempotency, answer) {
-        insert_idempotency(connection, tenant, idempotency, receipt)?;
+        insert_idempotency(connection, secret, tenant, idempotency, receipt)?;
     }
     Ok(())
 }
@@ -71,6 +72,7 @@ fn bind(
 /// What a fact that is taken at `at` answers. A message that certainly was not sent, and will not be, has freed its fact.
 fn answer(
     connection: &Connection,
+    secret: &[u8; 32],
     tenant: &TenantId,
     fact: &str,
     subject: &[u8; 32],
@@ -80,11 +82,13 @@ fn answer(
     let sql = r"-- fact_answer
         SELECT dedupe.message, dedupe.recipient, dedupe.status, dedupe.lane, dedupe.deliver_by, dedupe.message_id
         FROM dedupe LEFT JOIN message ON message.id = dedupe.message
-        WHERE dedupe.tenant = :tenant AND dedupe.fact = :fact AND (dedupe.expires_at IS NULL OR dedupe.expires_at > :at)
+        WHERE dedupe.tenant = :tenant AND dedupe.fact IN (:fact, :hidden) AND (dedupe.expires_at IS NULL OR dedupe.expires_at > :at)
             AND (message.status IN ('bounced', 'expired', 'suppressed', 'cancelled') AND NOT message.may_have_been_sent
                 AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message = message.id)) IS NOT TRUE";
     let mut statement = connection.prepare_cached(sql)?;
-    let params = named_params! { ":tenant": tenant.as_str(), ":fact": fact, ":at": millis(at) };
+    // Hidden: of a recipient who was erased.
+    let hidden = hidden(secret, tenant, fact);
+    let params = named_params! { ":tenant": tenant.as_str(), ":fact": fact, ":hidden": hidden, ":at": millis(at) };
     let mut rows = statement.query(params)?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let cells = Cells::new(row, "dedupe");

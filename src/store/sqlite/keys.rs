@@ -10,7 +10,7 @@ use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use crate::domain::audit::{Actor, Happening, Kind};
+use crate::domain::audit::{By, Happening, Kind};
 use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::key::{ApiKey, Scope};
 use crate::store::{KeyStore, StoreError};
@@ -21,21 +21,21 @@ impl KeyStore for SqliteStore {
         self.doors().map(|_| self.key_pepper)
     }
 
-    async fn create_key(&self, key: ApiKey, actor: Actor) -> Result<(), StoreError> {
-        self.write("creating a key", move |connection| create(connection, &key, &actor)).await
+    async fn create_key(&self, key: ApiKey, by: By) -> Result<(), StoreError> {
+        self.write("creating a key", move |connection| create(connection, &key, &by)).await
     }
 
     async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         self.read("reading keys", keys).await
     }
 
-    async fn revoke_key(&self, id: KeyId, at: Timestamp, actor: Actor) -> Result<bool, StoreError> {
-        self.write("revoking a key", move |connection| revoke(connection, id, at, &actor)).await
+    async fn revoke_key(&self, id: KeyId, at: Timestamp, by: By) -> Result<bool, StoreError> {
+        self.write("revoking a key", move |connection| revoke(connection, id, at, &by)).await
     }
 }
 
 /// Keeps a new key.
-pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, actor: &Actor) -> Result<(), Fault> {
+pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, by: &By) -> Result<(), Fault> {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let sql = r"-- create_key
         INSERT INTO api_key (id, tenant, name, scopes, request_limit, mac, created_at, revoked_at)
@@ -51,9 +51,10 @@ pub(super) fn create(connection: &Writing<'_>, key: &ApiKey, actor: &Actor) -> R
         ":revoked_at": key.revoked_at.map(millis),
     })?;
     // The name is text from outside and stays out of the leaf.
-    let mut leaf = Happening::new(key.created_at, Kind::KeyCreated, &key.tenant, None, actor.clone())
+    let mut leaf = Happening::new(key.created_at, Kind::KeyCreated, &key.tenant, None, by.actor.clone())
         .with("keyId", key.id.to_string())
-        .with("scopes", scopes);
+        .with("scopes", scopes)
+        .because(by.because.as_ref());
     if let Some(limit) = key.limit {
         leaf = leaf.with("limit", limit.to_string());
     }
@@ -94,7 +95,7 @@ fn key(cells: &Cells<'_>) -> Result<ApiKey, Fault> {
 }
 
 /// Revokes a key; `false` when there is none.
-pub(super) fn revoke(connection: &Writing<'_>, id: KeyId, at: Timestamp, actor: &Actor) -> Result<bool, Fault> {
+pub(super) fn revoke(connection: &Writing<'_>, id: KeyId, at: Timestamp, by: &By) -> Result<bool, Fault> {
     let sql = r"-- key_to_revoke
         SELECT id, tenant, revoked_at FROM api_key WHERE id = :id";
     let mut statement = connection.prepare_cached(sql)?;
@@ -109,8 +110,8 @@ pub(super) fn revoke(connection: &Writing<'_>, id: KeyId, at: Timestamp, actor: 
     let sql = r"-- revoke_key
         UPDATE api_key SET revoked_at = :at WHERE id = :id AND revoked_at IS NULL";
     connection.prepare_cached(sql)?.execute(named_params! { ":id": id.as_bytes(), ":at": millis(at) })?;
-    let leaf = Happening::new(at, Kind::KeyRevoked, &tenant, None, actor.clone()).with("keyId", id.to_string());
-    audit::append(connection, &leaf)?;
+    let leaf = Happening::new(at, Kind::KeyRevoked, &tenant, None, by.actor.clone()).with("keyId", id.to_string());
+    audit::append(connection, &leaf.because(by.because.as_ref()))?;
     Ok(true)
 }
 

@@ -25,19 +25,18 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::fault::Fault;
 use self::readers::Question;
 use self::shelf::{Mail, Shelf};
 use self::waiting::Claims;
-use self::writer::{Job, Task, Writer, Writing};
+use self::writer::{Job, Writer, Writing};
 use super::{
     Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
     OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
@@ -58,6 +57,8 @@ mod brakes;
 mod checkpoint;
 mod contacts;
 mod content;
+mod erasing;
+mod evidence;
 mod facts;
 mod fault;
 mod journeys;
@@ -68,6 +69,9 @@ mod open;
 mod proving;
 mod push;
 mod readers;
+mod retention;
+mod scrubbing;
+mod sealing;
 mod shelf;
 mod steering;
 mod streams;
@@ -77,12 +81,15 @@ mod sweep;
 mod tests;
 mod unless;
 mod waiting;
+mod walks;
 mod wallets;
+mod ways;
 mod webhooks;
 mod why;
 mod writer;
 
 pub use open::Role;
+pub use sealing::ContentKeys;
 
 /// Where a store is and who opens it.
 #[derive(Debug, Clone)]
@@ -105,6 +112,7 @@ pub struct SqliteStore {
     failed: CancellationToken,
     claims: Arc<Mutex<Claims>>,
     shelf: Shelf,
+    content_keys: Arc<ContentKeys>,
     path: PathBuf,
     /// How long a list may take; `None`: a command's takes the time it needs.
     list_time_max: Option<Duration>,
@@ -143,6 +151,7 @@ impl SqliteStore {
             failed: CancellationToken::new(),
             claims: Arc::default(),
             shelf: Shelf::default(),
+            content_keys: Arc::default(),
             path,
             list_time_max: match role {
                 Role::Gateway => Some(readers::LIST_TIME_MAX),
@@ -208,55 +217,6 @@ impl SqliteStore {
         };
         std::thread::Builder::new().name(name).spawn(work).map_err(|error| StoreError::Open(error.to_string()))
     }
-
-    fn doors(&self) -> Result<Doors, StoreError> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
-    }
-
-    /// Runs `work` in the writer's next transaction, perhaps twice (see `writer`); returns after that is on disk.
-    async fn write<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        work: impl Fn(&Writing<'_>) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let task = Box::new(Task::new(doing, work, caller));
-        self.doors()?.jobs.send(task).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Runs `work` on a connection that serves delivery and keys: short work only.
-    async fn read<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let question = readers::question(doing, None, work, caller);
-        self.doors()?.questions.send(question).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Runs `work` on a connection for lists, within their time limit if they have one.
-    async fn list<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.list_until(self.list_time_max.map(|longest| Instant::now() + longest), doing, work).await
-    }
-
-    async fn list_until<T: Send + 'static>(
-        &self,
-        until: Option<Instant>,
-        doing: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        let question = readers::question(doing, until, work, caller);
-        self.doors()?.lists.send(question).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
-    }
 }
 
 impl Drop for SqliteStore {
@@ -275,6 +235,7 @@ impl Store for SqliteStore {
         // From here on the mail is only as large as its compressed content, however long the disk keeps it waiting.
         let pair = content::pack(std::mem::take(&mut message.mime)).await?;
         let (shelved, packed) = self.shelve(&message, pair);
+        let packed = self.content_keys.seal(message.id, packed)?;
         let secret = self.subject_secret;
         let work = move |connection: &Writing<'_>| accept::accept(connection, &secret, &message, &packed);
         let accepted = self.write("accepting a message", work).await?;
@@ -327,7 +288,8 @@ impl Store for SqliteStore {
         {
             return Ok(Some(Outgoing { envelope_sender, recipient, attempts: 0, mime }));
         }
-        self.read("reading a message to send", move |connection| content::outgoing(connection, id)).await
+        let keys = Arc::clone(&self.content_keys);
+        self.read("reading a message to send", move |connection| content::outgoing(connection, &keys, id)).await
     }
 
     async fn commit_point(&self, commit: CommitPoint) -> Result<Verdict, StoreError> {
@@ -401,7 +363,8 @@ impl Store for SqliteStore {
 
     async fn content(&self, tenant: &TenantId, id: MessageId) -> Result<Content, StoreError> {
         let tenant = tenant.clone();
-        self.list("reading a content", move |connection| content::content(connection, &tenant, id)).await
+        let keys = Arc::clone(&self.content_keys);
+        self.list("reading a content", move |connection| content::content(connection, &keys, &tenant, id)).await
     }
 
     async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError> {

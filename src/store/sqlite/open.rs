@@ -20,6 +20,8 @@ use crate::store::StoreError;
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks meanwhile. SQLite's own waiting grows to 100 ms, which never meets the gap of a busy gateway.
 const BUSY_POLL: Duration = Duration::from_millis(1);
+/// How long emptying the log waits for those who read from it.
+const EMPTY_WAIT: Duration = Duration::from_millis(100);
 /// What may remain of the log's file after all of it was moved.
 const WAL_BYTES_MAX: u32 = 64 << 20;
 /// Page cache of the writer, and of each reader, in KiB. SQLite walks all of the writer's at most commits (a page that was
@@ -180,6 +182,15 @@ pub(super) fn waiting_at_most<T>(
     done
 }
 
+/// Moves all of the log into the database and cuts it to nothing, so that no earlier state is left in it; `false`:
+/// somebody reads from it.
+pub(super) fn empty_log(connection: &mut Connection) -> bool {
+    let emptied = waiting_at_most(connection, EMPTY_WAIT, |connection| {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+    });
+    matches!(emptied, Ok(0))
+}
+
 fn wait_for_others(connection: &mut Connection, longest: Duration) -> Result<(), rusqlite::Error> {
     let polls_max = longest.as_millis() / BUSY_POLL.as_millis();
     connection.busy_handler(Some(move |polls: i32| {
@@ -208,6 +219,8 @@ impl Place {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
+        // What is removed is overwritten where it stood; the rest of an erased address goes by `scrubbing`.
+        connection.pragma_update(None, "secure_delete", "ON")?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;

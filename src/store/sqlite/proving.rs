@@ -71,6 +71,10 @@ impl AuditStore for SqliteStore {
     async fn logged_messages(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<LoggedMessage>, StoreError> {
         self.list_until(None, "reading messages", move |connection| messages(connection, after, limit)).await
     }
+
+    async fn logged_of(&self, id: MessageId) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.list_until(None, "reading the leaves of a message", move |connection| leaves_of(connection, id)).await
+    }
 }
 
 /// A place in the log as its column holds it.

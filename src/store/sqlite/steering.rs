@@ -13,11 +13,11 @@ use super::audit;
 use super::fault::{Cells, Fault};
 use super::messages::{message, places};
 use super::writer::Writing;
-use crate::domain::audit::steered;
+use crate::domain::audit::{said_relayed, steered};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{Reason, Status};
-use crate::domain::verb::{Becomes, Facts, Refused, becomes};
+use crate::domain::verb::{Becomes, Facts, Kept, Refused, becomes};
 use crate::store::{Batch, MessageFilter, Order, OrderToMany, StandingCount, Steered, StoreError};
 
 fn steer(connection: &Writing<'_>, tenant: &TenantId, id: MessageId, order: &Order) -> Result<Steered, Fault> {
@@ -45,7 +45,8 @@ pub(super) fn facts(
         SELECT id, status, reason, due_at, deliver_by, may_have_been_sent,
             EXISTS (SELECT 1 FROM dedupe WHERE dedupe.tenant = message.tenant AND dedupe.fact = message.fact
                 AND dedupe.message <> message.id
-                AND (dedupe.expires_at IS NULL OR dedupe.expires_at > :at)) AS fact_taken
+                AND (dedupe.expires_at IS NULL OR dedupe.expires_at > :at)) AS fact_taken,
+            EXISTS (SELECT 1 FROM content WHERE content.message = message.id) AS has_content
         FROM message WHERE id = :id AND tenant = :tenant";
     let mut statement = connection.prepare_cached(sql)?;
     let params = named_params! { ":id": id.as_bytes(), ":tenant": tenant.as_str(), ":at": millis(at) };
@@ -59,6 +60,7 @@ pub(super) fn facts(
         due_at: cells.time_or_none("due_at")?,
         deliver_by: cells.time("deliver_by")?,
         fact_taken: cells.plain("fact_taken")?,
+        content: if cells.plain("has_content")? { Kept::Here } else { Kept::Gone },
     };
     Ok(Some(Found { facts, reason: cells.word_or_none("reason")? }))
 }
@@ -99,6 +101,9 @@ pub(super) fn apply(
     let Order { verb, at, actor, because } = order;
     let leaf = steered(*at, tenant, id, actor.clone(), *verb, facts.status, because.as_ref());
     audit::append(connection, &leaf.with("reason", reason.as_str()))?;
+    if status == Status::Relayed {
+        audit::append(connection, &said_relayed(*at, tenant, id, actor.clone()))?;
+    }
     Ok(Ok(()))
 }
 
@@ -171,7 +176,15 @@ fn steer_found(connection: &Writing<'_>, many: &OrderToMany, ids: &[MessageId]) 
         match apply(connection, tenant, *id, (order, Reason::Operator), &found.facts)? {
             Ok(()) => batch.done += 1,
             Err(Refused::InFlight) => batch.in_flight += 1,
-            Err(Refused::DeadlineNeeded | Refused::FactTaken | Refused::WrongState) => batch.refused += 1,
+            Err(
+                Refused::DeadlineNeeded
+                | Refused::FactTaken
+                | Refused::ContentGone
+                | Refused::NotInDoubt
+                | Refused::WrongState,
+            ) => {
+                batch.refused += 1;
+            }
         }
     }
     Ok(batch)
@@ -186,7 +199,7 @@ fn still_matches(found: &Found, filter: &MessageFilter) -> bool {
 /// Tenants that have messages. A loose index scan: one seek for each.
 pub(super) fn tenants(connection: &Connection) -> Result<Vec<TenantId>, Fault> {
     let sql = r"-- tenants
-        SELECT id, tenant FROM message INDEXED BY message_listed WHERE tenant > :after ORDER BY tenant LIMIT 1";
+        SELECT id, tenant FROM message INDEXED BY message_by_standing WHERE tenant > :after ORDER BY tenant LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     let (mut after, mut tenants) = (String::new(), Vec::new());
     loop {

@@ -6,16 +6,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::fault::Fault;
+use super::writer::Task;
 use super::*;
 use crate::domain::audit::{Actor, Happening, Kind};
 use crate::store::KeyStore as _;
 
 /// Statements that read a whole table, and why they may.
-const WHOLE_TABLES: [(&str, &str); 5] = [
+const WHOLE_TABLES: [(&str, &str); 8] = [
     ("recover", "one row for each attempt in flight when a process died"),
     ("configured_endpoints", "endpoints are few"),
     ("push_endpoints", "endpoints are few"),
     ("dead_pushes", "endpoints are few; what each has is found by an index"),
+    ("in_doubt_decided", "the index holds mails in doubt alone"),
+    ("in_doubt_unknown", "the index holds unknown mails alone"),
+    ("in_flight_of_person", "there are as many attempts as sessions"),
     ("keys", "keys are few, and the door keeps them"),
 ];
 
@@ -45,6 +54,8 @@ fn statements() -> Vec<String> {
         include_str!("audit.rs"),
         include_str!("brakes.rs"),
         include_str!("content.rs"),
+        include_str!("erasing.rs"),
+        include_str!("evidence.rs"),
         include_str!("facts.rs"),
         include_str!("keys.rs"),
         include_str!("messages.rs"),
@@ -53,6 +64,8 @@ fn statements() -> Vec<String> {
         include_str!("push/feed.rs"),
         include_str!("push/outbox.rs"),
         include_str!("push/shown.rs"),
+        include_str!("retention.rs"),
+        include_str!("scrubbing.rs"),
         include_str!("steering.rs"),
         include_str!("streams.rs"),
         include_str!("suppressions/judging.rs"),
@@ -78,8 +91,9 @@ fn every_statement_fits_the_schema_and_none_scans_a_table_or_sorts() {
         if WHOLE_TABLES.iter().any(|(allowed, _)| *allowed == name) {
             continue;
         }
-        // A constant row is "scanned" too.
-        let plan = plan.replace("SCAN CONSTANT ROW", "").replace("SCAN (subquery", "");
+        // A constant row is "scanned" too, and so is a JSON list of one row.
+        let steps = plan.split("; ").filter(|step| !step.contains("VIRTUAL TABLE"));
+        let plan = steps.collect::<Vec<_>>().join("; ").replace("SCAN CONSTANT ROW", "").replace("SCAN (subquery", "");
         assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{name}: {plan}");
     }
 }

@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Log;
 use super::fault::{self, Fault};
-use super::open::{Place, Role};
+use super::open::{self, Place, Role};
+use super::scrubbing;
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 
@@ -36,6 +37,8 @@ pub(super) struct Writing<'c> {
     /// Whether tenants may have suppressions, of those that were asked for. One that may need not: what a job added may
     /// have been undone.
     pub(super) suppresses: RefCell<BTreeMap<TenantId, bool>>,
+    /// Whether the log, which holds earlier states, is to be emptied after it.
+    pub(super) empties_log: Cell<bool>,
 }
 
 impl Deref for Writing<'_> {
@@ -49,7 +52,12 @@ impl Deref for Writing<'_> {
 /// Begins a transaction.
 fn begin(connection: &Connection) -> Result<Writing<'_>, Lost> {
     execute(connection, "BEGIN IMMEDIATE")?;
-    Ok(Writing { connection, next_leaf: Cell::new(None), suppresses: RefCell::default() })
+    Ok(Writing {
+        connection,
+        next_leaf: Cell::new(None),
+        suppresses: RefCell::default(),
+        empties_log: Cell::new(false),
+    })
 }
 
 /// One caller's work, from the queue until its answer.
@@ -130,6 +138,8 @@ pub(super) struct Writer {
     /// The log; a command leaves it to the gateway.
     log: Option<Log>,
     writes: bool,
+    /// The log is to be emptied after this batch.
+    empties_log: bool,
 }
 
 impl Writer {
@@ -141,7 +151,7 @@ impl Writer {
         log: Option<Log>,
     ) -> Result<Self, rusqlite::Error> {
         watched(&mut connection, log.as_ref())?;
-        Ok(Self { place, role, connection: Some(connection), log, writes: true })
+        Ok(Self { place, role, connection: Some(connection), log, writes: true, empties_log: false })
     }
 
     /// Runs until every sender is gone, then waits for the other threads and empties the log into the database.
@@ -156,6 +166,7 @@ impl Writer {
             if let (Some(log), Some(connection)) = (&mut self.log, &mut self.connection) {
                 log.keep_bounded(connection);
             }
+            self.empty_log();
             // Who is short of processors gets one now, and perhaps hands in more: larger batches cost less for each.
             std::thread::yield_now();
         }
@@ -176,6 +187,20 @@ impl Writer {
         }
     }
 
+    /// Empties the log, if what it holds is to be found nowhere any more. Where that fails, as somebody reads from it, it is
+    /// due as before.
+    fn empty_log(&mut self) {
+        if !std::mem::take(&mut self.empties_log) {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if open::empty_log(connection)
+            && let Err(error) = scrubbing::finish(connection)
+        {
+            tracing::warn!(%error, "the store cannot note that it was scrubbed");
+        }
+    }
+
     fn connect(&self) -> Result<Connection, rusqlite::Error> {
         let mut connection = self.place.connect_writer()?;
         watched(&mut connection, self.log.as_ref())?;
@@ -188,7 +213,10 @@ impl Writer {
             None => self.connect().map_err(|error| error.to_string())?,
         };
         match run_batch(&connection, batch) {
-            Ok(Kept { spoiled }) => self.connection = (!spoiled).then_some(connection),
+            Ok(Kept { spoiled, empties_log }) => {
+                self.connection = (!spoiled).then_some(connection);
+                self.empties_log = empties_log;
+            }
             Err(Lost { spoiled, detail }) => {
                 if !connection.is_autocommit() {
                     // When this fails too, closing the connection undoes the transaction.
@@ -222,6 +250,8 @@ fn watched(connection: &mut Connection, log: Option<&Log>) -> Result<(), rusqlit
 struct Kept {
     /// Whether the connection should be opened anew.
     spoiled: bool,
+    /// As [`Writing::empties_log`].
+    empties_log: bool,
 }
 
 /// A transaction of which nothing is kept.
@@ -241,14 +271,14 @@ fn run_batch(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept
     });
     let Some(spoiled) = failed else {
         execute(connection, "COMMIT")?;
-        return Ok(Kept { spoiled: false });
+        return Ok(Kept { spoiled: false, empties_log: writing.empties_log.get() });
     };
     // SQLite ends the whole transaction by itself on some errors.
     let undone = if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") };
     let ran = undone.and_then(|()| run_apart(connection, batch));
     // What the first run learnt of the connection holds, however the second one went.
     match ran {
-        Ok(kept) => Ok(Kept { spoiled: spoiled || kept.spoiled }),
+        Ok(kept) => Ok(Kept { spoiled: spoiled || kept.spoiled, ..kept }),
         Err(lost) => Err(Lost { spoiled: spoiled || lost.spoiled, ..lost }),
     }
 }
@@ -275,7 +305,7 @@ fn run_apart(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<Kept
         undone.map_err(|after| Lost { spoiled: spoiled || after.spoiled, detail: detail.unwrap_or(after.detail) })?;
     }
     execute(connection, "COMMIT").map_err(|lost| Lost { spoiled: spoiled || lost.spoiled, ..lost })?;
-    Ok(Kept { spoiled })
+    Ok(Kept { spoiled, empties_log: writing.empties_log.get() })
 }
 
 fn run_job(writing: &Writing<'_>, job: &mut dyn Job) -> Ran {

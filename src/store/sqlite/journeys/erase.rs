@@ -1,5 +1,7 @@
 //! Erasing a customer from journeys: their waiting mails, their ways, and that they ever entered.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::named_params;
 
@@ -12,10 +14,10 @@ use crate::store::sqlite::writer::Writing;
 pub(in crate::store::sqlite) fn erase(
     connection: &Writing<'_>,
     tenant: &TenantId,
-    values: [Option<&str>; 2],
+    names: &BTreeSet<String>,
     at: Timestamp,
 ) -> Result<(), Fault> {
-    for value in values.into_iter().flatten() {
+    for value in names {
         let params = named_params! { ":tenant": tenant.as_str(), ":value": value };
         let sql = r"-- enrollments_to_erase
             SELECT id FROM enrollment WHERE tenant = :tenant AND customer = :value";

@@ -63,6 +63,7 @@ impl JourneyStore for SqliteStore {
         };
         let pair = content::pack(std::mem::take(&mut message.mime)).await?;
         let (shelved, packed) = self.shelve(message, pair);
+        let packed = self.content_keys.seal(message.id, packed)?;
         let work = move |connection: &Writing<'_>| step::go(connection, &secret, &next, Some(&packed));
         let moved = self.write("moving an enrollment", work).await?;
         if let (Moved::Done(Some(_)), Some(shelved)) = (&moved, shelved) {

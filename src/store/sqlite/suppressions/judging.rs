@@ -93,6 +93,6 @@ pub(super) fn said(connection: &Connection, tenant: &TenantId, lookup: &[u8]) ->
 }
 
 /// How a person is found without their address: as `accept::subject_lookup`.
-pub(super) fn lookup(secret: &[u8; 32], tenant: &TenantId, normalized: &str) -> [u8; 32] {
+pub(in crate::store::sqlite) fn lookup(secret: &[u8; 32], tenant: &TenantId, normalized: &str) -> [u8; 32] {
     hmac(secret, &[tenant.as_str().as_bytes(), b"|", normalized.as_bytes()])
 }

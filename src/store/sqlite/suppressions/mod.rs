@@ -3,12 +3,13 @@
 mod judging;
 mod links;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use self::judging::lookup;
-pub(super) use self::judging::{judge, judge_normalized, judged_now};
+pub(super) use self::judging::{judge, judge_normalized, judged_now, lookup};
 pub(super) use self::links::keep;
 use super::SqliteStore;
 use super::accept::{hmac, millis, subject_key};
@@ -303,10 +304,10 @@ pub(super) fn forget(
     connection: &Writing<'_>,
     secret: &[u8; 32],
     tenant: &TenantId,
-    values: [Option<&str>; 2],
+    names: &BTreeSet<String>,
 ) -> Result<usize, Fault> {
     let mut forgotten = 0;
-    for value in values.into_iter().flatten() {
+    for value in names {
         let lookup = lookup(secret, tenant, value);
         let sql = r"-- forget_suppressed_address
             UPDATE suppression SET address = NULL

@@ -1,5 +1,7 @@
 //! Erasing a customer: their passes, the events of these, and what they added up to.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, named_params};
 
 use crate::domain::contact::Erased;
@@ -10,7 +12,7 @@ use crate::store::sqlite::fault::Fault;
 pub(in crate::store::sqlite) fn erase(
     connection: &Connection,
     tenant: &TenantId,
-    values: [Option<&str>; 2],
+    names: &BTreeSet<String>,
 ) -> Result<Erased, Fault> {
     let events = r"-- erase_pass_events
         DELETE FROM pass_event WHERE tenant = :tenant AND pass_key IN
@@ -26,7 +28,7 @@ pub(in crate::store::sqlite) fn erase(
     let customers = r"-- erase_wallets
         DELETE FROM wallet_customer WHERE tenant = :tenant AND (customer = :value OR joined = :value)";
     let mut erased = Erased::default();
-    for value in values.into_iter().flatten() {
+    for value in names {
         let delete = |sql: &str| {
             let params = named_params! { ":tenant": tenant.as_str(), ":value": value };
             connection.prepare_cached(sql)?.execute(params)
