@@ -28,8 +28,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How long between two batches: as long as one takes, roughly.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Pages of the store that are scrubbed in one transaction.
-const SCRUB_PAGES: usize = 256;
+/// Pages of the store that are looked through at once, which takes about as long.
+const SCRUB_PAGES: usize = 4_096;
 /// How often emptying the log is tried in a row.
 const LOG_TRIES: usize = 20;
 

@@ -11,7 +11,7 @@ use super::accept::millis;
 use super::attempts::tell_unreadable;
 use super::audit;
 use super::fault::{Cells, Fault};
-use super::scrubbing;
+use super::scrubbing::{self, Due};
 use super::sweep::limit_of;
 use super::writer::Writing;
 use crate::domain::audit::retention::{contents_purged, messages_purged};
@@ -34,10 +34,11 @@ impl RetentionStore for SqliteStore {
     }
 
     async fn scrub(&self, pages: usize) -> Result<Scrubbed, StoreError> {
-        if !self.read("looking for what to scrub", scrubbing::is_due).await? {
-            return Ok(Scrubbed::All);
+        match self.read("looking for what to scrub", move |connection| scrubbing::look(connection, pages)).await? {
+            Due::Nothing => Ok(Scrubbed::All),
+            Due::Log => self.write("scrubbing", |connection| Ok(scrubbing::leave_log(connection))).await,
+            Due::Pages(look) => self.write("scrubbing", move |connection| scrubbing::clean(connection, &look)).await,
         }
-        self.write("scrubbing", move |connection: &Writing<'_>| scrubbing::step(connection, pages)).await
     }
 }
 
