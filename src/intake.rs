@@ -19,6 +19,7 @@ use uuid::{ContextV7, Uuid};
 use crate::brake::{Brakeman, Judgement};
 use crate::clock::Clock;
 use crate::compose::{ComposeError, Parts, compose};
+use crate::domain::address::{EmailAddress, Mailbox};
 use crate::domain::audit::Actor;
 use crate::domain::fact::Fact;
 use crate::domain::ids::{MessageId, TenantId};
@@ -26,6 +27,7 @@ use crate::domain::journey::enrollment::SentBy;
 use crate::domain::lane::LaneRules;
 use crate::domain::message::{Acceptance, Entry, Idempotency, NewMessage, Reason};
 use crate::domain::quantity::Limit;
+use crate::domain::return_path::ReturnPath;
 use crate::domain::rules::Rules;
 use crate::domain::submission::{AHEAD_MAX, Deadline, FieldError, METADATA_MAX, METADATA_VALUE_CHARS_MAX, Submission};
 use crate::domain::tenant::Tenant;
@@ -218,7 +220,7 @@ impl Intake {
             actor,
             lane,
             recipient: submission.recipient.clone(),
-            envelope_sender: from.address.clone(),
+            envelope_sender: self.return_path(tenant, id, from),
             template: submission.template.clone(),
             subject: submission.subject.clone(),
             tags: submission.tags.clone(),
@@ -236,6 +238,14 @@ impl Intake {
             sent_by: None,
             recipient_limit: tenant.per_recipient.rate(),
         })
+    }
+
+    /// Where reports on a mail come back.
+    fn return_path(&self, tenant: &Tenant, message: MessageId, from: &Mailbox) -> EmailAddress {
+        match &tenant.return_path_domain {
+            Some(domain) => ReturnPath { message, tag: self.store.return_path_tag(&tenant.id, message) }.at(domain),
+            None => from.address.clone(),
+        }
     }
 
     /// Version 7 with a counter: later acceptances of this process sort later, also within one millisecond.

@@ -1,7 +1,7 @@
 //! Postern: a private email gateway for brands that use The Wallet Crew.
 //!
 //! Data flows one way. A **door** (`http`, `hatch`, `cli`) parses what the world says and hands it to **work** (mails:
-//! `intake`, `delivery`, `courier`, `steering`, `brake`; passes: `wallet`, `contacts`, `push`; what follows from these for customers: `journeys`), and work keeps it through a
+//! `intake`, `delivery`, `courier`, `steering`, `brake`, `bounces`; passes: `wallet`, `contacts`, `push`; what follows from these for customers: `journeys`), and work keeps it through a
 //! **tool** (`store`) and calls others through another (`outgoing`; the relay through the room `courier`). Everybody speaks in the **words** of `domain`. The hall (`cli`, `config`, `app`, `lifecycle`,
 //! `telemetry`) wires the rooms together and decides nothing about mail.
 //!
@@ -18,6 +18,8 @@
 //!
 //! a pass event's transaction ─▶ enrollments begin and end
 //!     due ─▶ journeys ─▶ template ─▶ intake: a step and its mail, one transaction ─▶ as every mail
+//!
+//! a report comes back ─▶ http, a folder, LMTP ─▶ bounces ─▶ store: the mail it is about, leaves, a suppression
 //!
 //! every change ─▶ leaf, in its transaction ─▶ (every few seconds) audit: tree, signed checkpoint ─▶ folder, outside place
 //!
@@ -40,6 +42,7 @@ pub mod http;
 
 // Work.
 pub mod audit;
+pub mod bounces;
 pub mod brake;
 pub mod contacts;
 pub mod courier;

@@ -17,7 +17,7 @@ const FLOORS: [(&str, &[&str]); 5] = [
         "work",
         &[
             "audit", "intake", "brake", "delivery", "courier", "keys", "steering", "wallet", "contacts", "push",
-            "journeys", "sweep",
+            "journeys", "sweep", "bounces",
         ],
     ),
     ("tools", &["store", "inbox", "compose", "clock", "templates", "limits", "outgoing", "audit_log"]),

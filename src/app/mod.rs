@@ -129,6 +129,7 @@ impl App {
         let control = delivering.control.clone();
         parts::start_sweep(self, tasks);
         parts::start_push(self, tasks)?;
+        parts::start_bounces(self, tasks).await?;
         // One for all: a brand's CRM has one breaker, whoever asks.
         let contacts = Arc::new(parts::contacts(&self.config, &self.store, &self.clock, self.rules.subscribe())?);
         journeys::start(self, Arc::clone(&contacts), tasks);

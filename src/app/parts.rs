@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{App, room};
 use crate::audit::{self, Pusher};
 use crate::audit_log::note::Signer;
+use crate::bounces::{Bounces, Folder, Lmtp};
 use crate::brake::{BRAKES_MAX, Lever};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -90,13 +91,18 @@ pub async fn start_auditor(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
 
 /// Greets a relay (TLS, AUTH) without sending and says in one line what was found.
 pub async fn inspect_relay(relay: RelaySettings) -> anyhow::Result<String> {
-    let name = relay.name.clone();
+    let (name, notify) = (relay.name.clone(), relay.notify);
     let courier = SmtpCourier::new(vec![relay])?;
     let facts = inspect(&courier, &name).await.map_err(|trouble| anyhow::anyhow!("{trouble}"))?;
     let tls = facts.tls.map_or_else(|| "no TLS".to_owned(), |tls| format!("{} {}", tls.version, tls.cipher));
     let auth = facts.auth.map_or("no AUTH", |mechanism| mechanism.name());
     let size = facts.capabilities.size.map_or_else(|| "any size".to_owned(), |size| format!("up to {size} bytes"));
-    Ok(format!("{tls}, {auth}, {size}"))
+    let reports = match (notify, facts.capabilities.dsn) {
+        (None, _) => "",
+        (Some(_), true) => ", reports as notify says",
+        (Some(_), false) => ", no reports on request: it does not offer DSN, notify means nothing",
+    };
+    Ok(format!("{tls}, {auth}, {size}{reports}"))
 }
 
 async fn inspect(courier: &SmtpCourier, relay: &RelayName) -> Result<RelayFacts, Trouble> {
@@ -158,6 +164,25 @@ pub fn start_sweep(app: &App, tasks: &Tasks) {
     let sweep = Sweep::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.config.retention.clone());
     let soft = tasks.soft();
     tasks.spawn("sweep", Kind::Essential, async move { sweep.run(soft).await });
+}
+
+fn bounces(app: &App) -> Bounces {
+    Bounces::new(Arc::clone(&app.store), Arc::clone(&app.clock), app.rules.subscribe())
+}
+
+/// Begins to take reports that are delivered, into a folder or by LMTP.
+pub async fn start_bounces(app: &App, tasks: &Tasks) -> anyhow::Result<()> {
+    let settings = &app.config.bounces;
+    if let Some(folder) = Folder::new(bounces(app), Arc::clone(&app.clock), settings.clone()) {
+        let soft = tasks.soft();
+        tasks.spawn("bounces.folder", Kind::Essential, async move { folder.run(soft).await });
+    }
+    let lmtp = Lmtp::bind(bounces(app), Arc::clone(&app.clock), settings.clone()).await;
+    if let Some(lmtp) = lmtp.context("bounces.lmtp_listen")? {
+        let soft = tasks.soft();
+        tasks.spawn("bounces.lmtp", Kind::Essential, async move { lmtp.run(soft).await });
+    }
+    Ok(())
 }
 
 /// Begins to tell the tenants' own receivers.
@@ -246,6 +271,7 @@ pub async fn start_doors(
         journeys: Arc::new(desk(&app.store, &app.clock, &app.rules, &app.stir)),
         contacts,
         templates: app.templates.subscribe(),
+        bounces: bounces(app),
         auditor: Arc::clone(&app.auditor),
         store: Arc::clone(&app.store),
         keys: Arc::new(keys),

@@ -47,6 +47,10 @@ const CHECKPOINT_LEAVES_MAX: u64 = 1_000_000;
 /// `retention.batch` at most: it is one transaction.
 const RETENTION_BATCH_MAX: usize = 10_000;
 
+/// `bounces.report_max`, between these.
+const REPORT_BYTES_MIN: u64 = 16 << 10;
+const REPORT_BYTES_MAX: u64 = 64 << 20;
+
 /// `[journeys]` counts at most: it bounds memory.
 const JOURNEY_STEPS_MAX: usize = 10_000;
 
@@ -81,6 +85,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     alarms(config, &mut say);
     audit(config, &mut say);
     retention(config, &mut say);
+    bounces(config, &mut say);
     journeys(config, &mut say);
     push(config, &mut say);
     templates(config, &mut say);
@@ -238,6 +243,21 @@ fn retention(config: &Config, say: &mut impl FnMut(&str, String)) {
     }
     if !(1..=RETENTION_BATCH_MAX).contains(&retention.batch) {
         say("retention.batch", format!("must be 1 to {RETENTION_BATCH_MAX}"));
+    }
+}
+
+fn bounces(config: &Config, say: &mut impl FnMut(&str, String)) {
+    let bounces = &config.bounces;
+    if bounces.folder.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+        say("bounces.folder", "must not be empty".to_owned());
+    }
+    if !(REPORT_BYTES_MIN..=REPORT_BYTES_MAX).contains(&bounces.report_max.0) {
+        say("bounces.report_max", "must be 16KiB to 64MiB".to_owned());
+    }
+    wait("bounces.every", bounces.every, say);
+    wait("bounces.lmtp_idle_max", bounces.lmtp_idle_max, say);
+    if bounces.lmtp_listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+        say("bounces.lmtp_listen", "must be on loopback: whoever reaches it may hand in reports".to_owned());
     }
 }
 

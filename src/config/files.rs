@@ -17,6 +17,7 @@ use super::reading::{Origin, read};
 use super::tenants::{Shared, TenantFile};
 use super::{Config, Problem, Problems};
 use crate::audit::settings::AuditSettings;
+use crate::bounces::settings::BounceSettings;
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
@@ -58,6 +59,7 @@ pub(super) struct PosternFile {
     push: PushSettings,
     outgoing: OutgoingSettings,
     retention: RetentionSettings,
+    bounces: BounceSettings,
     templates: TemplateSettings,
     log: LogSettings,
 }
@@ -104,6 +106,7 @@ pub(super) fn read_folder(folder: &Path, environment: &Environment, problems: &m
         push: written.push,
         outgoing: written.outgoing,
         retention: written.retention,
+        bounces: written.bounces,
         templates: written.templates,
         relays: relays.usable,
         log: written.log,

@@ -30,6 +30,7 @@ impl Config {
             ("journeys", serde_json::to_value(&self.journey)),
             ("push", serde_json::to_value(&self.push)),
             ("retention", serde_json::to_value(&self.retention)),
+            ("bounces", serde_json::to_value(&self.bounces)),
             ("outgoing", serde_json::to_value(&self.outgoing)),
         ];
         for (section, values) in whole {

@@ -39,6 +39,7 @@ pub use environment::Environment;
 pub use fixed::Fixed;
 
 use crate::audit::settings::AuditSettings;
+use crate::bounces::settings::BounceSettings;
 use crate::brake::settings::BrakeSettings;
 use crate::courier::settings::RelaySettings;
 use crate::delivery::settings::DeliverySettings;
@@ -96,6 +97,8 @@ pub struct Config {
     pub outgoing: OutgoingSettings,
     /// `[retention]`.
     pub retention: RetentionSettings,
+    /// `[bounces]`.
+    pub bounces: BounceSettings,
     /// `[templates]`.
     pub templates: TemplateSettings,
     /// `[[relays]]`, secrets read from their files.
@@ -129,6 +132,7 @@ impl Config {
             push: PushSettings::default(),
             outgoing: OutgoingSettings::default(),
             retention: RetentionSettings::default(),
+            bounces: BounceSettings::default(),
             templates: TemplateSettings::default(),
             relays: Vec::new(),
             log: LogSettings::default(),

@@ -18,9 +18,13 @@ use crate::domain::ids::{RelayName, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::pass_event::IDENTIFIER_NAME_CHARS_MAX;
 use crate::domain::quantity::Limit;
+use crate::domain::return_path::ReturnPathDomain;
 use crate::domain::tenant::{RecipientRule, Tenant};
 use crate::domain::wallet::BY_PASS;
 use crate::limits::settings::LimitsSettings;
+
+/// `soft_bounces_max` at most: so many mails are walked for each report.
+const SOFT_BOUNCES_MAX: u32 = 100;
 
 /// A tenant as written.
 #[derive(Deserialize)]
@@ -29,6 +33,10 @@ pub(super) struct TenantFile {
     #[serde(default)]
     name: Option<String>,
     from: String,
+    #[serde(default)]
+    return_path_domain: String,
+    #[serde(default = "default_soft_bounces_max")]
+    soft_bounces_max: u32,
     #[serde(default)]
     from_allowed: Vec<String>,
     relays: Vec<String>,
@@ -83,6 +91,10 @@ pub(super) struct Shared<'a> {
 
 fn default_culture() -> String {
     "en".to_owned()
+}
+
+fn default_soft_bounces_max() -> u32 {
+    5
 }
 
 fn default_timezone() -> String {
@@ -165,11 +177,17 @@ impl TenantFile {
             say(problems, file, "limits.journey_mails", detail);
         }
         let timezone = self.timezone.parse().map_err(|error: String| say(problems, file, "timezone", error)).ok();
+        let return_path_domain = return_path_domain(&self.return_path_domain, file, problems);
+        if self.soft_bounces_max > SOFT_BOUNCES_MAX {
+            say(problems, file, "soft_bounces_max", format!("must be 0 to {SOFT_BOUNCES_MAX}"));
+        }
         let contact_lookup = self.contact_lookup.into_lookup(file, problems);
         let pass_api = self.pass_api.into_pass_api(file, problems);
         Some(Tenant {
             id,
             name,
+            return_path_domain,
+            soft_bounces_max: self.soft_bounces_max,
             from: from?,
             from_allowed,
             relays,
@@ -188,6 +206,14 @@ impl TenantFile {
             pass_api,
         })
     }
+}
+
+/// Where reports come back; empty: to the sender.
+fn return_path_domain(text: &str, file: &str, problems: &mut Problems) -> Option<ReturnPathDomain> {
+    if text.is_empty() {
+        return None;
+    }
+    text.parse().map_err(|error: String| say(problems, file, "return_path_domain", error)).ok()
 }
 
 /// The name of an identifier on a pass; it may hold dots.

@@ -257,13 +257,6 @@ fn rates_of_domains_are_read_however_they_are_spelt_and_a_wrong_one_names_its_ke
 }
 
 #[test]
-fn keys_of_later_versions_are_refused_as_unknown() {
-    let tenant = format!("{TENANT}return_path_domain = \"\"\n");
-    let found = problems(&folder(RELAY, &[("demo.toml", &tenant)]), &Environment::default());
-    assert_eq!(found, ["tenants/demo.toml: return_path_domain: unknown key"]);
-}
-
-#[test]
 fn a_webhook_secret_is_one_or_several_in_the_file_or_beside_it() {
     let secrets = |keys: &str| {
         let folder = folder(RELAY, &[("demo.toml", &format!("{TENANT}{keys}"))]);

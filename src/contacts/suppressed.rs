@@ -14,6 +14,10 @@ use crate::store::Lift;
 /// What a table program would take for a formula when it opens a list of these.
 const FORMULA_STARTS: [char; 4] = ['=', '+', '-', '@'];
 
+/// What may be said.
+pub const FIELDS: [&str; 4] = ["recipient", "scope", "because", "expiresAt"];
+const TIME_WANTED: &str = "must be a time as in RFC 3339: 2027-01-31T12:00:00Z";
+
 /// What was said of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
@@ -23,29 +27,32 @@ pub struct Said {
     pub scope: Option<SuppressionScope>,
     /// Why.
     pub because: Option<Because>,
+    /// Until when; `None`: for good.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Said {
     /// As a suppression: of everything, if nothing else was said.
     #[must_use]
     pub fn into_suppression(self, source: Source, at: Timestamp) -> NewSuppression {
-        let Self { recipient, scope, because } = self;
-        NewSuppression { recipient, scope: scope.unwrap_or(SuppressionScope::Everything), source, because, at }
+        let Self { recipient, scope, because, expires_at } = self;
+        let scope = scope.unwrap_or(SuppressionScope::Everything);
+        NewSuppression { recipient, scope, source, because, expires_at, at }
     }
 
     /// As the end of one: of all of theirs, if nothing else was said.
     #[must_use]
     pub fn into_lift(self, at: Timestamp) -> Lift {
-        let Self { recipient, scope, because } = self;
+        let Self { recipient, scope, because, .. } = self;
         Lift { recipient, scope, because, at }
     }
 }
 
-/// Reads what was said. A field that is null counts as not said; one that is not known is refused.
-pub fn read(said: &Map<String, Value>) -> Result<Said, Vec<FieldError>> {
+/// Reads what was said at `now`. A field that is null counts as not said; one that is not known is refused.
+pub fn read(said: &Map<String, Value>, now: Timestamp) -> Result<Said, Vec<FieldError>> {
     let mut wrong = Vec::new();
-    for name in said.keys().filter(|name| !matches!(name.as_str(), "recipient" | "scope" | "because")) {
-        wrong.push(FieldError::new(pointer(name), "unknown; there are recipient, scope and because"));
+    for name in said.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
+        wrong.push(FieldError::new(pointer(name), "unknown; there are recipient, scope, because and expiresAt"));
     }
     let recipient = text(said, "recipient", &mut wrong, |text| {
         text.trim().parse::<Mailbox>().map(|to| to.address).map_err(|error| error.to_string())
@@ -55,10 +62,19 @@ pub fn read(said: &Map<String, Value>) -> Result<Said, Vec<FieldError>> {
     }
     let scope = text(said, "scope", &mut wrong, |text| text.trim().parse());
     let because = text(said, "because", &mut wrong, because);
+    let expires_at = text(said, "expiresAt", &mut wrong, |text| match text.trim() {
+        // A column that is empty in this row.
+        "" => Ok(None),
+        text => text.parse().map_err(|_| TIME_WANTED.to_owned()).and_then(|at| later(at, now)).map(Some),
+    });
     match recipient {
-        Some(recipient) if wrong.is_empty() => Ok(Said { recipient, scope, because }),
+        Some(recipient) if wrong.is_empty() => Ok(Said { recipient, scope, because, expires_at: expires_at.flatten() }),
         _ => Err(wrong),
     }
+}
+
+fn later(at: Timestamp, now: Timestamp) -> Result<Timestamp, String> {
+    if at > now { Ok(at) } else { Err("must be later than now".to_owned()) }
 }
 
 fn because(text: &str) -> Result<Because, String> {
@@ -96,7 +112,7 @@ mod tests {
     use serde_json::json;
 
     fn said(value: &Value) -> Result<Said, Vec<FieldError>> {
-        read(value.as_object().unwrap())
+        read(value.as_object().unwrap(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -105,6 +121,17 @@ mod tests {
         let new = said.clone().into_suppression(Source::Operator, Timestamp::UNIX_EPOCH);
         assert_eq!((new.recipient.as_str(), new.scope), ("ann@customer.example", SuppressionScope::Everything));
         assert_eq!(said.into_lift(Timestamp::UNIX_EPOCH).scope, None, "all of theirs");
+    }
+
+    #[test]
+    fn one_may_end_by_itself_but_not_in_the_past() {
+        let until = |at: &str| said(&json!({ "recipient": "ann@customer.example", "expiresAt": at }));
+        let at = "2027-01-31T12:00:00Z";
+        assert_eq!(until(at).unwrap().expires_at, Some(at.parse().unwrap()));
+        assert_eq!(until(" ").unwrap().expires_at, None);
+        for wrong in ["1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "30d"] {
+            assert_eq!(until(wrong).unwrap_err()[0].pointer, "/expiresAt", "{wrong}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub pipelining: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
     /// The mechanisms of AUTH (RFC 4954) that we know too.
     pub auth: Vec<AuthMechanism>,
     /// How many mails it takes in one session (LIMITS MAILMAX, RFC 9422).
@@ -42,6 +44,7 @@ impl Capabilities {
                 "SMTPUTF8" => found.smtputf8 = true,
                 "PIPELINING" => found.pipelining = true,
                 "STARTTLS" => found.starttls = true,
+                "DSN" => found.dsn = true,
                 "AUTH" => found.auth.extend(words.filter_map(AuthMechanism::named)),
                 "LIMITS" => found.mails_max = words.find_map(mails_max).or(found.mails_max),
                 _ => {}
@@ -73,10 +76,11 @@ mod tests {
             smtputf8: true,
             pipelining: true,
             starttls: true,
+            dsn: true,
             auth: vec![AuthMechanism::Login, AuthMechanism::Plain, AuthMechanism::Xoauth2],
             mails_max: Some(10),
         };
-        let text = "PIPELINING says mx\npipelining\nSize 35882577\n8BitMime\nsmtpUTF8\nStartTLS\nauth cram-md5 login Plain XOAUTH2\nLIMITS RCPTMAX=5 MAILMAX=10";
+        let text = "PIPELINING says mx\npipelining\nSize 35882577\n8BitMime\nsmtpUTF8\nStartTLS\nDsn\nauth cram-md5 login Plain XOAUTH2\nLIMITS RCPTMAX=5 MAILMAX=10";
         assert_eq!(read(text), expected);
     }
 

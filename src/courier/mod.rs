@@ -19,6 +19,7 @@
 
 mod capabilities;
 mod content;
+mod notify;
 mod open;
 mod pool;
 mod replies;
@@ -36,15 +37,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::capabilities::Capabilities;
+pub use self::notify::Notify;
 use self::settings::RelaySettings;
 pub use self::smtp::{CourierError, RelayFacts, SmtpCourier, TlsFacts};
 use crate::domain::address::EmailAddress;
-use crate::domain::ids::RelayName;
+use crate::domain::ids::{MessageId, RelayName};
 use crate::domain::reply::Reply;
 
 /// One envelope: one sender, one recipient.
 #[derive(Debug, Clone)]
 pub struct Envelope {
+    /// The mail, as reports on it name it (ENVID, RFC 3461).
+    pub id: MessageId,
     /// The return path.
     pub sender: EmailAddress,
     /// The recipient.

@@ -174,6 +174,7 @@ async fn say_hello(line: Line, settings: &RelaySettings, hello: ClientId) -> Res
     };
     match connected {
         Ok(Ok(connection)) => Ok(Session {
+            notify: settings.notify,
             connection,
             wire,
             capabilities,

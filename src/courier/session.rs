@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::capabilities::Capabilities;
 use super::content::Content;
+use super::notify::{Notify, rcpt_parameters};
 use super::replies::RawReply;
 use super::settings::{AuthMechanism, RelaySettings};
 use super::wire::Wire;
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) wire: Wire,
     pub(super) capabilities: Capabilities,
     pub(super) auth: Option<AuthMechanism>,
+    /// Which reports are asked for.
+    pub(super) notify: Option<Notify>,
     /// Longest wait for the answer to a command.
     pub(super) command_timeout: Duration,
     /// Longest time for the content and, again, for the answer to its dot.
@@ -162,8 +165,10 @@ impl Session {
     pub(super) async fn envelope(&mut self, envelope: &Envelope) -> Result<Answer, Trouble> {
         const STAGE: Stage = Stage::Envelope;
         let reset = if self.condition == Condition::Used { "RSET\r\n" } else { "" };
-        let mail = MailCommand { envelope, can: &self.capabilities }.to_string();
-        let rcpt = format!("RCPT TO:<{}>\r\n", envelope.recipient);
+        let notify = self.notify.filter(|_| self.capabilities.dsn);
+        let mail = MailCommand { envelope, can: &self.capabilities, wants_reports: notify.is_some() }.to_string();
+        let reports = notify.map(|notify| rcpt_parameters(notify, &envelope.recipient)).unwrap_or_default();
+        let rcpt = format!("RCPT TO:<{}>{reports}\r\n", envelope.recipient);
         self.mails += 1;
         self.condition = Condition::Used;
 
@@ -285,6 +290,7 @@ fn needs_smtputf8(envelope: &Envelope) -> bool {
 struct MailCommand<'a> {
     envelope: &'a Envelope,
     can: &'a Capabilities,
+    wants_reports: bool,
 }
 
 impl fmt::Display for MailCommand<'_> {
@@ -298,6 +304,10 @@ impl fmt::Display for MailCommand<'_> {
         }
         if needs_smtputf8(self.envelope) {
             f.write_str(" SMTPUTF8")?;
+        }
+        if self.wants_reports {
+            // A report need not carry what we have.
+            write!(f, " RET=HDRS ENVID={}", self.envelope.id)?;
         }
         f.write_str("\r\n")
     }

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::Sha256;
 
+use super::notify::Notify;
 use crate::domain::ids::RelayName;
 use crate::domain::quantity::{ByteSize, HumanDuration, Rate};
 
@@ -70,6 +71,9 @@ pub struct RelaySettings {
     /// No new mail goes over a connection unused for longer than this.
     #[serde(default = "default_idle_max")]
     pub idle_max: HumanDuration,
+    /// Which reports it is asked for on each mail, where it offers DSN; default: none is asked for.
+    #[serde(default)]
+    pub notify: Option<Notify>,
     /// Most attempts; default: no limit.
     #[serde(default)]
     pub rate: Option<Rate>,

@@ -209,6 +209,7 @@ async fn approach(ground: &Ground, attempt: &Attempt) -> Result<Ready, Early> {
         return Err(Early::Outcome(Outcome::Suppressed { reason: Reason::NotAllowed }, Word::Nothing));
     }
     let envelope = Envelope {
+        id: attempt.candidate.id,
         sender: envelope_sender,
         recipient,
         size: u64::try_from(mime.len()).unwrap_or(u64::MAX),

@@ -44,6 +44,11 @@ pub struct EmailAddress {
 }
 
 impl EmailAddress {
+    /// An address of two parts that are known to be good: a dot-atom and a domain as A-labels, short enough together.
+    pub(super) fn of_parts(local: &str, domain: &str) -> Self {
+        Self { at: local.len(), text: format!("{local}@{domain}") }
+    }
+
     /// What stands before the `@`, quotes included when it is a quoted string.
     #[must_use]
     pub fn local(&self) -> &str {

@@ -5,6 +5,7 @@
 //! keys and no white space (RFC 8785 for the values we use: text, whole numbers, true and false), so two writers of the same facts write the
 //! same bytes.
 
+pub mod bounces;
 pub mod brakes;
 pub mod contacts;
 pub mod journeys;

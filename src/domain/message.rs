@@ -155,11 +155,13 @@ pub enum Reason {
     Suppressed,
     /// The recipient was erased.
     Erased,
+    /// The relay took it and could not deliver it: see its report.
+    Returned,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NotAllowed,
         Self::RelayRefused,
         Self::ConnectionLost,
@@ -181,6 +183,7 @@ impl Reason {
         Self::Unsubscribed,
         Self::Suppressed,
         Self::Erased,
+        Self::Returned,
     ];
 
     /// The word used in JSON, rows and leaves.
@@ -208,6 +211,7 @@ impl Reason {
             Self::Unsubscribed => "unsubscribed",
             Self::Suppressed => "suppressed",
             Self::Erased => "erased",
+            Self::Returned => "returned",
         }
     }
 }

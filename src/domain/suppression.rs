@@ -108,10 +108,14 @@ pub enum Source {
     Operator,
     /// A file.
     Import,
+    /// A relay, of whom there is nobody.
+    Bounce,
+    /// The recipient, by complaining to their provider.
+    Complaint,
 }
 
 impl Source {
-    const ALL: [Self; 3] = [Self::Unsubscribed, Self::Operator, Self::Import];
+    const ALL: [Self; 5] = [Self::Unsubscribed, Self::Operator, Self::Import, Self::Bounce, Self::Complaint];
 
     /// The word in rows, JSON and leaves.
     #[must_use]
@@ -120,6 +124,8 @@ impl Source {
             Self::Unsubscribed => "unsubscribed",
             Self::Operator => "operator",
             Self::Import => "import",
+            Self::Bounce => "bounce",
+            Self::Complaint => "complaint",
         }
     }
 
@@ -128,7 +134,7 @@ impl Source {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Unsubscribed => Reason::Unsubscribed,
-            Self::Operator | Self::Import => Reason::Suppressed,
+            Self::Operator | Self::Import | Self::Bounce | Self::Complaint => Reason::Suppressed,
         }
     }
 }
@@ -169,6 +175,8 @@ pub struct NewSuppression {
     pub source: Source,
     /// Why, in their own words.
     pub because: Option<Because>,
+    /// Until when it stands; `None`: for good.
+    pub expires_at: Option<Timestamp>,
     /// When they say it.
     pub at: Timestamp,
 }
@@ -188,6 +196,9 @@ pub struct Suppression {
     /// Since when.
     #[serde(serialize_with = "time::write")]
     pub added_at: Timestamp,
+    /// Until when it stands; `None`: for good.
+    #[serde(serialize_with = "time::write_or_null")]
+    pub expires_at: Option<Timestamp>,
     /// Who added it, as named in the audit.
     pub added_by: String,
 }
@@ -196,7 +207,7 @@ pub struct Suppression {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// It is new.
+    /// It is new, or stands longer than it did.
     Added,
     /// It stood already, and stands as it did.
     Known,

@@ -8,6 +8,7 @@ use super::lane::Lane;
 use super::pass_api::PassApi;
 use super::push::Outbound;
 use super::quantity::Limit;
+use super::return_path::ReturnPathDomain;
 use super::secret::Secret;
 
 /// A tenant's rules, as its file in `config/tenants` says.
@@ -17,6 +18,10 @@ pub struct Tenant {
     pub id: TenantId,
     /// What people call it.
     pub name: String,
+    /// Where reports on its mails come back, each to an address of its mail's own; `None`: to the sender.
+    pub return_path_domain: Option<ReturnPathDomain>,
+    /// So many mails in a row that come back end in a suppression of their recipient; 0: none does for that alone.
+    pub soft_bounces_max: u32,
     /// The default sender.
     pub from: Mailbox,
     /// Domains (A-labels) a submission may use in From.
@@ -69,6 +74,8 @@ impl Tenant {
         Self {
             id,
             name: "Demo".to_owned(),
+            return_path_domain: None,
+            soft_bounces_max: 0,
             from,
             from_allowed: Vec::new(),
             relays: Vec::new(),

@@ -39,7 +39,7 @@ use actix_web::{App, Error, web};
 use tokio::sync::watch;
 
 use self::api::{
-    alarms, audit, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks,
+    alarms, audit, bounces, brakes, contacts, emails, journeys, pass_events, suppressions, verbs, wallets, webhooks,
 };
 use self::body::BodyLimits;
 use self::connection::{Crowd, Patience, Stream};
@@ -47,6 +47,7 @@ use self::health::Health;
 use self::limit::DoorLimits;
 use self::problem::{Kind, Problem};
 use crate::audit::Auditor;
+use crate::bounces::Bounces;
 use crate::brake::Lever;
 use crate::clock::Clock;
 use crate::contacts::Contacts;
@@ -86,6 +87,8 @@ pub struct AppState {
     pub journeys: Arc<Desk>,
     /// Who customers are.
     pub contacts: Arc<Contacts>,
+    /// Where reports are taken.
+    pub bounces: Bounces,
     /// Makes proofs.
     pub auditor: Arc<Auditor>,
     /// What pages are rendered from now.
@@ -129,6 +132,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(Door::at("/v1/contacts/{customerId}").put(contacts::put).get(contacts::show).delete(contacts::delete))
         .service(Door::at("/v1/suppressions").get(suppressions::list).post(suppressions::add))
         .service(Door::at("/v1/suppressions/remove").post(suppressions::remove))
+        .service(Door::at("/v1/bounces").post(bounces::submit))
         .service(Door::at("/v1/journeys").get(journeys::list))
         .service(Door::at("/v1/journeys/{name}").get(journeys::show))
         .service(Door::at("/v1/journeys/{name}/enrollments").get(journeys::enrollments))

@@ -18,7 +18,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod wire;
+pub mod wire;
 
 use std::fmt;
 use std::io;

@@ -15,13 +15,13 @@ const READ_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A TCP or TLS stream.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One connection. Replies are gathered and go out when there is nothing more to read at once, so that pipelined
 /// commands are answered in one packet (RFC 2920 section 3.2).
-pub(super) struct Wire {
+pub struct Wire {
     stream: Box<dyn Stream>,
     input: Vec<u8>,
     /// How much of `input` is used up.
@@ -31,13 +31,17 @@ pub(super) struct Wire {
 }
 
 /// One line of the client.
-pub(super) enum Line {
+pub enum Line {
+    /// Its bytes.
     Text(Vec<u8>),
+    /// More than a line may have.
     TooLong,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Box<dyn Stream>, idle_max: Duration) -> Self {
+    /// One over this stream; a client that says or takes nothing for `idle_max` is an error.
+    #[must_use]
+    pub fn new(stream: Box<dyn Stream>, idle_max: Duration) -> Self {
         Self { stream, input: Vec::new(), read: 0, output: Vec::new(), idle_max }
     }
 
@@ -50,12 +54,14 @@ impl Wire {
         self.say_line(&reply.to_string());
     }
 
-    pub(super) fn say_line(&mut self, line: &str) {
+    /// Adds a line, or several, to what is said next.
+    pub fn say_line(&mut self, line: &str) {
         self.output.extend_from_slice(line.as_bytes());
         self.output.extend_from_slice(b"\r\n");
     }
 
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    /// Sends what waits.
+    pub async fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
@@ -70,7 +76,7 @@ impl Wire {
 
     /// The next line without its end; `None` when the client has gone. A bare LF ends a command line here as it does
     /// at most relays: a client that lets one slip into a command is then seen to have sent two.
-    pub(super) async fn line(&mut self) -> io::Result<Option<Line>> {
+    pub async fn line(&mut self) -> io::Result<Option<Line>> {
         let mut too_long = false;
         loop {
             if let Some(length) = self.input[self.read..].iter().position(|byte| *byte == b'\n') {
@@ -91,7 +97,7 @@ impl Wire {
     }
 
     /// The content after DATA up to its end; `None` when the client went before it.
-    pub(super) async fn content(&mut self, bytes_max: usize) -> io::Result<Option<Content>> {
+    pub async fn content(&mut self, bytes_max: usize) -> io::Result<Option<Content>> {
         let mut content = Content::new(bytes_max);
         loop {
             if let Some(used) = content.feed(&self.input[self.read..]) {
@@ -113,7 +119,7 @@ impl Wire {
 
     /// Ends the connection so that the client can still read what was said: a socket closed over unread input is
     /// reset, and a reset may overtake the last reply.
-    pub(super) async fn close(&mut self) {
+    pub async fn close(&mut self) {
         let farewell = async {
             if self.stream.shutdown().await.is_ok() {
                 self.gone().await;
@@ -138,7 +144,7 @@ impl Wire {
 ///
 /// Only `CR LF . CR LF` ends it; any other line end is content and kept byte for byte, so that a test can see what a
 /// laxer server would have taken for the end, or for a second command.
-pub(super) struct Content {
+pub struct Content {
     bytes: Vec<u8>,
     place: Place,
     bytes_max: usize,
@@ -160,7 +166,8 @@ impl Content {
     }
 
     /// The content, or `None` when it was larger than allowed (the surplus was never kept).
-    pub(super) fn into_bytes(self) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
         (!self.too_large).then_some(self.bytes)
     }
 

@@ -352,6 +352,7 @@ async fn who_wants_no_more_leaves_at_the_next_mail() {
         scope: SuppressionScope::Journeys,
         source: Said::Operator,
         because: None,
+        expires_at: None,
         at: home.clock.now(),
     };
     home.store.suppress(&tenant(), Actor::Command("suppressions"), vec![unwanted]).await.unwrap();

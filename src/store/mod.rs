@@ -20,6 +20,7 @@
 mod alarms;
 mod audit;
 mod backfill;
+mod bounces;
 mod brakes;
 mod contacts;
 mod evidence;
@@ -53,6 +54,7 @@ pub use self::audit::{
     AuditStore, LeafFilter, LeafPage, LogStanding, LoggedLeaf, LoggedMessage, NewCheckpoint, SignedCheckpoint,
 };
 pub use self::backfill::{BackfillRun, BackfillStore, Turn};
+pub use self::bounces::{BounceStore, Heard, Reported};
 pub use self::brakes::{
     BrakeDecided, BrakeOrder, BrakeStore, CarriedOut, DecidedBrake, HeldOfStream, OutcomesPage, StreamOutcomes,
     StreamUsual, WaitingPlace,
@@ -272,6 +274,7 @@ pub trait Store:
     AlarmStore
     + AuditStore
     + BackfillStore
+    + BounceStore
     + BrakeStore
     + ContactStore
     + EvidenceStore

@@ -6,6 +6,7 @@ mod audit;
 mod backfill;
 mod backfill_limits;
 mod bench;
+mod bounces;
 mod brake;
 mod browser;
 mod commands;

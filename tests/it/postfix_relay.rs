@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ use crate::harness::{free_port, succeed, wait_for};
 
 pub const USER: &str = "gateway";
 const PASSWORD: &str = "not-a-secret";
+/// Mails come from this machine as they are.
+const OPEN: &str = "mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n";
+/// Everybody is known.
+const TAKES_ALL: &str = "virtual_mailbox_maps = static:all/\n";
 
 /// A Postfix of our own: its queue, its log, its port; stopped when dropped.
 pub struct Postfix {
@@ -25,17 +30,32 @@ pub struct Postfix {
 impl Postfix {
     /// One that asks for STARTTLS and AUTH.
     pub fn start() -> Self {
-        Self::start_with("mynetworks =\nsmtpd_relay_restrictions = permit_sasl_authenticated, reject\n")
+        Self::start_with(&format!(
+            "mynetworks =\nsmtpd_relay_restrictions = permit_sasl_authenticated, reject\n{TAKES_ALL}"
+        ))
     }
 
     /// One that takes mails from this machine as they come.
     pub fn start_open() -> Self {
-        Self::start_with("mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n")
+        Self::start_with(&format!("{OPEN}{TAKES_ALL}"))
     }
 
-    /// With what main.cf says of who may send. Nothing in it is said twice: every part of Postfix would warn of that, also
+    /// One that takes mails from this machine, knows ann@customer.example alone, finds the mailbox of full@ full and
+    /// cannot deliver to late@ now. What it reports goes to this port by LMTP.
+    pub fn start_returning(lmtp: SocketAddr) -> Self {
+        Self::start_with(&format!(
+            "{OPEN}smtpd_reject_unlisted_recipient = no\n\
+             virtual_mailbox_maps = inline:{{ ann@customer.example=all/ }}\n\
+             transport_maps = inline:{{ bounces.demo.example=lmtp:inet:{lmtp}, \
+             {{ full@customer.example = error:5.2.2 the mailbox is full }}, \
+             {{ late@customer.example = retry:4.4.1 not now }} }}\n\
+             delay_warning_time = 1s\nqueue_run_delay = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 1s\n"
+        ))
+    }
+
+    /// With what main.cf says of who may send, and to whom. Nothing in it is said twice: every part of Postfix would warn of that, also
     /// the one that writes the log, to itself, and where its socket holds few datagrams it waits for itself for ever.
-    fn start_with(who_may_send: &str) -> Self {
+    fn start_with(who: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let postfix = Self { dir, port: free_port().port() };
@@ -47,7 +67,7 @@ impl Postfix {
         assert!(Command::new("chown").args(chown).status().unwrap().success());
         postfix.make_certificate();
         serve_authentication(&postfix.path("auth.sock"));
-        std::fs::write(postfix.path("conf/main.cf"), postfix.main_cf() + who_may_send).unwrap();
+        std::fs::write(postfix.path("conf/main.cf"), postfix.main_cf() + who).unwrap();
         std::fs::write(postfix.path("conf/master.cf"), postfix.master_cf()).unwrap();
         succeed(Command::new("postfix").arg("-c").arg(postfix.path("conf")).arg("start"));
         wait_for("Postfix to listen", || std::net::TcpStream::connect(("127.0.0.1", postfix.port)).ok());
@@ -83,7 +103,7 @@ impl Postfix {
             format!("smtpd_tls_cert_file = {dir}/cert.pem\nsmtpd_tls_key_file = {dir}/key.pem"),
             format!("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {dir}/auth.sock"),
             format!("virtual_mailbox_domains = customer.example\nvirtual_mailbox_base = {dir}/mail"),
-            "virtual_mailbox_maps = static:all/\nvirtual_minimum_uid = 1".to_owned(),
+            "virtual_minimum_uid = 1".to_owned(),
             format!("virtual_uid_maps = static:{}\nvirtual_gid_maps = static:{}", id("-u"), id("-g")),
             format!("maillog_file = {dir}/mail.log\nmaillog_file_prefixes = {dir}"),
         ] {
@@ -100,7 +120,7 @@ impl Postfix {
              tlsmgr unix - - n 1000? 1 tlsmgr\nrewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
              defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nverify unix - - n - 1 verify\n\
              proxymap unix - - n - - proxymap\nerror unix - - n - - error\nretry unix - - n - - error\n\
-             virtual unix - n n - - virtual\nanvil unix - - n - 1 anvil\npostlog unix-dgram n - n - 1 postlogd\n"
+             virtual unix - n n - - virtual\nlmtp unix - - n - - lmtp\nanvil unix - - n - 1 anvil\npostlog unix-dgram n - n - 1 postlogd\n"
         )
     }
 

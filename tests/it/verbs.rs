@@ -168,7 +168,7 @@ fn a_retry_is_tried_at_once_and_what_bounced_only_with_a_new_deadline() {
     assert_eq!((&retried["status"], &retried["endedAt"]), (&json!("queued"), &Value::Null));
     assert_eq!(retried["deliverBy"].as_str().unwrap()[..19], deliver_by[..19]);
     wait_for("a second bounce", || (gateway.message(&bounced)["attempts"] == 2).then_some(()));
-    assert_eq!(gateway.kinds(&bounced), ["accepted", "bounced", "retried", "bounced"]);
+    assert_eq!(gateway.kinds(&bounced), ["accepted", "bounced", "suppression-added", "retried", "bounced"]);
 }
 
 #[test]

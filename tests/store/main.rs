@@ -22,6 +22,7 @@ macro_rules! on_every_database {
 
 mod accepting;
 mod backfilling;
+mod bouncing;
 mod braking;
 mod contacts;
 mod deduping;

@@ -38,7 +38,8 @@ fn journey_mail(recipient: &str, name: &str) -> NewMessage {
 
 fn said(recipient: &str, what: &str) -> NewSuppression {
     let because = Some("asked at the till".parse().unwrap());
-    NewSuppression { recipient: address(recipient), scope: scope(what), source: Source::Operator, because, at: at(1) }
+    let (recipient, scope, source) = (address(recipient), scope(what), Source::Operator);
+    NewSuppression { recipient, scope, source, because, expires_at: None, at: at(1) }
 }
 
 async fn suppress(store: &dyn Store, recipient: &str, what: &str) -> Change {
@@ -175,7 +176,7 @@ on_every_database! {
             scope: scope("journeys"),
             source: Source::Operator,
             because: Some("asked at the till".to_owned()),
-            added_at: at(1),
+            expires_at: None, added_at: at(1),
             added_by: "gateway".to_owned(),
         }]);
         assert_eq!(lift(store, ANN, Some("everything")).await, Vec::<String>::new());
@@ -256,6 +257,38 @@ on_every_database! {
         lift(store, ANN, None).await;
         assert_eq!(follow(store, token, Wish::TakeBack).await.unwrap().stopped, None);
         assert_eq!(enters(store, journey_mail(ANN, "welcome")).await, SENT);
+    }
+
+    async fn one_that_was_said_for_a_while_ends_by_itself_and_what_is_said_for_good_outlasts_it(home) {
+        let store = &*home.store;
+        let until = async |recipient: &str, seconds: Option<i64>| {
+            let new = NewSuppression { expires_at: seconds.map(at), ..said(recipient, "everything") };
+            store.suppress(&tenant("demo"), Actor::Gateway, vec![new]).await.unwrap().remove(0)
+        };
+        assert_eq!(until(ANN, Some(100)).await.change, Change::Added);
+        assert_eq!(until(ANN, Some(50)).await.change, Change::Known, "shorter changes nothing");
+        assert_eq!(until(ANN, Some(200)).await.suppression.expires_at, Some(at(200)), "longer does");
+        assert_eq!(until("bob@customer.example", Some(100)).await.change, Change::Added);
+        assert_eq!(until("bob@customer.example", None).await.change, Change::Added);
+        assert_eq!(until("bob@customer.example", Some(900)).await.change, Change::Known);
+        until("carl@customer.example", Some(200)).await;
+        let erasure = Erasure {
+            customer: "carl@customer.example".parse().unwrap(), extent: Extent::Person, at: at(9), by: Actor::Gateway.into(),
+        };
+        queued(store, "carl@customer.example").await;
+        assert!(matches!(store.erase_contact(&tenant("demo"), erasure).await.unwrap(), Erasing::Done(_)));
+
+        assert_eq!(store.sweep(at(199), 9).await.unwrap().forgotten, 0);
+        assert_eq!(enters(store, mail(ANN)).await, SUPPRESSED);
+        assert_eq!(store.sweep(at(200), 1).await.unwrap().forgotten, 1, "as many as were asked for");
+        assert_eq!(store.sweep(at(200), 9).await.unwrap().forgotten, 1);
+        assert_eq!(enters(store, mail(ANN)).await, SENT);
+        assert_eq!(enters(store, mail("bob@customer.example")).await, SUPPRESSED);
+        let leaves = store.leaves_from(0, 100).await.unwrap();
+        let leaves = leaves.iter().map(|leaf| serde_json::from_slice::<Value>(&leaf.bytes).unwrap());
+        let told: Vec<Value> = leaves.filter(|leaf| leaf["kind"] == "suppression-removed").collect();
+        assert!(told.len() == 2 && told.iter().all(|leaf| leaf["reason"] == "expired"), "{told:?}");
+        assert_eq!(told.iter().filter(|leaf| leaf["recipient"].is_null()).count(), 1, "who was erased is named no more");
     }
 
     async fn an_erased_person_stays_suppressed_and_their_link_works(home) {

@@ -197,9 +197,10 @@ async fn news(
         SuppressionFilter { recipient: Some(recipient.clone()), scope: None, before: None, limit: SUPPRESSIONS_MAX };
     let stands = store.suppressions(tenant, filter).await?;
     news.extend(stands.into_iter().map(|listed| {
-        let Suppression { scope, source, added_at, .. } = listed.suppression;
+        let Suppression { scope, source, added_at, expires_at, .. } = listed.suppression;
         let recipient = recipient.clone();
-        News::Suppression(Box::new(NewSuppression { recipient, scope, source, because: None, at: added_at }))
+        let at = added_at;
+        News::Suppression(Box::new(NewSuppression { recipient, scope, source, because: None, expires_at, at }))
     }));
     Ok(news)
 }

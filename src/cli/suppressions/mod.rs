@@ -1,5 +1,6 @@
 //! `postern suppressions`: who is not mailed: add, remove, list and import, beside a running gateway or without one.
 
+mod export;
 mod import;
 
 use anyhow::Context as _;
@@ -7,6 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
+use self::export::Export;
 use super::import::Import;
 use super::keys::unknown_tenant;
 use super::output::table;
@@ -16,6 +18,7 @@ use crate::config::Config;
 use crate::domain::address::Mailbox;
 use crate::domain::audit::Actor;
 use crate::domain::ids::{JourneyName, TenantId};
+use crate::domain::quantity::HumanDuration;
 use crate::domain::suppression::{Change, NewSuppression, Source, Suppression, SuppressionScope};
 use crate::domain::verb::Because;
 use crate::store::sqlite::Role;
@@ -51,7 +54,8 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   postern suppressions add ann@customer.example --tenant demo
-  postern suppressions add ann@customer.example --tenant demo --scope journey:welcome")]
+  postern suppressions add ann@customer.example --tenant demo --scope journey:welcome
+  postern suppressions add ann@customer.example --tenant demo --for 30d")]
     Add {
         /// Who is not to be mailed
         #[arg(value_name = "ADDRESS", required = true)]
@@ -62,6 +66,9 @@ Examples:
         /// Which of them: everything, journeys or journey:NAME
         #[arg(long, value_name = "S", default_value_t = SuppressionScope::Everything)]
         scope: SuppressionScope,
+        /// For how long: 30d, 12h …; without it for good
+        #[arg(long = "for", value_name = "D")]
+        length: Option<HumanDuration>,
         /// Why, for the list and the audit
         #[arg(long, value_name = "TEXT")]
         because: Option<Because>,
@@ -114,10 +121,16 @@ Examples:
   postern suppressions import unsubscribed.csv --tenant demo --delimiter ';'
   postern suppressions import unsubscribed.ndjson --tenant demo --format json
 
-CSV has a header line (any case, any order): recipient, scope, because. NDJSON has an object a line, as
+CSV has a header line (any case, any order): recipient, scope, because, expiresAt. NDJSON has an object a line, as
 POST /v1/suppressions takes it. Without a scope a row means everything.
 Exit code 1 if any row was refused; the others are kept.")]
     Import(Import),
+    /// All suppressions, as import takes them; those of people who were erased have no address, and are counted
+    #[command(after_help = "\
+Examples:
+  postern suppressions export --tenant demo > suppressions.csv
+  postern suppressions export --tenant demo --form ndjson --output suppressions.ndjson")]
+    Export(Export),
 }
 
 pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
@@ -125,6 +138,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let tenant = match &arguments.verb {
         Verb::Add { tenant, .. } | Verb::Remove { tenant, .. } | Verb::List { tenant, .. } => tenant,
         Verb::Import(import) => &import.tenant,
+        Verb::Export(export) => &export.tenant,
     };
     if !config.tenants.contains_key(tenant) {
         return Err(unknown_tenant(tenant, &config));
@@ -132,12 +146,13 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
     let store = parts::open_store(&config.store, Role::Command)?;
     let at = context.clock.now();
     let done = match arguments.verb {
-        Verb::Add { recipients, tenant, scope, because } => {
+        Verb::Add { recipients, tenant, scope, length, because } => {
             let new = |to: Mailbox| NewSuppression {
                 recipient: to.address,
                 scope: scope.clone(),
                 source: Source::Operator,
                 because: because.clone(),
+                expires_at: length.and_then(|length| at.checked_add(length.0).ok()),
                 at,
             };
             match scope.journey() {
@@ -157,6 +172,7 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
             list(&context, &*store, &tenant, filter).await
         }
         Verb::Import(file) => import::run(&file, &context, &*store).await,
+        Verb::Export(export) => export.run(&*store).await,
     };
     store.close().await;
     done
@@ -214,18 +230,19 @@ async fn list(context: &Context, store: &dyn Store, tenant: &TenantId, filter: S
     context.output.answer(&listed, |listed| {
         let rows: Vec<_> = listed.iter().map(row).collect();
         let more = if listed.len() == limit { "\nThere may be more: --limit N shows them." } else { "" };
-        format!("{}{more}", table(["RECIPIENT", "SCOPE", "SOURCE", "ADDED", "BY", "BECAUSE"], &rows))
+        format!("{}{more}", table(["RECIPIENT", "SCOPE", "SOURCE", "ADDED", "UNTIL", "BY", "BECAUSE"], &rows))
     })?;
     Ok(())
 }
 
-fn row(one: &Suppression) -> [String; 6] {
+fn row(one: &Suppression) -> [String; 7] {
     let text = |text: Option<&String>| text.map_or("-", String::as_str).to_owned();
     [
         text(one.recipient.as_ref()),
         one.scope.to_string(),
         one.source.to_string(),
         format!("{:.0}", one.added_at),
+        one.expires_at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}")),
         one.added_by.clone(),
         text(one.because.as_ref()),
     ]

@@ -40,8 +40,8 @@ impl Sheet<NewContact> {
 impl Sheet<NewSuppression> {
     /// A file of suppressions.
     pub const SUPPRESSIONS: Self = Self {
-        columns: "recipient, scope and because",
-        fields: &["recipient", "scope", "because"],
+        columns: "recipient, scope, because and expiresAt",
+        fields: &suppressed::FIELDS,
         required: &["recipient"],
         has_own: false,
         read: suppression,
@@ -69,5 +69,5 @@ fn contact(said: &mut Map<String, Value>, now: Timestamp) -> Result<NewContact, 
 }
 
 fn suppression(said: &mut Map<String, Value>, now: Timestamp) -> Result<NewSuppression, Vec<FieldError>> {
-    suppressed::read(said).map(|said| said.into_suppression(Source::Import, now))
+    suppressed::read(said, now).map(|said| said.into_suppression(Source::Import, now))
 }

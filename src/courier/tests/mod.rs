@@ -32,6 +32,7 @@ fn relay_name() -> RelayName {
 
 fn envelope() -> Envelope {
     Envelope {
+        id: MessageId::from_uuid(uuid::Uuid::from_u128(7)),
         sender: "from@brand.example".parse().unwrap(),
         recipient: "to@person.example".parse().unwrap(),
         size: 100,

@@ -262,3 +262,27 @@ async fn a_cancelled_offer_closes_its_socket_and_frees_its_place() {
     drop(courier);
     assert_eq!(relay.heard().await[0].lines.len(), 2);
 }
+
+#[tokio::test]
+async fn reports_are_asked_for_where_the_relay_offers_them_and_the_settings_say_which() {
+    let id = envelope().id;
+    // A script holds words that live as long as the tests.
+    let with_id: &str = format!("MAIL FROM:<from@brand.example> RET=HDRS ENVID={id}").leak();
+    let rcpt = "RCPT TO:<to@person.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;to@person.example";
+    for (offers, notify, mail, rcpt) in [
+        (&["DSN"][..], Some("failure,delay"), with_id, rcpt),
+        (&["DSN", "PIPELINING"], Some("failure,delay"), with_id, rcpt),
+        (&["DSN"], None, "MAIL FROM:<from@brand.example>", "RCPT TO:<to@person.example>"),
+        (&[], Some("failure,delay"), "MAIL FROM:<from@brand.example>", "RCPT TO:<to@person.example>"),
+    ] {
+        let answers = if offers.contains(&"PIPELINING") {
+            vec![hear(mail), hear(rcpt), say("250 ok\n250 ok")]
+        } else {
+            vec![hear(mail), say("250 ok"), hear(rcpt), say("250 ok")]
+        };
+        let relay = FakeRelay::follows(vec![[welcome(offers), answers].concat()]).await;
+        let more = notify.map_or_else(|| json!({}), |notify| json!({ "notify": notify }));
+        drop(offered(&courier_to(&relay, more)).await);
+        assert_eq!(relay.heard().await.len(), 1);
+    }
+}

@@ -17,6 +17,8 @@ pub enum Kind {
     Relayed,
     /// Refused for good.
     Bounced,
+    /// In a mailbox, as a report says.
+    Delivered,
     /// The relay may have taken it.
     Unknown,
     /// An unknown was decided, by evidence or policy; or a late settlement told what it knew.
@@ -71,17 +73,20 @@ pub enum Kind {
     MessagesPurged,
     /// A person was erased.
     Erased,
+    /// A report on a mail came in.
+    Dsn,
 }
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Accepted,
         Self::Suppressed,
         Self::AttemptCommitted,
         Self::Deferred,
         Self::Relayed,
         Self::Bounced,
+        Self::Delivered,
         Self::Unknown,
         Self::Resolved,
         Self::Expired,
@@ -109,6 +114,7 @@ impl Kind {
         Self::ContentPurged,
         Self::MessagesPurged,
         Self::Erased,
+        Self::Dsn,
     ];
 
     /// The word in the leaf.
@@ -121,6 +127,7 @@ impl Kind {
             Self::Deferred => "deferred",
             Self::Relayed => "relayed",
             Self::Bounced => "bounced",
+            Self::Delivered => "delivered",
             Self::Unknown => "unknown",
             Self::Resolved => "resolved",
             Self::Expired => "expired",
@@ -148,6 +155,7 @@ impl Kind {
             Self::ContentPurged => "content-purged",
             Self::MessagesPurged => "messages-purged",
             Self::Erased => "erased",
+            Self::Dsn => "dsn",
         }
     }
 }

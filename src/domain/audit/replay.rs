@@ -32,6 +32,7 @@ const fn becomes(kind: Kind) -> Option<Status> {
         Kind::Deferred => Some(Status::Deferred),
         Kind::Relayed => Some(Status::Relayed),
         Kind::Bounced => Some(Status::Bounced),
+        Kind::Delivered => Some(Status::Delivered),
         Kind::Unknown => Some(Status::Unknown),
         Kind::Expired => Some(Status::Expired),
         Kind::Held => Some(Status::Held),
@@ -56,7 +57,8 @@ const fn becomes(kind: Kind) -> Option<Status> {
         | Kind::SuppressionRemoved
         | Kind::ContentPurged
         | Kind::MessagesPurged
-        | Kind::Erased => None,
+        | Kind::Erased
+        | Kind::Dsn => None,
     }
 }
 

@@ -79,6 +79,12 @@ const ERASED: Cause = Cause::of(
     "Its recipient was erased before it was sent, and with them its content",
     "Nothing. If they are to be mailed after all, submit it again.",
 );
+const RETURNED: Cause = Cause::of(
+    "report",
+    "The relay took it, and reported since that it could not deliver it",
+    "Its words are in relayReply. When the cause is gone: postern suppressions list --recipient ADDRESS, remove what \
+     stands there, then postern queue retry ID --deliver-within 2h.",
+);
 const FAULT: Cause = Cause::of(
     "fault",
     "An attempt ended in a defect of Postern: set aside",
@@ -141,6 +147,7 @@ pub(super) fn cause(status: Status, reason: Option<Reason>) -> Cause {
         (Some(Reason::Unsubscribed), _) => UNSUBSCRIBED,
         (Some(Reason::Suppressed), _) => SUPPRESSED,
         (Some(Reason::Erased), _) => ERASED,
+        (Some(Reason::Returned), _) => RETURNED,
         (Some(Reason::Brake), true) => BRAKE,
         (Some(Reason::Brake), false) => Cause::of(
             "brake",

@@ -107,6 +107,7 @@ fn expected(status: Status, reason: Option<Reason>) -> &'static str {
         (_, Some(Reason::WalletStatus)) => "wallet-status",
         (_, Some(Reason::JourneyExited)) => "journey-exited",
         (_, Some(Reason::Erased)) => "erased",
+        (_, Some(Reason::Returned)) => "report",
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod alarms;
 pub mod audit;
+pub mod bounces;
 pub mod brakes;
 pub mod contacts;
 pub mod emails;

@@ -5,6 +5,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -186,17 +187,18 @@ enum Shape {
 
 async fn said(app: &App, request: &HttpRequest, payload: web::Payload) -> Result<(Shape, Vec<Said>), Problem> {
     let body = body::read_optional_json(request, payload, app.body_limits).await?.unwrap_or_default();
+    let now = app.contacts.now();
     let malformed = || Problem::saying(Kind::Malformed, "the body is not a JSON object or a list of them");
     let read = match serde_json::from_slice(&body).map_err(|_| malformed())? {
-        Value::Object(one) => return Ok((Shape::One, vec![suppressed::read(&one).map_err(Problem::invalid)?])),
-        Value::Array(many) => read_many(many),
+        Value::Object(one) => return Ok((Shape::One, vec![suppressed::read(&one, now).map_err(Problem::invalid)?])),
+        Value::Array(many) => read_many(many, now),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(malformed()),
     };
     read.map(|many| (Shape::Many, many)).map_err(Problem::invalid)
 }
 
 /// All of a list, or everything that is wrong with it.
-fn read_many(many: Vec<Value>) -> Result<Vec<Said>, Vec<FieldError>> {
+fn read_many(many: Vec<Value>, now: Timestamp) -> Result<Vec<Said>, Vec<FieldError>> {
     if !(1..=SAID_MAX).contains(&many.len()) {
         return Err(vec![FieldError::new("", format!("1 to {SAID_MAX} of them"))]);
     }
@@ -208,7 +210,7 @@ fn read_many(many: Vec<Value>) -> Result<Vec<Said>, Vec<FieldError>> {
         };
         match fields
             .ok_or_else(|| vec![FieldError::new("", "must be an object")])
-            .and_then(|one| suppressed::read(&one))
+            .and_then(|one| suppressed::read(&one, now))
         {
             Ok(said) => read.push(said),
             Err(errors) => {
@@ -241,11 +243,14 @@ mod tests {
     #[test]
     fn a_list_is_taken_as_a_whole_or_its_mistakes_are_told_by_their_places() {
         let many = vec![json!({ "recipient": "a@b.example" }), json!({ "recipient": "zq", "x": 1 }), json!(7)];
-        let wrong = read_many(many).unwrap_err();
+        let wrong = read_many(many, Timestamp::UNIX_EPOCH).unwrap_err();
         let pointers: Vec<_> = wrong.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/1/x", "/1/recipient", "/2"]);
         let one = json!({ "recipient": "a@b.example" });
-        assert_eq!(read_many(vec![one.clone(); SAID_MAX]).unwrap().len(), SAID_MAX);
-        assert!(read_many(vec![one; SAID_MAX + 1]).is_err() && read_many(Vec::new()).is_err());
+        assert_eq!(read_many(vec![one.clone(); SAID_MAX], Timestamp::UNIX_EPOCH).unwrap().len(), SAID_MAX);
+        assert!(
+            read_many(vec![one; SAID_MAX + 1], Timestamp::UNIX_EPOCH).is_err()
+                && read_many(Vec::new(), Timestamp::UNIX_EPOCH).is_err()
+        );
     }
 }

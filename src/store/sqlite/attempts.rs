@@ -8,7 +8,7 @@ use rusqlite::{Connection, named_params};
 use super::accept::millis;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
-use super::{audit, journeys, suppressions, unless};
+use super::{audit, bounces, journeys, suppressions, unless};
 use crate::domain::audit::journeys::journey_exited;
 use crate::domain::audit::{attempt_committed, late, outcome};
 use crate::domain::ids::{EnrollmentId, JourneyName, LeaseToken, MessageId, RelayName, TenantId};
@@ -104,7 +104,8 @@ pub(super) fn commit_point(
     let (recipient, journey) = (&message.recipient, message.journey.as_ref());
     if let Some(reason) = suppressions::judge_normalized(connection, secret, &message.tenant, recipient, journey)? {
         let outcome = Outcome::Suppressed { reason };
-        settle(connection, &Settlement { id: commit.id, token: None, relay: None, at: commit.at, outcome })?;
+        let suppressed = Settlement { id: commit.id, token: None, relay: None, at: commit.at, outcome };
+        settle(connection, secret, &suppressed)?;
         return Ok(Verdict::Stop);
     }
     let number = message.attempts.saturating_add(1);
@@ -123,7 +124,7 @@ pub(super) fn commit_point(
 }
 
 /// Writes how an attempt ended.
-pub(super) fn settle(connection: &Writing<'_>, settlement: &Settlement) -> Result<Settled, Fault> {
+pub(super) fn settle(connection: &Writing<'_>, secret: &[u8; 32], settlement: &Settlement) -> Result<Settled, Fault> {
     let Some(message) = standing(connection, settlement.id)? else { return Ok(Settled::Stale) };
     let number = message.attempts.saturating_add(1);
     let relay = settlement.relay.as_ref();
@@ -140,6 +141,10 @@ pub(super) fn settle(connection: &Writing<'_>, settlement: &Settlement) -> Resul
     }
     write_outcome(connection, &message, settlement)?;
     audit::append(connection, &leaf(number))?;
+    if let Outcome::Bounced { reply: Some(reply), .. } = &settlement.outcome {
+        let (whose, refused) = ((&message.tenant, settlement.id), (message.recipient.as_str(), reply.enhanced));
+        bounces::refused(connection, secret, whose, refused, settlement.at)?;
+    }
     Ok(Settled::Applied)
 }
 
@@ -218,6 +223,7 @@ fn write_outcome(connection: &Connection, message: &Standing, settlement: &Settl
 /// Turns every attempt row of a dead process into an unknown. One that cannot be read stays and keeps its message back.
 pub(super) fn recover(
     connection: &Writing<'_>,
+    secret: &[u8; 32],
     at: Timestamp,
     decide_after: &PerLane<Duration>,
 ) -> Result<usize, Fault> {
@@ -239,7 +245,7 @@ pub(super) fn recover(
     }
     let mut recovered = 0;
     for (id, token, relay) in left {
-        match recover_one(connection, at, decide_after, (id, token, relay)) {
+        match recover_one((connection, secret), at, decide_after, (id, token, relay)) {
             Ok(()) => recovered += 1,
             Err(fault) => tell_unreadable(fault)?,
         }
@@ -248,7 +254,7 @@ pub(super) fn recover(
 }
 
 fn recover_one(
-    connection: &Writing<'_>,
+    (connection, secret): (&Writing<'_>, &[u8; 32]),
     at: Timestamp,
     decide_after: &PerLane<Duration>,
     (id, token, relay): (MessageId, LeaseToken, RelayName),
@@ -257,7 +263,7 @@ fn recover_one(
     let message = standing(connection, id)?.filter(Standing::waits).ok_or_else(gone)?;
     let decide_at = at.checked_add(*decide_after.get(message.lane)).unwrap_or(Timestamp::MAX);
     let outcome = Outcome::Unknown { reason: Reason::Interrupted, decide_at };
-    settle(connection, &Settlement { id, token: Some(token), relay: Some(relay), at, outcome })?;
+    settle(connection, secret, &Settlement { id, token: Some(token), relay: Some(relay), at, outcome })?;
     Ok(())
 }
 

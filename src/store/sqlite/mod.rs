@@ -53,6 +53,7 @@ mod alarms;
 mod attempts;
 mod audit;
 mod backfill;
+mod bounces;
 mod brakes;
 mod checkpoint;
 mod contacts;
@@ -119,6 +120,7 @@ pub struct SqliteStore {
     subject_secret: [u8; 32],
     key_pepper: [u8; 32],
     unsubscribe_key: [u8; 32],
+    return_path_key: [u8; 32],
 }
 
 #[derive(Clone)]
@@ -140,7 +142,7 @@ impl SqliteStore {
                 .map_err(|error| StoreError::Open(format!("{}: {name}: {error}", path.display())))
         };
         let (subject_secret, key_pepper) = (secret("subject-secret")?, secret("key-pepper")?);
-        let unsubscribe_key = secret("unsubscribe-key")?;
+        let (unsubscribe_key, return_path_key) = (secret("unsubscribe-key")?, secret("return-path-key")?);
         let (jobs, jobs_inside) = mpsc::channel(writer::JOBS_MAX);
         let (questions, questions_inside) = mpsc::channel(readers::QUESTIONS_MAX);
         let (lists, lists_inside) = mpsc::channel(readers::QUESTIONS_MAX);
@@ -160,6 +162,7 @@ impl SqliteStore {
             subject_secret,
             key_pepper,
             unsubscribe_key,
+            return_path_key,
         };
         store.start(opened, role, jobs_inside, [questions_inside, lists_inside])?;
         Ok(store)
@@ -299,11 +302,15 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
-        self.write("settling an attempt", move |connection| attempts::settle(connection, &settlement)).await
+        let secret = self.subject_secret;
+        let work = move |connection: &Writing<'_>| attempts::settle(connection, &secret, &settlement);
+        self.write("settling an attempt", work).await
     }
 
     async fn recover(&self, at: Timestamp, decide_after: PerLane<Duration>) -> Result<usize, StoreError> {
-        self.write("recovering attempts", move |connection| attempts::recover(connection, at, &decide_after)).await
+        let secret = self.subject_secret;
+        let work = move |connection: &Writing<'_>| attempts::recover(connection, &secret, at, &decide_after);
+        self.write("recovering attempts", work).await
     }
 
     async fn decide_unknown(
@@ -317,7 +324,9 @@ impl Store for SqliteStore {
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<Swept, StoreError> {
-        self.write("sweeping deadlines", move |connection| sweep::sweep(connection, at, limit)).await
+        let secret = self.subject_secret;
+        let work = move |connection: &Writing<'_>| sweep::sweep(connection, &secret, at, limit);
+        self.write("sweeping deadlines", work).await
     }
 
     async fn hold_unconfigured(&self, known: &[TenantId], at: Timestamp) -> Result<usize, StoreError> {

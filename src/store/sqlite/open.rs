@@ -148,7 +148,8 @@ fn migrate(connection: &mut Connection) -> Result<(), Box<dyn std::error::Error>
     }
     ensure_secret(connection, "subject-secret")?;
     ensure_secret(connection, "key-pepper")?;
-    ensure_secret(connection, "unsubscribe-key")
+    ensure_secret(connection, "unsubscribe-key")?;
+    ensure_secret(connection, "return-path-key")
 }
 
 fn ensure_secret(connection: &Connection, name: &str) -> Result<(), Box<dyn std::error::Error>> {

@@ -7,9 +7,9 @@ use super::SqliteStore;
 use super::accept::millis;
 use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
-use super::facts;
 use super::fault::{Cells, Fault};
 use super::writer::Writing;
+use super::{facts, suppressions};
 use crate::domain::audit::{expired, held, resolved_by_policy};
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
@@ -146,8 +146,8 @@ fn one_row(changed: usize, id: &[u8]) -> Result<(), Fault> {
     Err(Fault::Corrupt { table: "message", column: "status", id })
 }
 
-/// Ends messages past their deadline and forgets idempotency keys and facts.
-pub(super) fn sweep(connection: &Writing<'_>, at: Timestamp, limit: usize) -> Result<Swept, Fault> {
+/// Ends messages past their deadline and forgets idempotency keys, facts and suppressions whose time is over.
+pub(super) fn sweep(connection: &Writing<'_>, secret: &[u8; 32], at: Timestamp, limit: usize) -> Result<Swept, Fault> {
     let sql = r"-- sweep
         SELECT id, tenant, lane, deliver_by, resent, may_have_been_sent
         FROM message INDEXED BY message_expires
@@ -176,6 +176,7 @@ pub(super) fn sweep(connection: &Writing<'_>, at: Timestamp, limit: usize) -> Re
     let params = named_params! { ":at": millis(at), ":limit": limit_of(limit) };
     swept.forgotten = connection.prepare_cached(sql)?.execute(params)?;
     swept.forgotten += facts::forget(connection, at, limit - swept.forgotten)?;
+    swept.forgotten += suppressions::expire(connection, secret, at, limit - swept.forgotten)?;
     Ok(swept)
 }
 

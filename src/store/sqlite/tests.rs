@@ -52,6 +52,7 @@ fn statements() -> Vec<String> {
         include_str!("accept.rs"),
         include_str!("attempts.rs"),
         include_str!("audit.rs"),
+        include_str!("bounces.rs"),
         include_str!("brakes.rs"),
         include_str!("content.rs"),
         include_str!("erasing.rs"),
@@ -209,13 +210,17 @@ impl SqliteStore {
     /// When the store is closed or its queue is full.
     pub fn stall(&self) -> std::sync::mpsc::Sender<()> {
         let (end, ended) = std::sync::mpsc::channel();
+        let (begin, has_begun) = std::sync::mpsc::channel();
         let work = move |_: &Writing<'_>| {
+            // Nobody waits for it a second time.
+            let _: Result<(), _> = begin.send(());
             // Ends with the sender.
             let _: Result<(), _> = ended.recv();
             Ok(())
         };
         let stalling: Box<dyn Job> = Box::new(Task::new("stalling", work, oneshot::channel().0));
         assert!(self.doors().unwrap().jobs.try_send(stalling).is_ok(), "there is no place for a job");
+        has_begun.recv().unwrap();
         end
     }
 }

@@ -134,6 +134,7 @@ impl Link {
             address: address.as_deref(),
             token: Some(self.token),
             actor: &Actor::Recipient,
+            expires_at: None,
             at,
         };
         if row.insert(connection)? {
@@ -171,7 +172,7 @@ impl Link {
     }
 
     fn which<'w>(&'w self, scope: &'w SuppressionScope) -> Which<'w> {
-        Which { tenant: &self.tenant, recipient: &self.recipient, scope, source: Source::Unsubscribed }
+        Which { tenant: &self.tenant, recipient: Some(&self.recipient), scope, source: Source::Unsubscribed }
     }
 }
 

@@ -21,7 +21,7 @@ use super::writer::Writing;
 use crate::domain::address::EmailAddress;
 use crate::domain::audit::Actor;
 use crate::domain::audit::suppressions::Which;
-use crate::domain::ids::{JourneyName, TenantId};
+use crate::domain::ids::{JourneyName, MessageId, TenantId};
 use crate::domain::suppression::link::UnsubscribeToken;
 use crate::domain::suppression::{Change, LinkView, NewSuppression, Source, Suppression, SuppressionScope, Wish};
 use crate::domain::verb::Because;
@@ -37,7 +37,7 @@ impl SuppressionStore for SqliteStore {
     ) -> Result<Vec<Suppressed>, StoreError> {
         let (tenant, secret) = (tenant.clone(), self.subject_secret);
         let work = move |connection: &Writing<'_>| {
-            suppressions.iter().map(|new| suppress(connection, &secret, &tenant, &actor, new)).collect()
+            suppressions.iter().map(|new| suppress(connection, &secret, &tenant, &actor, new, None)).collect()
         };
         self.write("adding suppressions", work).await
     }
@@ -96,14 +96,16 @@ impl SuppressionStore for SqliteStore {
 
 // --- adding ---
 
-fn suppress(
+/// Adds one; `message`: the mail from which it follows.
+pub(super) fn suppress(
     connection: &Writing<'_>,
     secret: &[u8; 32],
     tenant: &TenantId,
     actor: &Actor,
     new: &NewSuppression,
+    message: Option<MessageId>,
 ) -> Result<Suppressed, Fault> {
-    let NewSuppression { recipient, scope, source, because, at } = new;
+    let NewSuppression { recipient, scope, source, because, expires_at, at } = new;
     let normalized = recipient.normalized();
     let row = Row {
         tenant,
@@ -114,12 +116,16 @@ fn suppress(
         address: Some(recipient.as_str()),
         token: None,
         actor,
+        expires_at: *expires_at,
         at: *at,
     };
     if row.insert(connection)? {
         let key = subject_key(connection, secret, tenant, recipient)?;
-        let which = Which { tenant, recipient: &hmac(&key, &[normalized.as_bytes()]), scope, source: *source };
-        audit::append(connection, &which.added(*at, actor.clone(), row.because))?;
+        let hashed = hmac(&key, &[normalized.as_bytes()]);
+        let which = Which { tenant, recipient: Some(&hashed), scope, source: *source };
+        let mut leaf = which.added(*at, actor.clone(), row.because, *expires_at);
+        leaf.message = message;
+        audit::append(connection, &leaf)?;
         return Ok(Suppressed { suppression: row.shown(), change: Change::Added });
     }
     let known = known(connection, tenant, row.lookup, scope)?.unwrap_or_else(|| row.shown());
@@ -136,16 +142,21 @@ struct Row<'r> {
     address: Option<&'r str>,
     token: Option<UnsubscribeToken>,
     actor: &'r Actor,
+    expires_at: Option<Timestamp>,
     at: Timestamp,
 }
 
 impl Row<'_> {
-    /// Whether it is new.
+    /// Whether it is new, or stands longer than what stood: what somebody says for good outlasts what was said for a while.
     fn insert(&self, connection: &Writing<'_>) -> Result<bool, Fault> {
         let sql = r"-- insert_suppression
-            INSERT INTO suppression (tenant, lookup, scope, source, because, address, token, actor, added_at)
-            VALUES (:tenant, :lookup, :scope, :source, :because, :address, :token, :actor, :added_at)
-            ON CONFLICT (tenant, lookup, scope) DO NOTHING";
+            INSERT INTO suppression (tenant, lookup, scope, source, because, address, token, actor, added_at, expires_at)
+            VALUES (:tenant, :lookup, :scope, :source, :because, :address, :token, :actor, :added_at, :expires_at)
+            ON CONFLICT (tenant, lookup, scope) DO UPDATE
+            SET source = excluded.source, because = excluded.because, address = coalesce(excluded.address, address),
+                token = excluded.token, actor = excluded.actor, added_at = excluded.added_at,
+                expires_at = excluded.expires_at
+            WHERE suppression.expires_at < coalesce(excluded.expires_at, 9223372036854775807)";
         let inserted = connection.prepare_cached(sql)?.execute(named_params! {
             ":tenant": self.tenant.as_str(),
             ":lookup": self.lookup,
@@ -156,6 +167,7 @@ impl Row<'_> {
             ":token": self.token.as_ref().map(UnsubscribeToken::as_bytes),
             ":actor": self.actor.to_string(),
             ":added_at": millis(self.at),
+            ":expires_at": self.expires_at.map(millis),
         })?;
         connection.suppresses.borrow_mut().insert(self.tenant.clone(), true);
         Ok(inserted == 1)
@@ -167,11 +179,15 @@ impl Row<'_> {
             scope: self.scope.clone(),
             source: self.source,
             because: self.because.map(str::to_owned),
-            // As it will be read.
-            added_at: Timestamp::from_millisecond(millis(self.at)).unwrap_or(self.at),
+            added_at: as_kept(self.at),
+            expires_at: self.expires_at.map(as_kept),
             added_by: self.actor.to_string(),
         }
     }
+}
+
+fn as_kept(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(millis(at)).unwrap_or(at)
 }
 
 fn known(
@@ -181,7 +197,7 @@ fn known(
     scope: &SuppressionScope,
 ) -> Result<Option<Suppression>, Fault> {
     let sql = r"-- suppression
-        SELECT number, address, scope, source, because, added_at, actor FROM suppression
+        SELECT number, address, scope, source, because, added_at, actor, expires_at FROM suppression
         WHERE tenant = :tenant AND lookup = :lookup AND scope = :scope";
     let mut statement = connection.prepare_cached(sql)?;
     let params = named_params! { ":tenant": tenant.as_str(), ":lookup": lookup, ":scope": scope.to_string() };
@@ -209,7 +225,7 @@ fn lift(
         let key = subject_key(connection, secret, tenant, recipient)?;
         let hashed = hmac(&key, &[normalized.as_bytes()]);
         let Suppression { scope, source, .. } = &suppression;
-        let which = Which { tenant, recipient: &hashed, scope, source: *source };
+        let which = Which { tenant, recipient: Some(&hashed), scope, source: *source };
         audit::append(connection, &which.removed(*at, actor.clone(), because.as_ref().map(Because::as_str)))?;
         gone.push(suppression);
     }
@@ -223,6 +239,39 @@ fn delete(connection: &Connection, number: u64) -> Result<(), Fault> {
     Ok(())
 }
 
+// --- ending ---
+
+/// Removes what stood for as long as it was to, at most `limit` of it; how much that was.
+pub(super) fn expire(connection: &Writing<'_>, secret: &[u8; 32], at: Timestamp, limit: usize) -> Result<usize, Fault> {
+    let sql = r"-- expired_suppressions
+        SELECT number, tenant, address, scope, source, because, added_at, actor, expires_at
+        FROM suppression INDEXED BY suppression_expires
+        WHERE expires_at <= :at ORDER BY expires_at LIMIT :limit";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(named_params! { ":at": millis(at), ":limit": limit_of(limit) })?;
+    let mut over: Vec<(TenantId, ListedSuppression)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells = Cells::new(row, "suppression");
+        over.push((cells.word("tenant")?, read(&cells)?));
+    }
+    for (tenant, ListedSuppression { number, suppression }) in &over {
+        delete(connection, *number)?;
+        // Of somebody who was erased nothing is left by which a leaf could name them.
+        let recipient: Option<EmailAddress> = suppression.recipient.as_ref().and_then(|address| address.parse().ok());
+        let hashed = match recipient {
+            Some(recipient) => {
+                let key = subject_key(connection, secret, tenant, &recipient)?;
+                Some(hmac(&key, &[recipient.normalized().as_bytes()]))
+            }
+            None => None,
+        };
+        let Suppression { scope, source, .. } = suppression;
+        let which = Which { tenant, recipient: hashed.as_ref(), scope, source: *source };
+        audit::append(connection, &which.expired(at))?;
+    }
+    Ok(over.len())
+}
+
 // --- listing ---
 
 fn listed(
@@ -231,10 +280,10 @@ fn listed(
     filter: &SuppressionFilter,
 ) -> Result<Vec<ListedSuppression>, Fault> {
     let all = r"-- suppressions
-        SELECT number, address, scope, source, because, added_at, actor FROM suppression INDEXED BY suppression_listed
+        SELECT number, address, scope, source, because, added_at, actor, expires_at FROM suppression INDEXED BY suppression_listed
         WHERE tenant = :tenant AND number < :before AND :scope IS NULL ORDER BY number DESC LIMIT :limit";
     let of_scope = r"-- suppressions_by_scope
-        SELECT number, address, scope, source, because, added_at, actor FROM suppression INDEXED BY suppression_by_scope
+        SELECT number, address, scope, source, because, added_at, actor, expires_at FROM suppression INDEXED BY suppression_by_scope
         WHERE tenant = :tenant AND scope = :scope AND number < :before ORDER BY number DESC LIMIT :limit";
     let sql = if filter.scope.is_some() { of_scope } else { all };
     let mut statement = connection.prepare_cached(sql)?;
@@ -262,7 +311,7 @@ fn listed_of(
     filter: &SuppressionFilter,
 ) -> Result<Vec<ListedSuppression>, Fault> {
     let sql = r"-- suppressions_by_recipient
-        SELECT number, address, scope, source, because, added_at, actor FROM suppression
+        SELECT number, address, scope, source, because, added_at, actor, expires_at FROM suppression
         WHERE tenant = :tenant AND lookup = :lookup AND number < :before";
     let mut statement = connection.prepare_cached(sql)?;
     let params = named_params! { ":tenant": tenant.as_str(), ":lookup": lookup, ":before": before(filter) };
@@ -291,6 +340,7 @@ fn read(cells: &Cells<'_>) -> Result<ListedSuppression, Fault> {
         source: cells.word("source")?,
         because: cells.plain("because")?,
         added_at: cells.time("added_at")?,
+        expires_at: cells.time_or_none("expires_at")?,
         added_by: cells.plain("actor")?,
     };
     Ok(ListedSuppression { number: u64::try_from(number).unwrap_or_default(), suppression })
