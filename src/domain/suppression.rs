@@ -231,7 +231,7 @@ pub struct LinkView {
     pub tenant: TenantId,
     /// What it stops.
     pub scope: SuppressionScope,
-    /// What stands and stops that: the widest; `None`: nothing does.
+    /// What stands for good and stops that: the widest; `None`: nothing does, or for a while only.
     pub stopped: Option<SuppressionScope>,
     /// Whether something stands that was said by this very link, and can be taken back by it.
     pub said_here: bool,

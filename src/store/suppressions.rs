@@ -40,6 +40,8 @@ pub struct SuppressionFilter {
     pub recipient: Option<EmailAddress>,
     /// Of exactly this scope.
     pub scope: Option<SuppressionScope>,
+    /// Only those that stand at this moment; without it those too that are over and not yet swept.
+    pub at: Option<Timestamp>,
     /// Only those before this one (the cursor).
     pub before: Option<u64>,
     /// How many at most.
@@ -59,7 +61,7 @@ pub struct ListedSuppression {
 #[async_trait]
 pub trait SuppressionStore: Send + Sync + 'static {
     /// Adds suppressions, each with its leaf if it is new: all of them or none, in their order. One that stands already
-    /// stays as it is, whoever said it.
+    /// stays as it is, whoever said it, unless the new one stands longer: then that takes its place, with a leaf.
     async fn suppress(
         &self,
         tenant: &TenantId,

@@ -277,7 +277,7 @@ fn a_stream_that_relays_refuse_is_held() {
         send("good", &format!("user{n}@customer.example"));
         send("login-challenge", &format!("550+{n}@customer.example"));
     }
-    let bad: Vec<_> = (0..12).map(|n| send("bought-list", &format!("550+{n}@customer.example"))).collect();
+    let bad: Vec<_> = (0..12).map(|n| send("bought-list", &format!("550+bought{n}@customer.example"))).collect();
     for (id, _) in &bad {
         wait_for("an end", || {
             let status = gateway.message(id)["status"].clone();

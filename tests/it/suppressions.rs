@@ -3,7 +3,7 @@
 use postern::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, House, Inbox, finish, free_port, mail, request};
+use crate::harness::{Answer, Gateway, House, Inbox, finish, free_port, mail, request, wait_for};
 
 const ANN: &str = "ann@customer.example";
 
@@ -63,6 +63,40 @@ fn who_is_suppressed_is_answered_so_and_not_mailed_until_that_is_taken_back() {
     let id = gateway.send(ANN);
     gateway.wait_for_status(&id, "relayed");
     assert_eq!(inbox.total(), 1, "nothing else went out");
+    gateway.stop();
+}
+
+#[test]
+fn who_is_suppressed_for_a_while_is_mailed_again_after_it() {
+    let inbox = Inbox::start();
+    let gateway = House::new(inbox.smtp, "").serve_keeping();
+    let inside = |length: jiff::SignedDuration| (Clock::now(&SystemClock) + length).to_string();
+    let say = |recipient: &str, until: &str| {
+        gateway.say("/v1/suppressions", &json!({"recipient": recipient, "expiresAt": until}))
+    };
+    for wrong in ["2020-01-31T12:00:00Z", "30d"] {
+        let refused = say(ANN, wrong);
+        assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/expiresAt")));
+    }
+    let hour = inside(jiff::SignedDuration::from_hours(1));
+    let added = say(ANN, &hour);
+    let parsed = |shown: &Value| shown.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let wanted = parsed(&json!(hour));
+    assert_eq!((added.status, parsed(&added.json()["expiresAt"])), (201, wanted));
+    assert_eq!(gateway.post(&mail(ANN)).json()["status"], "suppressed");
+    let listed = gateway.get(&format!("/v1/suppressions?recipient={ANN}")).json();
+    assert_eq!(parsed(&listed["items"][0]["expiresAt"]), wanted);
+    let lasting = gateway.say("/v1/suppressions", &json!({"recipient": ANN})).json();
+    assert_eq!((&lasting["change"], &lasting["expiresAt"]), (&json!("added"), &Value::Null));
+    assert_eq!(say(ANN, &hour).json()["change"], "known");
+
+    let bob = "bob@customer.example";
+    assert_eq!(say(bob, &inside(jiff::SignedDuration::from_secs(3))).status, 201);
+    wait_for("the end of it", || {
+        recipients(&gateway.get(&format!("/v1/suppressions?recipient={bob}"))).is_empty().then_some(())
+    });
+    let id = gateway.send(bob);
+    gateway.wait_for_status(&id, "relayed");
     gateway.stop();
 }
 
@@ -175,6 +209,34 @@ fn commands_say_it_beside_the_gateway_and_a_file_says_it_of_many() {
     assert_eq!(other.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&other.stderr).contains("column 2 is not known"));
     gateway.stop();
+}
+
+#[test]
+fn commands_and_files_say_for_how_long_somebody_is_suppressed() {
+    let house = House::new(free_port(), "");
+    let of_demo = |arguments: &[&str]| house.json(&[&["suppressions"], arguments, &["--tenant", "demo"]].concat());
+    let month = of_demo(&["add", "fay@customer.example", "--for", "30d"]);
+    let time = |name: &str| month[0][name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(time("expiresAt").duration_since(time("addedAt")), jiff::SignedDuration::from_hours(30 * 24));
+    let table = finish(&mut house.command(&["suppressions", "list", "--tenant", "demo"]));
+    let until = time("expiresAt").strftime("%Y-%m-%d").to_string();
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("UNTIL") && table.contains(&until), "{table}");
+    let never = ["suppressions", "add", ANN, "--tenant", "demo", "--for", "0s"];
+    assert_eq!(finish(&mut house.command(&never)).status.code(), Some(2));
+    assert_eq!(of_demo(&["remove", "fay@customer.example"])["removed"].as_array().unwrap().len(), 1);
+
+    let csv = "recipient;expiresAt\nfay@customer.example;2999-01-31T12:00:00Z\ngil@customer.example;\n\
+               hal@customer.example;2020-01-31T12:00:00Z\n";
+    house.write("people.csv", csv);
+    let path = house.config().join("people.csv");
+    let path = path.to_str().unwrap();
+    let import = ["suppressions", "import", path, "--tenant", "demo", "--delimiter", ";", "--format", "json"];
+    let report: Value = serde_json::from_slice(&finish(&mut house.command(&import)).stdout).unwrap();
+    assert_eq!((&report["added"], &report["refusals"][0]["field"]), (&json!(2), &json!("expiresAt")), "{report}");
+    let until = |recipient: &str| of_demo(&["list", "--recipient", recipient])[0]["expiresAt"].clone();
+    assert!(until("fay@customer.example").as_str().is_some_and(|until| until.starts_with("2999-01-31T12:00:00")));
+    assert_eq!(until("gil@customer.example"), Value::Null);
 }
 
 #[test]

@@ -201,6 +201,25 @@ fn the_page_lets_people_choose_how_much_and_change_their_mind() {
 }
 
 #[test]
+fn who_unsubscribes_while_suppressed_for_a_while_is_heard_and_stays_so() {
+    let inbox = Inbox::start();
+    let gateway = house(&inbox, "").serve_keeping();
+    let token = token(&gateway, &inbox, "C-1", ANN);
+    let headers = [("X-API-KEY", gateway.key.as_str()), ("Content-Type", "application/json")];
+    let body = json!({"recipient": ANN, "scope": "journeys", "expiresAt": "2999-01-31T12:00:00Z"}).to_string();
+    assert_eq!(request("POST", &gateway.url("/v1/suppressions"), &headers, Some(body.as_bytes())).status, 201);
+    assert!(html(&page(&gateway, "GET", &token, None)).contains("Se désabonner"), "there is still something to say");
+    let done = html(&page(&gateway, "POST", &token, Some("List-Unsubscribe=One-Click")));
+    assert!(done.contains("Désabonnement confirmé"), "{done}");
+    assert_eq!(scopes(&gateway, ANN), ["journey:welcome", "journeys"]);
+    page(&gateway, "POST", &token, Some("scope=journeys"));
+    let listed = gateway.get(&format!("/v1/suppressions?recipient={ANN}")).json();
+    let lasting = |one: &Value| one["expiresAt"].is_null() && one["source"] == "unsubscribed";
+    assert!(listed["items"].as_array().unwrap().iter().all(lasting), "{listed}");
+    gateway.stop();
+}
+
+#[test]
 fn requests_that_never_end_take_nobody_elses_place() {
     let house = House::new(free_port(), "unsubscribes_in_flight_max = 2\nrequests_in_flight_max = 2\n");
     let gateway = house.serve();

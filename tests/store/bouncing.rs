@@ -135,6 +135,10 @@ on_every_database! {
         let id = sent(store, ANN).await;
         assert_eq!(heard(store, id, Said::Complaint).await, Heard::Found(Finding::Complaint));
         assert_eq!((view(store, id).await.status, sources(store, ANN).await), (Status::Relayed, vec![Source::Complaint]));
+        let lift = Lift { recipient: ANN.parse().unwrap(), scope: None, because: None, at: at(10) };
+        store.lift(&tenant("demo"), Actor::Gateway, vec![lift]).await.unwrap();
+        assert_eq!(heard(store, id, Said::Complaint).await, Heard::Found(Finding::Known));
+        assert!(sources(store, ANN).await.is_empty(), "an operator has taken it back since");
         for (recipient, reply, suppressed) in [
             ("bob@customer.example", "5.1.1 no such user", true), ("carl@customer.example", "5.7.1 not you", false),
         ] {

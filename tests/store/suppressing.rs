@@ -9,7 +9,7 @@ use postern::domain::message::{NewMessage, Outcome, Reason, Settled, Status, Ver
 use postern::domain::suppression::link::UnsubscribeToken;
 use postern::domain::suppression::{Change, LinkView, NewSuppression, Source, Suppression, SuppressionScope, Wish};
 use postern::store::sqlite::Role;
-use postern::store::{Erasure, Lift, Store, SuppressionFilter};
+use postern::store::{Erasure, Lift, Store, Suppressed, SuppressionFilter};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -45,6 +45,11 @@ fn said(recipient: &str, what: &str) -> NewSuppression {
 async fn suppress(store: &dyn Store, recipient: &str, what: &str) -> Change {
     let actor = Actor::Command("suppressions");
     store.suppress(&tenant("demo"), actor, vec![said(recipient, what)]).await.unwrap().remove(0).change
+}
+
+async fn suppress_until(store: &dyn Store, recipient: &str, what: &str, end: i64) -> Suppressed {
+    let new = NewSuppression { expires_at: Some(at(end)), ..said(recipient, what) };
+    store.suppress(&tenant("demo"), Actor::Gateway, vec![new]).await.unwrap().remove(0)
 }
 
 async fn lift(store: &dyn Store, recipient: &str, what: Option<&str>) -> Vec<String> {
@@ -192,7 +197,7 @@ on_every_database! {
         for (wanted, count) in [(None, 25), (Some("journeys"), 9), (Some("journey:welcome"), 0)] {
             let (mut seen, mut before) = (Vec::new(), None);
             loop {
-                let filter = SuppressionFilter { scope: wanted.map(scope), before, limit: 4, recipient: None };
+                let filter = SuppressionFilter { scope: wanted.map(scope), before, limit: 4, ..SuppressionFilter::default() };
                 let page = store.suppressions(&tenant("demo"), filter).await.unwrap();
                 seen.extend(page.iter().map(|one| one.suppression.recipient.clone().unwrap()));
                 match page.last() {
@@ -291,6 +296,71 @@ on_every_database! {
         assert_eq!(told.iter().filter(|leaf| leaf["recipient"].is_null()).count(), 1, "who was erased is named no more");
     }
 
+    async fn one_that_is_over_stops_nothing_from_that_moment_on_before_it_is_swept(home) {
+        let store = &*home.store;
+        let due_at = async |seconds| accept(store, NewMessage { due_at: at(seconds), ..mail(ANN) }).await.id;
+        let (within, after) = (due_at(0).await, due_at(100).await);
+        suppress_until(store, ANN, "everything", 100).await;
+        let accepted_at = |seconds| NewMessage { accepted_at: at(seconds), ..mail(ANN) };
+        assert_eq!(enters(store, accepted_at(99)).await, SUPPRESSED);
+        assert_eq!(enters(store, accepted_at(100)).await, SENT);
+        // A mail that waits is told beforehand how it will be when it is due.
+        let told = async |id| store.stored(&tenant("demo"), id).await.unwrap().unwrap().suppressed;
+        assert_eq!((told(within).await, told(after).await), (Some(Reason::Suppressed), None));
+        assert_eq!(commit(store, within, 1, 99).await, Verdict::Stop);
+        assert_eq!(view(store, within).await.reason, Some(Reason::Suppressed));
+        assert_eq!(commit(store, after, 2, 100).await, Verdict::Go);
+        assert_eq!(settle(store, after, 2, 101, relayed()).await, Settled::Applied);
+    }
+
+    async fn one_that_is_over_is_not_listed_nor_lifted_nor_known(home) {
+        let store = &*home.store;
+        suppress_until(store, ANN, "everything", 100).await;
+        let anybodys = SuppressionFilter { limit: 9, ..SuppressionFilter::default() };
+        let of_scope = SuppressionFilter { scope: Some(scope("everything")), ..anybodys.clone() };
+        for filter in [anybodys, of_scope, of(ANN)] {
+            for (seconds, count) in [(99, 1), (100, 0)] {
+                let filter = SuppressionFilter { at: Some(at(seconds)), ..filter.clone() };
+                assert_eq!(listed(store, filter).await.len(), count);
+            }
+        }
+        let lift = Lift { recipient: address(ANN), scope: None, because: None, at: at(100) };
+        assert_eq!(store.lift(&tenant("demo"), Actor::Gateway, vec![lift]).await.unwrap(), []);
+        assert_eq!(suppress_until(store, ANN, "everything", 300).await.change, Change::Added);
+    }
+
+    async fn who_unsubscribes_while_suppressed_for_a_while_stays_so(home) {
+        let store = &*home.store;
+        accept(store, journey_mail(ANN, "welcome")).await;
+        let token = token_of(store, Some("welcome"), ANN);
+        for what in ["journey:welcome", "everything"] {
+            suppress_until(store, ANN, what, 100).await;
+        }
+        let asks = store.link(token).await.unwrap().unwrap();
+        assert_eq!((asks.stopped, asks.said_here), (None, false), "there is still something to say");
+        let done = follow(store, token, Wish::AsLinked).await.unwrap();
+        assert_eq!((done.stopped, done.said_here), (Some(scope("journey:welcome")), true));
+        let theirs = &listed(store, SuppressionFilter { scope: Some(scope("journey:welcome")), ..of(ANN) }).await[0];
+        assert_eq!((theirs.source, theirs.expires_at, theirs.added_at), (Source::Unsubscribed, None, at(5)));
+        assert_eq!((theirs.added_by.as_str(), &theirs.because), ("recipient", &None));
+        // What an operator says for a while does not take its place.
+        let known = suppress_until(store, ANN, "journey:welcome", 900).await;
+        assert_eq!((known.change, &known.suppression), (Change::Known, theirs));
+
+        assert_eq!(store.sweep(at(1_000), 9).await.unwrap().forgotten, 1);
+        let late = NewMessage { accepted_at: at(1_000), ..journey_mail(ANN, "welcome") };
+        assert_eq!(enters(store, late).await, UNSUBSCRIBED);
+        let leaves = store.leaves_from(0, 100).await.unwrap();
+        let leaves = leaves.iter().map(|leaf| serde_json::from_slice::<Value>(&leaf.bytes).unwrap());
+        let told: Vec<(Value, Value)> = leaves
+            .filter(|leaf| leaf["scope"] == "journey:welcome")
+            .map(|mut leaf| (leaf["kind"].take(), leaf["expiresAt"].take()))
+            .collect();
+        assert_eq!(told[0].0, "suppression-added");
+        assert_eq!(told[0].1.as_str().map(|told| told.parse().unwrap()), Some(at(100)));
+        assert_eq!(told[1..], [("unsubscribed".into(), Value::Null)]);
+    }
+
     async fn an_erased_person_stays_suppressed_and_their_link_works(home) {
         let store = &*home.store;
         let erase = async |id: &str| {
@@ -358,6 +428,25 @@ async fn each_change_is_a_leaf_that_names_nobody_but_by_their_own_hash() {
     assert_eq!(leaves[5]["because"], "asked at the till");
     let whole = serde_json::json!(leaves).to_string().to_lowercase();
     assert!(!whole.contains("customer.example") && !whole.contains(&token.to_string().to_lowercase()));
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_other_from_being_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path, Role::Gateway).unwrap();
+    for recipient in [ANN, "bob@customer.example"] {
+        suppress_until(&store, recipient, "everything", 100).await;
+    }
+    let beside = Connection::open(&path).unwrap();
+    assert_eq!(beside.execute("UPDATE suppression SET source = 'zq' WHERE number = 1", []).unwrap(), 1);
+    drop(beside);
+    for _ in 0..2 {
+        store.sweep(at(100), 1).await.unwrap();
+    }
+    let anybodys = SuppressionFilter { limit: 9, ..SuppressionFilter::default() };
+    assert_eq!(listed(&store, anybodys).await, [], "the one is swept, the other is not shown");
+    assert_eq!(store.sweep(at(101), 9).await.unwrap().forgotten, 0, "nor looked at again");
 }
 
 #[tokio::test]

@@ -193,8 +193,8 @@ async fn news(
     let address = contact.as_ref().map(|contact| contact.email.clone()).or_else(of_pass);
     let mut news: Vec<News> = contact.map(|contact| News::Contact(Box::new(again(contact)))).into_iter().collect();
     let Some(recipient) = address else { return Ok(news) };
-    let filter =
-        SuppressionFilter { recipient: Some(recipient.clone()), scope: None, before: None, limit: SUPPRESSIONS_MAX };
+    let (of, limit) = (Some(recipient.clone()), SUPPRESSIONS_MAX);
+    let filter = SuppressionFilter { recipient: of, limit, ..SuppressionFilter::default() };
     let stands = store.suppressions(tenant, filter).await?;
     news.extend(stands.into_iter().map(|listed| {
         let Suppression { scope, source, added_at, expires_at, .. } = listed.suppression;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::super::output::complain;
@@ -39,7 +40,7 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) async fn run(self, store: &dyn Store) -> Done {
+    pub(super) async fn run(self, store: &dyn Store, at: Timestamp) -> Done {
         let mut target: Box<dyn Write> = match &self.output {
             None => Box::new(BufWriter::new(io::stdout())),
             // Nothing that is there is overwritten.
@@ -54,7 +55,7 @@ impl Export {
         }
         let mut before = None;
         loop {
-            let filter = SuppressionFilter { before, limit: BATCH, ..SuppressionFilter::default() };
+            let filter = SuppressionFilter { at: Some(at), before, limit: BATCH, ..SuppressionFilter::default() };
             let page = store.suppressions(&self.tenant, filter).await.context("reading the suppressions")?;
             for listed in &page {
                 match &listed.suppression.recipient {

@@ -67,7 +67,7 @@ Examples:
         #[arg(long, value_name = "S", default_value_t = SuppressionScope::Everything)]
         scope: SuppressionScope,
         /// For how long: 30d, 12h …; without it for good
-        #[arg(long = "for", value_name = "D")]
+        #[arg(long = "for", value_name = "D", value_parser = length)]
         length: Option<HumanDuration>,
         /// Why, for the list and the audit
         #[arg(long, value_name = "TEXT")]
@@ -168,14 +168,20 @@ pub(super) async fn run(context: Context, arguments: Arguments) -> Done {
         }
         Verb::List { tenant, recipient, scope, limit } => {
             let recipient = recipient.map(|to| to.address);
-            let filter = SuppressionFilter { recipient, scope, before: None, limit: usize::from(limit) };
+            let filter = SuppressionFilter { recipient, scope, at: Some(at), before: None, limit: usize::from(limit) };
             list(&context, &*store, &tenant, filter).await
         }
         Verb::Import(file) => import::run(&file, &context, &*store).await,
-        Verb::Export(export) => export.run(&*store).await,
+        Verb::Export(export) => export.run(&*store, at).await,
     };
     store.close().await;
     done
+}
+
+/// How long one stands: it ends later than it begins.
+fn length(text: &str) -> Result<HumanDuration, String> {
+    let length: HumanDuration = text.parse()?;
+    if length.0.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(length) }
 }
 
 /// Whether a tenant has a journey of this name, or had one that somebody entered: one that is misspelt would stop nothing.

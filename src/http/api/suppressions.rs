@@ -44,6 +44,7 @@ pub async fn list(app: App, caller: Caller, request: HttpRequest) -> Result<Http
     caller.require(Scope::Read)?;
     let mut filter = filter(request.query_string()).map_err(Problem::invalid)?;
     let limit = filter.limit;
+    filter.at = Some(app.contacts.now());
     filter.limit = limit + 1; // One more than is shown tells whether there is a next page.
     let mut listed = app.store.suppressions(caller.tenant(), filter).await?;
     let is_last = listed.len() <= limit;

@@ -86,8 +86,9 @@ fn judged<'m>(
 ) -> Result<Cow<'m, NewMessage>, Fault> {
     let (tenant, address) = (&message.tenant, &message.recipient.address);
     let journey = message.sent_by.as_ref().map(|sent_by| &sent_by.journey);
+    let at = message.accepted_at;
     let reason = match message.entry {
-        Entry::Queued | Entry::Held(_) => suppressions::judge(connection, secret, tenant, address, journey)?,
+        Entry::Queued | Entry::Held(_) => suppressions::judge(connection, secret, tenant, address, journey, at)?,
         Entry::Suppressed(_) => None,
     };
     Ok(match reason {

@@ -101,8 +101,8 @@ pub(super) fn commit_point(
         audit::append(connection, &journey_exited(commit.at, &message.tenant, commit.id))?;
         return Ok(Verdict::Stop);
     }
-    let (recipient, journey) = (&message.recipient, message.journey.as_ref());
-    if let Some(reason) = suppressions::judge_normalized(connection, secret, &message.tenant, recipient, journey)? {
+    let (tenant, recipient, journey) = (&message.tenant, &message.recipient, message.journey.as_ref());
+    if let Some(reason) = suppressions::judge_normalized(connection, secret, tenant, recipient, journey, commit.at)? {
         let outcome = Outcome::Suppressed { reason };
         let suppressed = Settlement { id: commit.id, token: None, relay: None, at: commit.at, outcome };
         settle(connection, secret, &suppressed)?;

@@ -68,6 +68,8 @@ fn report(connection: &Writing<'_>, secret: &[u8; 32], tenant: &TenantId, report
     let Some(mail) = mail(connection, tenant, *message)? else { return Ok(Heard::Found(Finding::UnknownMessage)) };
     let telling = Reporting { at: *at, tenant, message: *message, actor, said };
     let because = match said {
+        // One word of it is enough, also after an operator has taken back what followed from it.
+        Said::Complaint if has_complained(connection, *message)? => return Ok(Heard::Found(Finding::Known)),
         Said::Complaint => {
             audit::append(connection, &telling.came_in())?;
             Some(Source::Complaint)
@@ -157,6 +159,14 @@ fn end(
         return Ok(());
     }
     Err(Fault::Corrupt { table: "message", column: "status", id: telling.message.to_string() })
+}
+
+/// Whether a complaint about this mail came in before: its leaves say so.
+fn has_complained(connection: &Connection, id: MessageId) -> Result<bool, Fault> {
+    let sql = r"-- has_complained
+        SELECT 1 FROM audit_leaf WHERE message = :id AND kind = 'dsn' AND instr(leaf, :complaint) > 0";
+    let params = named_params! { ":id": id.as_bytes(), ":complaint": br#""report":"complaint""# };
+    Ok(connection.prepare_cached(sql)?.exists(params)?)
 }
 
 /// Whether the last so many mails to a recipient, of those that ended at a relay, all came back.

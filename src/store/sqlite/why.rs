@@ -44,7 +44,9 @@ pub(super) fn stored(
     let unless = unless::kept(&cells)?.filter(|_| message.status.is_live());
     let suppressed = if message.status.is_live() {
         let (recipient, journey) = (cells.plain::<String>("recipient")?, cells.word_or_none("journey")?);
-        suppressions::judged_now(&snapshot, secret, tenant, &recipient, journey.as_ref())?
+        // As it will be when it is due; of one that is due at no time, as is kept.
+        let due_at = cells.time_or_none("due_at")?.unwrap_or(Timestamp::MIN);
+        suppressions::judged_at(&snapshot, secret, tenant, &recipient, journey.as_ref(), due_at)?
     } else {
         None
     };

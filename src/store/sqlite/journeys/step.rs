@@ -36,7 +36,7 @@ pub(super) fn go(
         return Ok(Moved::Done(None));
     };
     let (tenant, address) = (&message.tenant, &message.recipient.address);
-    if suppressions::judge(connection, secret, tenant, address, Some(&next.enrollment.journey))?.is_some() {
+    if suppressions::judge(connection, secret, tenant, address, Some(&next.enrollment.journey), next.at)?.is_some() {
         write(connection, next, Next::End(Ending::Unsubscribed))?;
         return Ok(Moved::Unsubscribed);
     }

@@ -116,7 +116,9 @@ pub(super) fn follow(
 
 impl Link {
     fn view(self, connection: &Connection) -> Result<LinkView, Fault> {
-        let said = said(connection, &self.tenant, &self.lookup)?;
+        let mut said = said(connection, &self.tenant, &self.lookup)?;
+        // Who is not mailed for a while may still want no more mails after it.
+        said.retain(|said| said.expires_at.is_none());
         let said_here = said.iter().any(|said| said.token.as_deref() == Some(self.token.as_bytes()));
         let covering = said.into_iter().map(|said| said.scope).filter(|scope| scope.covers(&self.scope));
         // Scopes are in order, the widest last.
