@@ -79,6 +79,9 @@ fn who_is_suppressed_for_a_while_is_mailed_again_after_it() {
         assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/expiresAt")));
     }
     let hour = inside(jiff::SignedDuration::from_hours(1));
+    let lift = json!([{"recipient": ANN}, {"recipient": ANN, "expiresAt": hour}]);
+    let refused = gateway.say("/v1/suppressions/remove", &lift);
+    assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/1/expiresAt")));
     let added = say(ANN, &hour);
     let parsed = |shown: &Value| shown.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
     let wanted = parsed(&json!(hour));

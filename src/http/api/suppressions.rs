@@ -145,11 +145,7 @@ async fn journeys_known(app: &App, caller: &Caller, (shape, said): (Shape, &[Sai
         if let Some(journey) = one.scope.as_ref().and_then(SuppressionScope::journey)
             && !app.journeys.has(caller.tenant(), journey).await?
         {
-            let pointer = match shape {
-                Shape::One => "/scope".to_owned(),
-                Shape::Many => format!("/{index}/scope"),
-            };
-            wrong.push(FieldError::new(pointer, "there is no such journey"));
+            wrong.push(FieldError::new(shape.pointer(index, "scope"), "there is no such journey"));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(wrong)) }
@@ -170,11 +166,21 @@ pub async fn remove(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Manage)?;
-    let (_, said) = said(&app, &request, payload).await?;
+    let (shape, said) = said(&app, &request, payload).await?;
+    ends_at_once(shape, &said).map_err(Problem::invalid)?;
     let now = app.contacts.now();
     let lifts = said.into_iter().map(|said| said.into_lift(now)).collect();
     let removed = app.store.lift(caller.tenant(), caller.actor(), lifts).await?;
     Ok(HttpResponse::Ok().json(Removed { removed }))
+}
+
+/// What is taken away is not taken away until some time.
+fn ends_at_once(shape: Shape, said: &[Said]) -> Result<(), Vec<FieldError>> {
+    let later = said.iter().enumerate().filter(|(_, one)| one.expires_at.is_some());
+    let wrong: Vec<FieldError> = later
+        .map(|(index, _)| FieldError::new(shape.pointer(index, "expiresAt"), "means nothing where one is taken away"))
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
 // --- what they have in common ---
@@ -184,6 +190,16 @@ pub async fn remove(
 enum Shape {
     One,
     Many,
+}
+
+impl Shape {
+    /// A field of the one, or of one of the list.
+    fn pointer(self, index: usize, field: &str) -> String {
+        match self {
+            Self::One => format!("/{field}"),
+            Self::Many => format!("/{index}/{field}"),
+        }
+    }
 }
 
 async fn said(app: &App, request: &HttpRequest, payload: web::Payload) -> Result<(Shape, Vec<Said>), Problem> {
