@@ -122,6 +122,29 @@ fn check_greets_a_relay_without_sending_and_names_the_one_that_does_not_answer()
 }
 
 #[test]
+fn check_says_when_a_relay_cannot_be_asked_for_reports_and_that_is_no_problem() {
+    let inbox = Inbox::start();
+    for (relay_extra, is_told) in [("notify = \"failure\"", true), ("", false)] {
+        let house = House::with_relay(inbox.smtp, "", relay_extra);
+        let checked = run(&house, &["check", "--relay"]);
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        assert_eq!(stdout(&checked).contains("does not offer DSN"), is_told, "{checked:?}");
+    }
+}
+
+#[test]
+fn check_names_notify_when_its_words_are_none_of_the_three() {
+    for wrong in ["", "never", "failure,failure"] {
+        let house = House::with_relay("127.0.0.1:25".parse().unwrap(), "", &format!("notify = \"{wrong}\""));
+        let checked = run(&house, &["check", "--format", "json"]);
+        assert_eq!(checked.status.code(), Some(2), "{checked:?}");
+        let answer: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let keys: Vec<_> = answer["problems"].as_array().unwrap().iter().map(|problem| &problem["key"]).collect();
+        assert!(keys.iter().any(|key| key.as_str().unwrap().ends_with(".notify")), "{wrong:?}: {answer}");
+    }
+}
+
+#[test]
 fn check_opens_no_store_that_nobody_meant() {
     let folder = tempfile::tempdir().unwrap();
     let in_folder = |arguments: &[&str]| finish(postern().args(arguments).current_dir(folder.path()));

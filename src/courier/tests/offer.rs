@@ -265,24 +265,40 @@ async fn a_cancelled_offer_closes_its_socket_and_frees_its_place() {
 
 #[tokio::test]
 async fn reports_are_asked_for_where_the_relay_offers_them_and_the_settings_say_which() {
-    let id = envelope().id;
-    // A script holds words that live as long as the tests.
-    let with_id: &str = format!("MAIL FROM:<from@brand.example> RET=HDRS ENVID={id}").leak();
-    let rcpt = "RCPT TO:<to@person.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;to@person.example";
-    for (offers, notify, mail, rcpt) in [
-        (&["DSN"][..], Some("failure,delay"), with_id, rcpt),
-        (&["DSN", "PIPELINING"], Some("failure,delay"), with_id, rcpt),
-        (&["DSN"], None, "MAIL FROM:<from@brand.example>", "RCPT TO:<to@person.example>"),
-        (&[], Some("failure,delay"), "MAIL FROM:<from@brand.example>", "RCPT TO:<to@person.example>"),
+    let plain = ["MAIL FROM:<from@brand.example>", "RCPT TO:<to@person.example>"].map(str::to_owned);
+    let asking = [
+        format!("{} RET=HDRS ENVID={}", plain[0], envelope().id),
+        format!("{} NOTIFY=FAILURE,DELAY ORCPT=rfc822;to@person.example", plain[1]),
+    ];
+    for (offers, notify, expected) in [
+        (&["DSN"][..], Some("failure,delay"), &asking),
+        (&["DSN", "PIPELINING"], Some("failure,delay"), &asking),
+        (&["DSN"], None, &plain),
+        (&["DSN", "PIPELINING"], None, &plain),
+        (&[], Some("failure,delay"), &plain),
+        (&["PIPELINING"], Some("failure,delay"), &plain),
     ] {
         let answers = if offers.contains(&"PIPELINING") {
-            vec![hear(mail), hear(rcpt), say("250 ok\n250 ok")]
+            vec![hear("MAIL"), hear("RCPT"), say("250 ok\n250 ok")]
         } else {
-            vec![hear(mail), say("250 ok"), hear(rcpt), say("250 ok")]
+            vec![hear("MAIL"), say("250 ok"), hear("RCPT"), say("250 ok")]
         };
         let relay = FakeRelay::follows(vec![[welcome(offers), answers].concat()]).await;
         let more = notify.map_or_else(|| json!({}), |notify| json!({ "notify": notify }));
         drop(offered(&courier_to(&relay, more)).await);
-        assert_eq!(relay.heard().await.len(), 1);
+        // Whole lines: a script looks at their beginnings only, and what is not asked for would stand at the end.
+        assert_eq!(relay.heard().await[0].lines[1..], *expected, "{offers:?} {notify:?}");
     }
+}
+
+#[tokio::test]
+async fn a_recipient_that_needs_smtputf8_is_asked_about_without_orcpt() {
+    let script = [welcome(&["DSN", "SMTPUTF8"]), vec![hear("MAIL"), say("250 ok"), hear("RCPT"), say("250 ok")]];
+    let relay = FakeRelay::follows(vec![script.concat()]).await;
+    let courier = courier_to(&relay, json!({"notify": "failure"}));
+    let foreign = Envelope { recipient: "jürgen@person.example".parse().unwrap(), ..envelope() };
+    drop(courier.offer(&relay_name(), &foreign).await.unwrap_or_else(|not| panic!("{not:?}")));
+    let mail = format!("MAIL FROM:<from@brand.example> SMTPUTF8 RET=HDRS ENVID={}", foreign.id);
+    let rcpt = "RCPT TO:<jürgen@person.example> NOTIFY=FAILURE".to_owned();
+    assert_eq!(relay.heard().await[0].lines[1..], [mail, rcpt]);
 }
