@@ -75,10 +75,11 @@ impl Folder {
             }
             let path = self.path.join(&name);
             match self.take(&path).await {
-                Ok(After::Remove) => {
-                    fs::remove_file(&path).await?;
-                    any_removed = true;
-                }
+                Ok(After::Remove) => match fs::remove_file(&path).await {
+                    Ok(()) => any_removed = true,
+                    // What it says is known, and is known again when the gateway starts anew.
+                    Err(error) => self.tell(name, &format!("was taken and cannot be removed: {error}")),
+                },
                 Ok(After::Again) => {}
                 Ok(After::Leave(why)) => self.tell(name, why),
                 // Whoever else has it, it is not here any more.
@@ -126,7 +127,7 @@ impl Folder {
 
     /// Files are not named: whoever delivers may have put an address into a name.
     fn tell(&mut self, name: OsString, why: &str) {
-        tracing::warn!(why, "a file in bounces.folder is not read and stays there");
+        tracing::warn!(why, "a file in bounces.folder stays there");
         self.told.insert(name);
     }
 }

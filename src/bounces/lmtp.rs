@@ -25,6 +25,8 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Recipients of one mail at most. A report has one.
 const RECIPIENTS_MAX: usize = 100;
 
+const STOPPING: &str = "421 4.3.2 the gateway stops";
+
 /// Takes reports over LMTP.
 pub struct Lmtp {
     bounces: Bounces,
@@ -41,7 +43,8 @@ impl Lmtp {
         Ok(Some(Self { bounces, clock, listener, settings }))
     }
 
-    /// Serves until `soft` is cancelled; a report under way is taken to its end, and connections are closed between two.
+    /// Serves until `soft` is cancelled. A report that is there whole is taken to its end; one that is still coming is
+    /// broken off: its client has heard no 250, and comes again.
     pub async fn run(self, soft: CancellationToken) {
         let mut open = FuturesUnordered::new();
         loop {
@@ -87,13 +90,13 @@ impl Session<'_> {
         loop {
             let line = tokio::select! {
                 () = soft.cancelled() => {
-                    self.wire.say_line("421 4.3.2 the gateway stops");
+                    self.wire.say_line(STOPPING);
                     break;
                 }
                 line = self.wire.line() => line?,
             };
             let Some(line) = line else { return Ok(()) };
-            if !self.answer(line).await? {
+            if !self.answer(line, soft).await? {
                 break;
             }
         }
@@ -103,7 +106,7 @@ impl Session<'_> {
     }
 
     /// Answers one line; whether another may follow.
-    async fn answer(&mut self, line: Line) -> io::Result<bool> {
+    async fn answer(&mut self, line: Line, soft: &CancellationToken) -> io::Result<bool> {
         let Line::Text(line) = line else {
             self.wire.say_line("500 5.5.2 line too long");
             return Ok(true);
@@ -130,7 +133,7 @@ impl Session<'_> {
                 "250 2.1.5 Ok"
             }
             b"DATA" if self.recipients == 0 => "503 5.5.1 RCPT comes first",
-            b"DATA" => return self.data().await,
+            b"DATA" => return self.data(soft).await,
             b"RSET" => {
                 self.forget();
                 "250 2.0.0 Ok"
@@ -150,10 +153,17 @@ impl Session<'_> {
         (self.has_sender, self.recipients) = (false, 0);
     }
 
-    async fn data(&mut self) -> io::Result<bool> {
+    async fn data(&mut self, soft: &CancellationToken) -> io::Result<bool> {
         self.wire.say_line("354 End data with <CR><LF>.<CR><LF>");
         let bytes_max = usize::try_from(self.lmtp.settings.report_max.0).unwrap_or(usize::MAX);
-        let Some(content) = self.wire.content(bytes_max).await? else { return Ok(false) };
+        let content = tokio::select! {
+            content = self.wire.content(bytes_max) => content?,
+            () = soft.cancelled() => {
+                self.wire.say_line(STOPPING);
+                return Ok(false);
+            }
+        };
+        let Some(content) = content else { return Ok(false) };
         let answer = match content.into_bytes() {
             None => "552 5.3.4 larger than bounces.report_max",
             Some(mail) => match self.lmtp.bounces.take(Whose::Anybodys, Actor::Gateway, &mail).await {

@@ -74,9 +74,9 @@ impl Bounces {
             Whose::Tenant(id) => tenant.id == *id,
             Whose::Anybodys => true,
         });
-        let known = tenants.flat_map(|tenant| paths.iter().map(move |path| (tenant, path)));
-        let ours =
-            known.into_iter().find(|(tenant, path)| self.store.return_path_tag(&tenant.id, path.message).is(&path.tag));
+        let ours = tenants
+            .flat_map(|tenant| paths.iter().map(move |path| (tenant, path)))
+            .find(|(tenant, path)| self.store.return_path_tag(&tenant.id, path.message).is(&path.tag));
         let Some((tenant, path)) = ours else {
             return Ok(Taken { heard: Heard::Found(Finding::NoReturnPath), message: None });
         };

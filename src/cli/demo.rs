@@ -218,7 +218,7 @@ fn relayed() -> MessageFilter {
 /// Relayed means that the inbox has answered 250: the mail is there.
 async fn wait_until_there(app: &App, tenant: &TenantId, which: MessageFilter) -> anyhow::Result<()> {
     let until = app.clock.now().checked_add(SAMPLE_MAX)?;
-    while app.store.messages(tenant, which.clone()).await.context("looking for it")?.is_empty() {
+    while app.store.messages(tenant, which.clone()).await.context("looking for it")?.messages.is_empty() {
         let now = app.clock.now();
         if now >= until {
             bail!("it did not reach the inbox within {SAMPLE_MAX:?}");

@@ -7,9 +7,6 @@ use serde::Deserialize;
 
 use crate::domain::address::EmailAddress;
 
-/// The longest ORCPT (RFC 3461 section 4.2), its type included.
-const ORCPT_CHARS_MAX: usize = 500;
-
 /// `notify` of a relay: words of `success`, `failure` and `delay`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -61,10 +58,9 @@ impl fmt::Display for Notify {
 /// its own (RFC 6533), and the report finds its mail without it.
 pub(super) fn rcpt_parameters(notify: Notify, recipient: &EmailAddress) -> String {
     let mut parameters = format!(" NOTIFY={notify}");
-    let orcpt = format!("rfc822;{}", xtext(recipient.as_str()));
-    if !recipient.needs_smtputf8() && orcpt.len() <= ORCPT_CHARS_MAX {
-        parameters.push_str(" ORCPT=");
-        parameters.push_str(&orcpt);
+    if !recipient.needs_smtputf8() {
+        parameters.push_str(" ORCPT=rfc822;");
+        parameters.push_str(&xtext(recipient.as_str()));
     }
     parameters
 }

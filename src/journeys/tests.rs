@@ -217,7 +217,7 @@ impl Home {
     }
 
     async fn views(&self) -> Vec<MessageView> {
-        self.store.messages(&tenant(), MessageFilter { limit: 100, ..MessageFilter::default() }).await.unwrap()
+        self.store.messages(&tenant(), MessageFilter { limit: 100, ..MessageFilter::default() }).await.unwrap().messages
     }
 
     async fn status(&self, customer: &str) -> Status {

@@ -220,6 +220,16 @@ pub struct MessageFilter {
     pub limit: usize,
 }
 
+/// A page of messages.
+#[derive(Debug, Clone, Default)]
+pub struct MessagePage {
+    /// The messages, newest first.
+    pub messages: Vec<MessageView>,
+    /// What the next page comes after; `None`: there is nothing more. At a gateway a page may hold fewer messages than
+    /// were asked for, or none, although there are more: so long it looks for one.
+    pub next: Option<MessageId>,
+}
+
 /// A stored audit leaf: its place and its canonical bytes (JSON).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -418,9 +428,8 @@ pub trait Store:
     /// What is kept of one message of a tenant that tells why it stands where it stands, as of one moment.
     async fn stored(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Stored>, StoreError>;
 
-    /// Messages of a tenant, newest first. At a gateway, a list that takes too long is [`StoreError::Unreadable`], never
-    /// cut short; a command may take its time.
-    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError>;
+    /// Messages of a tenant, newest first. A command's page is as full as it can be; it may take its time.
+    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<MessagePage, StoreError>;
 
     /// The leaves of a message of a tenant, oldest first; `None` when there is no such message.
     async fn leaves(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Vec<Leaf>>, StoreError>;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -211,7 +212,7 @@ fn whoever_speaks_lmtp_is_answered_for_each_recipient_and_nonsense_ends_nothing(
     let settings = format!("[bounces]\nlmtp_listen = \"{lmtp}\"\nlmtp_connections_max = 1\nreport_max = \"16KiB\"\n");
     let house = House::new(inbox.smtp, &settings);
     with_return_path(&house);
-    let gateway = house.serve();
+    let mut gateway = house.serve();
     let id = gateway.send(ANN);
     gateway.wait_for_status(&id, "relayed");
     let path = last_return_path(&inbox);
@@ -240,10 +241,19 @@ fn whoever_speaks_lmtp_is_answered_for_each_recipient_and_nonsense_ends_nothing(
     assert_eq!(talk.hears(), "250");
     assert_eq!(gateway.message(&id)["status"], "bounced", "on disk before its 250");
     assert_eq!(talk.says("QUIT"), "221");
-    // The only place is free again.
+    // The only place is free again, and whoever is in the middle of a report does not keep the gateway from stopping.
     let mut next = Talk::to(lmtp);
     assert_eq!(next.hears(), "220");
-    gateway.stop();
+    for (line, code) in
+        [("LHLO relay.example", "250"), ("MAIL FROM:<>", "250"), ("RCPT TO:<x@y>", "250"), ("DATA", "354")]
+    {
+        assert_eq!(next.says(line), code, "{line}");
+    }
+    next.write("Subject: so far\r\n");
+    gateway.process.signal("TERM");
+    assert_eq!(next.hears(), "421", "and so it comes again");
+    drop(next);
+    assert!(gateway.process.wait().success());
     house.verify();
 }
 
@@ -272,7 +282,9 @@ struct Talk(BufReader<TcpStream>);
 
 impl Talk {
     fn to(address: std::net::SocketAddr) -> Self {
-        Self(BufReader::new(TcpStream::connect(address).unwrap()))
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self(BufReader::new(stream))
     }
 
     fn write(&mut self, text: &str) {

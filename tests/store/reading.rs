@@ -11,7 +11,7 @@ use crate::harness::*;
 
 async fn listed(store: &dyn Store, filter: MessageFilter) -> Vec<MessageId> {
     let limit = if filter.limit == 0 { 100 } else { filter.limit };
-    let messages = store.messages(&tenant("demo"), MessageFilter { limit, ..filter }).await.unwrap();
+    let messages = store.messages(&tenant("demo"), MessageFilter { limit, ..filter }).await.unwrap().messages;
     messages.iter().map(|message| message.id).collect()
 }
 
@@ -27,12 +27,12 @@ on_every_database! {
         assert_eq!(store.message(&other, id).await.unwrap(), None);
         assert_eq!(store.leaves(&other, id).await.unwrap(), None);
         assert_eq!(store.content(&other, id).await.unwrap(), Content::NoMessage);
-        assert!(store.messages(&other, MessageFilter { limit: 9, ..MessageFilter::default() }).await.unwrap().is_empty());
+        assert!(store.messages(&other, MessageFilter { limit: 9, ..MessageFilter::default() }).await.unwrap().messages.is_empty());
         for filter in [
             MessageFilter { limit: 9, tag: Some("summer".into()), ..MessageFilter::default() },
             MessageFilter { limit: 9, metadata: Some(("order".into(), "17".into())), ..MessageFilter::default() },
         ] {
-            assert!(store.messages(&other, filter).await.unwrap().is_empty());
+            assert!(store.messages(&other, filter).await.unwrap().messages.is_empty());
         }
         assert!(store.outgoing(new_id()).await.unwrap().is_none());
     }

@@ -276,7 +276,7 @@ on_every_database! {
         let done = |done| Batch { done, ..Batch::default() };
         assert_eq!(sweep_with(store, any(10), Verb::Hold, 1).await, (done(25), 3));
         assert_eq!(sweep_with(store, any(10), Verb::Hold, 1).await, (done(0), 1), "held ones are passed over");
-        assert_eq!(sweep_with(store, any(5), Verb::Release, 2).await, (done(25), 6));
+        assert_eq!(sweep_with(store, any(5), Verb::Release, 2).await, (done(25), 5));
         // What it becomes does not bring it up again.
         assert_eq!(sweep_with(store, any(10), RETRY, 3).await, (done(25), 3));
         for id in all {
@@ -304,7 +304,7 @@ on_every_database! {
             let queued = [(Status::Queued, 1)].into();
             assert_eq!(store.count(&tenant("demo"), filter.clone()).await.unwrap(), queued, "{filter:?}");
             assert_eq!(sweep_with(store, filter.clone(), Verb::Hold, 1).await.0.done, 1, "{filter:?}");
-            let listed = store.messages(&tenant("demo"), filter.clone()).await.unwrap();
+            let listed = store.messages(&tenant("demo"), filter.clone()).await.unwrap().messages;
             assert_eq!(listed.iter().map(|shown| (shown.id, shown.status)).collect::<Vec<_>>(), [(found, Status::Held)]);
             let by_reason = MessageFilter { reason: Some(Reason::Operator), ..filter.clone() };
             assert_eq!(sweep_with(store, by_reason, Verb::Release, 2).await.0.done, 1, "{filter:?}");

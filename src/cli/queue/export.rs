@@ -13,7 +13,7 @@ use super::Queue;
 use super::filter::Filter;
 use crate::domain::ids::TenantId;
 use crate::domain::message::sheet::Form;
-use crate::store::MessageFilter;
+use crate::store::{MessageFilter, MessagePage};
 
 /// Mails read at once.
 const BATCH: usize = 500;
@@ -70,7 +70,8 @@ impl Export {
         for tenant in tenants {
             let mut page = filter.clone();
             loop {
-                let messages = queue.store.messages(tenant, page.clone()).await.context("reading the mails")?;
+                let read = queue.store.messages(tenant, page.clone()).await;
+                let MessagePage { messages, next } = read.context("reading the mails")?;
                 for message in &messages {
                     self.form.write(message, &mut text);
                 }
@@ -78,9 +79,9 @@ impl Export {
                 text.clear();
                 count += u64::try_from(messages.len()).unwrap_or_default();
                 bar.set_position(count);
-                match messages.last() {
-                    Some(last) if messages.len() == BATCH => page.before = Some(last.id),
-                    _ => break,
+                match next {
+                    Some(_) => page.before = next,
+                    None => break,
                 }
             }
         }

@@ -41,7 +41,8 @@ impl List {
         let filter = self.filter.of_store(queue.context.clock.now(), limit);
         let mut messages = Vec::new();
         for tenant in queue.tenants(self.filter.tenant.as_ref()).await? {
-            messages.extend(queue.store.messages(&tenant, filter.clone()).await.context("reading the list")?);
+            let page = queue.store.messages(&tenant, filter.clone()).await.context("reading the list")?;
+            messages.extend(page.messages);
         }
         messages.sort_by_key(|message| Reverse((message.accepted_at, message.id)));
         messages.truncate(limit);

@@ -22,7 +22,7 @@ use crate::http::body;
 use crate::http::limit;
 use crate::http::problem::{Kind, Problem};
 use crate::intake::IDEMPOTENCY_KEY_CHARS_MAX;
-use crate::store::{Content, Leaf, MessageFilter, Store, StoreError};
+use crate::store::{Content, Leaf, MessageFilter, MessagePage, Store, StoreError};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENT_REPLAYED: &str = "Idempotent-Replayed";
@@ -101,19 +101,14 @@ struct Page {
 /// all.
 pub async fn list(app: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.require(Scope::Read)?;
-    let mut filter = emails_query::parse(request.query_string()).map_err(Problem::invalid)?;
+    let filter = emails_query::parse(request.query_string()).map_err(Problem::invalid)?;
     if let Some(form) = streaming::form(request.headers()) {
         let left = emails_query::names_a_limit(request.query_string()).then_some(filter.limit);
         let (store, tenant) = (Arc::clone(&app.store), caller.tenant().clone());
         return Ok(streaming::stream_of(Mails { store, tenant, filter, left, form }, form, form.head()).await?);
     }
-    let limit = filter.limit;
-    filter.limit = limit + 1; // One more than is shown tells whether there is a next page.
-    let mut items = app.store.messages(caller.tenant(), filter).await?;
-    let is_last = items.len() <= limit;
-    items.truncate(limit);
-    let next_cursor = if is_last { None } else { items.last().map(|item| Cursor(item.id)) };
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+    let MessagePage { messages, next } = app.store.messages(caller.tenant(), filter).await?;
+    Ok(HttpResponse::Ok().json(Page { items: messages, next_cursor: next.map(Cursor) }))
 }
 
 /// A list without end, as far as it was walked.
@@ -129,13 +124,13 @@ struct Mails {
 impl Pages for Mails {
     async fn step(&mut self, text: &mut String) -> Result<bool, StoreError> {
         self.filter.limit = self.left.map_or(STREAMED_AT_ONCE, |left| left.min(STREAMED_AT_ONCE));
-        let messages = self.store.messages(&self.tenant, self.filter.clone()).await?;
+        let MessagePage { messages, next } = self.store.messages(&self.tenant, self.filter.clone()).await?;
         for message in &messages {
             self.form.write(message, text);
         }
-        self.filter.before = messages.last().map(|message| message.id);
+        self.filter.before = next;
         self.left = self.left.map(|left| left - messages.len());
-        Ok(messages.len() == self.filter.limit && self.left != Some(0))
+        Ok(next.is_some() && self.left != Some(0))
     }
 }
 

@@ -7,10 +7,12 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::accept::millis;
 use super::fault::{Cells, Fault};
-use super::walks::{Asked, COUNTED_MAX, List, Walk};
+use super::lists::{List, Look, Page, Spot};
+use super::readers::LOOK_ROWS;
+use super::walks::Asked;
 use crate::domain::ids::{EnrollmentId, MessageId, TenantId};
 use crate::domain::message::{MessageView, Status};
-use crate::store::MessageFilter;
+use crate::store::{MessageFilter, MessagePage};
 
 /// What a [`view`] reads.
 pub(super) const COLUMNS: &str =
@@ -80,14 +82,11 @@ pub(super) fn messages(
     connection: &Connection,
     tenant: &TenantId,
     filter: &MessageFilter,
-) -> Result<Vec<MessageView>, Fault> {
-    let (until, before) = upper_end(connection, tenant, filter)?;
-    let list = List { tenant, filter, until, before };
-    let walk = Walk::choose(connection, &list, COUNTED_MAX)?;
-    let mut page = list.walk(connection, (walk, Asked::Views), &|_| true, &view)?;
-    page.sort_by_key(|message| std::cmp::Reverse((message.accepted_at, message.id)));
-    page.truncate(filter.limit);
-    Ok(page)
+    look: Look,
+) -> Result<MessagePage, Fault> {
+    let list = List { tenant, filter, suits: &|_| true, high: upper_end(connection, tenant, filter)? };
+    let Page { found, next } = list.page(connection, (Asked::Views, look), &view)?;
+    Ok(MessagePage { messages: found, next })
 }
 
 /// How many messages of a tenant there are in each state.
@@ -96,36 +95,30 @@ pub(super) fn count(
     tenant: &TenantId,
     filter: &MessageFilter,
 ) -> Result<BTreeMap<Status, u64>, Fault> {
-    let filter = MessageFilter { limit: Status::ALL.len(), ..filter.clone() };
-    let (until, before) = upper_end(connection, tenant, &filter)?;
-    let list = List { tenant, filter: &filter, until, before };
-    let walk = Walk::choose(connection, &list, COUNTED_MAX)?;
-    let read = |cells: &Cells<'_>| Ok((cells.word::<Status>("status")?, cells.plain::<u32>("messages")?));
+    let list = List { tenant, filter, suits: &|_| true, high: upper_end(connection, tenant, filter)? };
     let mut counts = BTreeMap::new();
-    for (status, messages) in list.walk(connection, (walk, Asked::Counts), &|_| true, &read)? {
-        *counts.entry(status).or_default() += u64::from(messages);
-    }
+    list.counts(connection, LOOK_ROWS, &mut |cells| {
+        *counts.entry(cells.word("status")?).or_default() += u64::from(cells.plain::<u32>("messages")?);
+        Ok(())
+    })?;
     Ok(counts)
 }
 
 /// The newest messages of a tenant by place and state: those in a state that passes `suits`, and at worst some others.
 pub(super) fn places<T>(
     connection: &Connection,
-    tenant: &TenantId,
-    filter: &MessageFilter,
+    (tenant, filter): (&TenantId, &MessageFilter),
     suits: &dyn Fn(Status) -> bool,
+    look: Look,
     read: &dyn Fn(&Cells<'_>) -> Result<T, Fault>,
-) -> Result<Vec<T>, Fault> {
-    let (until, before) = upper_end(connection, tenant, filter)?;
-    let list = List { tenant, filter, until, before };
-    // By standings rather than all, so that what has ended, however much, is not even looked at.
-    let walk = Walk::candidates(filter).first().copied().unwrap_or(Walk::Standing);
-    list.walk(connection, (walk, Asked::Places), suits, read)
+) -> Result<Page<T>, Fault> {
+    let list = List { tenant, filter, suits, high: upper_end(connection, tenant, filter)? };
+    list.page(connection, (Asked::Places, look), read)
 }
 
-/// The place below which a page begins, as time and identifier: the cursor's or `until`'s, whichever is lower.
-fn upper_end(connection: &Connection, tenant: &TenantId, filter: &MessageFilter) -> Result<(i64, Vec<u8>), Fault> {
-    let until = (filter.until.map_or(i64::MAX, millis_up), Vec::new());
+/// The spot below which a page begins: the cursor's or `until`'s, whichever is lower.
+fn upper_end(connection: &Connection, tenant: &TenantId, filter: &MessageFilter) -> Result<Spot, Fault> {
+    let until = (filter.until.map_or(i64::MAX, millis_up), None);
     let Some(before) = filter.before else { return Ok(until) };
     let sql = r"-- cursor
         SELECT accepted_at FROM message WHERE id = :id AND tenant = :tenant";
@@ -135,7 +128,7 @@ fn upper_end(connection: &Connection, tenant: &TenantId, filter: &MessageFilter)
     // A message that is gone left its time in its identifier (RFC 9562 section 5.7).
     let accepted_at = accepted_at
         .unwrap_or_else(|| before.as_bytes().iter().take(6).fold(0, |millis, byte| (millis << 8) | i64::from(*byte)));
-    Ok(until.min((accepted_at, before.as_bytes().to_vec())))
+    Ok(until.min((accepted_at, Some(before))))
 }
 
 /// The first whole millisecond at or after `at`: what was accepted is stored without its fraction.

@@ -38,8 +38,8 @@ use self::shelf::{Mail, Shelf};
 use self::waiting::Claims;
 use self::writer::{Job, Writer, Writing};
 use super::{
-    Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, Order,
-    OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
+    Batch, ClaimRequest, CommitPoint, Content, Decided, DueDomains, DueDomainsPage, Leaf, MessageFilter, MessagePage,
+    Order, OrderToMany, Pace, Repeat, StandingCount, Steered, Store, StoreError, Swept,
 };
 use crate::domain::ids::{MessageId, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
@@ -64,6 +64,7 @@ mod facts;
 mod fault;
 mod journeys;
 mod keys;
+mod lists;
 mod messages;
 mod metadata;
 mod open;
@@ -360,9 +361,9 @@ impl Store for SqliteStore {
         self.read("reading a message", move |connection| messages::message(connection, &tenant, id)).await
     }
 
-    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<Vec<MessageView>, StoreError> {
-        let tenant = tenant.clone();
-        self.list("listing messages", move |connection| messages::messages(connection, &tenant, &filter)).await
+    async fn messages(&self, tenant: &TenantId, filter: MessageFilter) -> Result<MessagePage, StoreError> {
+        let (tenant, look) = (tenant.clone(), self.look());
+        self.list("listing messages", move |connection| messages::messages(connection, &tenant, &filter, look)).await
     }
 
     async fn leaves(&self, tenant: &TenantId, id: MessageId) -> Result<Option<Vec<Leaf>>, StoreError> {

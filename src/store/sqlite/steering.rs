@@ -1,6 +1,5 @@
 //! Operators' verbs, one message or a batch of them, and the figures operators ask for.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use super::accept::millis;
 use super::attempts::{in_flight, tell_unreadable};
 use super::audit;
 use super::fault::{Cells, Fault};
+use super::lists::{Look, Page};
 use super::messages::{message, places};
 use super::writer::Writing;
 use crate::domain::audit::{said_relayed, steered};
@@ -122,8 +122,10 @@ impl SqliteStore {
     /// Does a verb with the next messages of a filter.
     pub(super) async fn steer_batch(&self, many: OrderToMany) -> Result<Batch, StoreError> {
         // Found outside the transaction: nobody waits for a look at a million rows.
-        let find = move |connection: &Connection| Ok((matching(connection, &many)?, many));
-        let (Matching { ids, next }, many) = self.list("finding messages to steer", find).await?;
+        let look = self.look();
+        let find = move |connection: &Connection| Ok((matching(connection, &many, look)?, many));
+        let (Page { found, next }, many) = self.list("finding messages to steer", find).await?;
+        let ids: Vec<_> = found.into_iter().flatten().collect();
         if ids.is_empty() {
             return Ok(Batch { next, ..Batch::default() });
         }
@@ -137,26 +139,16 @@ impl SqliteStore {
     }
 }
 
-/// Messages that an order may be for, and where the walk goes on.
-struct Matching {
-    ids: Vec<MessageId>,
-    next: Option<MessageId>,
-}
-
-/// The next messages of a filter, newest first, in a state in which the verb can be done.
-fn matching(connection: &Connection, many: &OrderToMany) -> Result<Matching, Fault> {
+/// The next messages of a filter, newest first: those in a state in which the verb can be done, and `None` for others.
+fn matching(connection: &Connection, many: &OrderToMany, look: Look) -> Result<Page<Option<MessageId>>, Fault> {
     let OrderToMany { tenant, filter, order } = many;
     let suits = |status| order.verb.applies_to(status);
     let read = |cells: &Cells<'_>| {
-        let place = (cells.plain::<i64>("accepted_at")?, cells.message_id("id")?);
+        let id = cells.message_id("id")?;
         // A state that cannot be read suits no verb.
-        Ok((place, cells.word::<Status>("status").is_ok_and(suits)))
+        Ok(cells.word::<Status>("status").is_ok_and(suits).then_some(id))
     };
-    let mut found = places(connection, tenant, filter, &suits, &read)?;
-    found.sort_by_key(|(place, _)| Reverse(*place));
-    let next = filter.limit.checked_sub(1).and_then(|last| found.get(last)).map(|((_, id), _)| *id);
-    found.truncate(filter.limit);
-    Ok(Matching { ids: found.into_iter().filter(|(_, suits)| *suits).map(|((_, id), _)| id).collect(), next })
+    places(connection, (tenant, filter), &suits, look, &read)
 }
 
 /// Does a verb with messages found before this transaction, if they still are what the filter asked for.

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::fault::Fault;
+use super::lists::Look;
 use super::readers;
 use super::writer::{Task, Writing};
 use super::{Doors, SqliteStore};
@@ -48,6 +49,11 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.list_until(self.list_time_max.map(|longest| Instant::now() + longest), doing, work).await
+    }
+
+    /// How far a list of messages is looked for: at a gateway, people wait for it.
+    pub(super) fn look(&self) -> Look {
+        Look { rows: readers::LOOK_ROWS, time: self.list_time_max.map(|_| readers::LOOK_TIME_MAX) }
     }
 
     pub(super) async fn list_until<T: Send + 'static>(
