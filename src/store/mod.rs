@@ -26,6 +26,7 @@ mod contacts;
 mod evidence;
 mod journeys;
 mod keys;
+mod listing;
 mod push;
 mod retention;
 pub mod settings;
@@ -42,10 +43,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::address::EmailAddress;
-use crate::domain::ids::{KeyId, LeaseToken, MessageId, RelayName, TenantId};
+use crate::domain::ids::{LeaseToken, MessageId, RelayName, TenantId};
 use crate::domain::lane::{Lane, PerLane, UnknownPolicy};
 use crate::domain::message::{
-    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Reason, Settled, Settlement, Status, Verdict,
+    Acceptance, Candidate, Idempotency, MessageView, NewMessage, Outgoing, Settled, Settlement, Status, Verdict,
 };
 use crate::domain::why::Stored;
 
@@ -65,6 +66,7 @@ pub use self::journeys::{
     DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
 };
 pub use self::keys::KeyStore;
+pub use self::listing::{MessageFilter, MessagePage};
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,
@@ -181,53 +183,6 @@ pub struct CommitPoint {
     pub relay: RelayName,
     /// The present moment.
     pub at: Timestamp,
-}
-
-/// Which messages a list shows, newest first. `None` and empty mean any.
-#[derive(Debug, Clone, Default)]
-pub struct MessageFilter {
-    /// Normalised recipient address.
-    pub recipient: Option<String>,
-    /// The recipient's domain as A-labels.
-    pub domain: Option<String>,
-    /// State.
-    pub status: Option<Status>,
-    /// Why it stands there.
-    pub reason: Option<Reason>,
-    /// Template name.
-    pub template: Option<String>,
-    /// Lane.
-    pub lane: Option<Lane>,
-    /// The relay's queue id.
-    pub relay_queue_id: Option<String>,
-    /// The Message-ID header, with its angle brackets.
-    pub message_id: Option<String>,
-    /// The journey that sent it.
-    pub journey: Option<String>,
-    /// The key it was handed in with.
-    pub key: Option<KeyId>,
-    /// One tag.
-    pub tag: Option<String>,
-    /// One pair of the metadata: key and value.
-    pub metadata: Option<(String, String)>,
-    /// Accepted at or after.
-    pub since: Option<Timestamp>,
-    /// Accepted before.
-    pub until: Option<Timestamp>,
-    /// Only messages older than this one (the cursor).
-    pub before: Option<MessageId>,
-    /// How many at most.
-    pub limit: usize,
-}
-
-/// A page of messages.
-#[derive(Debug, Clone, Default)]
-pub struct MessagePage {
-    /// The messages, newest first.
-    pub messages: Vec<MessageView>,
-    /// What the next page comes after; `None`: there is nothing more. At a gateway a page may hold fewer messages than
-    /// were asked for, or none, although there are more: so long it looks for one.
-    pub next: Option<MessageId>,
 }
 
 /// A stored audit leaf: its place and its canonical bytes (JSON).

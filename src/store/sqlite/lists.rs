@@ -132,13 +132,15 @@ impl List<'_> {
         Ok(furthest)
     }
 
-    /// Where the `rows`th row below `high` lies; of several standings the one that gets there first. `None` when there
-    /// are fewer.
+    /// Where the `rows`th row below `high` lies; of several standings, which share the rows, where the first gets to its
+    /// share. `None` when there are fewer.
     fn reach(&self, connection: &Connection, walk: Walk, high: Spot, rows: usize) -> Result<Option<Spot>, Fault> {
         let mut statement = connection.prepare_cached(&walk.reach_sql())?;
+        let standings = walk.standings(self.filter, self.suits);
+        let share = rows / standings.len().max(1);
         let mut reach = None;
-        for standing in walk.standings(self.filter, self.suits) {
-            let mut rows = self.rows(&mut statement, (high, None), standing, rows.saturating_sub(1))?;
+        for standing in standings {
+            let mut rows = self.rows(&mut statement, (high, None), standing, share.saturating_sub(1))?;
             if let Some(row) = rows.next()? {
                 reach = reach.max(Some(spot(&Cells::new(row, "message"))?));
             }

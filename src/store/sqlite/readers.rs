@@ -23,8 +23,8 @@ pub(super) const LISTING_READERS: usize = 2;
 pub(super) const LIST_TIME_MAX: Duration = Duration::from_secs(2);
 /// After how long a list of messages ends where it is and says where it goes on.
 pub(super) const LOOK_TIME_MAX: Duration = Duration::from_millis(100);
-/// Rows of an index that a list of messages looks at in one go.
-pub(super) const LOOK_ROWS: usize = 4_000;
+/// Rows of an index that a list of messages looks at in one go: each may be a page of its own on a cold disk.
+pub(super) const LOOK_ROWS: usize = 500;
 /// SQLite looks at the clock after so many of its instructions: well under a millisecond.
 const LIST_TIME_STEPS: i32 = 10_000;
 /// How many questions may wait for each pool; more callers wait for a place.
