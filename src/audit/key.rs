@@ -143,7 +143,10 @@ mod tests {
         let path = folder.path().join("audit.key");
         fs::write(&path, "PRIVATE+KEY+zqsecret").unwrap();
         let error = load_or_make(&path).unwrap_err().to_string();
-        assert!(error.contains("audit.key_file") && error.contains("audit.key:") && !error.contains("zq"), "{error}");
+        assert!(
+            error.contains("audit.key_file") && error.contains("audit.key:") && !error.contains("zqsecret"),
+            "{error}"
+        );
         assert!(public_of(&path).unwrap_err().to_string().contains("audit.key.pub"));
     }
 }

@@ -25,7 +25,7 @@ use crate::audit_log::note::Verifier;
 use crate::audit_log::tiles::{Edge, Tile, TileId};
 use crate::audit_log::tree::{Hash, leaf_hash};
 use crate::domain::audit::Kind;
-use crate::domain::audit::replay::status_after;
+use crate::domain::audit::replay::{last_change, status_after};
 use crate::domain::ids::MessageId;
 use crate::store::{LoggedLeaf, LoggedMessage, Store, StoreError};
 
@@ -263,11 +263,13 @@ impl Gone {
     async fn judge(&mut self, store: &dyn Store, verdict: &mut Verdict) -> Result<(), StoreError> {
         for id in std::mem::take(&mut self.found) {
             let leaves = store.logged_of(id).await?;
-            let status = status_after(leaves.iter().map(Vec::as_slice));
-            match (status, leaves.last().and_then(|leaf| at_of(leaf))) {
-                (Ok(Some(status)), Some(at)) if !status.is_live() => drop(self.ended.insert((at, id))),
-                (Ok(Some(status)), _) => verdict.find(format!("{id} is not in the store, and the log says {status}")),
-                (Ok(None) | Err(_), _) => verdict.find(format!("{id} is not in the store")),
+            // What is said of it later, as that its recipient unsubscribed, does not make it end later.
+            match last_change(leaves.iter().map(Vec::as_slice)) {
+                Ok(Some((status, leaf))) => match at_of(&leaf) {
+                    Some(at) if !status.is_live() => drop(self.ended.insert((at, id))),
+                    _ => verdict.find(format!("{id} is not in the store, and the log says {status}")),
+                },
+                Ok(None) | Err(_) => verdict.find(format!("{id} is not in the store")),
             }
             if self.ended.len() > FINDINGS_MAX {
                 self.ended.pop_first();
@@ -284,8 +286,7 @@ impl Gone {
 }
 
 /// The time of a leaf, in milliseconds.
-fn at_of(leaf: &[u8]) -> Option<i64> {
-    let leaf: Value = serde_json::from_slice(leaf).ok()?;
+fn at_of(leaf: &Value) -> Option<i64> {
     leaf["at"].as_str()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
 
@@ -300,12 +301,11 @@ fn look(leaf: &LoggedLeaf, hash: Option<Hash>, gone: &mut Gone, verdict: &mut Ve
         return verdict.find(format!("leaf {seq} is not JSON"));
     };
     let message = leaf.message.map(|message| message.to_string());
-    let at = read["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_millisecond);
     let fits = read["seq"].as_u64() == Some(seq)
         && read["kind"].as_str() == Some(&leaf.kind)
         && read["tenant"].as_str().unwrap_or_default() == leaf.tenant
         && read["messageId"].as_str() == message.as_deref()
-        && at == Some(leaf.at);
+        && at_of(&read) == Some(leaf.at);
     if !fits {
         verdict.find(format!("leaf {seq} says something else than the columns of its row"));
     }

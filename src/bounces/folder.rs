@@ -1,8 +1,8 @@
 //! Reports that are delivered into a folder, a file each.
 //!
 //! Whoever delivers writes a file elsewhere and renames it into the folder, as every delivery to a Maildir does: what is
-//! there is whole. A file is removed once what it says is on disk. One that is to come again stays for the next look; one
-//! that cannot be read, or is too large, stays too, and is told of once.
+//! there is whole. A file is removed once what it says is on disk. One that is to come again, or cannot be read now, stays for
+//! the next look; one that is too large, or cannot be removed, stays for whoever looks after the folder, told of once.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -28,7 +28,9 @@ pub struct Folder {
     clock: Arc<dyn Clock>,
     path: PathBuf,
     settings: BounceSettings,
-    /// Files that were told of.
+    /// Files that are read no more.
+    parked: BTreeSet<OsString>,
+    /// Files that cannot be read now, as was told.
     told: BTreeSet<OsString>,
     is_failing: bool,
 }
@@ -38,7 +40,7 @@ impl Folder {
     #[must_use]
     pub fn new(bounces: Bounces, clock: Arc<dyn Clock>, settings: BounceSettings) -> Option<Self> {
         let path = settings.folder.clone()?;
-        Some(Self { bounces, clock, path, settings, told: BTreeSet::new(), is_failing: false })
+        Some(Self { bounces, clock, path, settings, parked: BTreeSet::new(), told: BTreeSet::new(), is_failing: false })
     }
 
     /// Looks into it until `soft` is cancelled.
@@ -78,10 +80,10 @@ impl Folder {
                 Ok(After::Remove) => match fs::remove_file(&path).await {
                     Ok(()) => any_removed = true,
                     // What it says is known, and is known again when the gateway starts anew.
-                    Err(error) => self.tell(name, &format!("was taken and cannot be removed: {error}")),
+                    Err(error) => self.park(name, &format!("was taken and cannot be removed: {error}")),
                 },
                 Ok(After::Again) => {}
-                Ok(After::Leave(why)) => self.tell(name, why),
+                Ok(After::Leave(why)) => self.park(name, why),
                 // Whoever else has it, it is not here any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => self.tell(name, &error.to_string()),
@@ -90,14 +92,14 @@ impl Folder {
         Ok(is_more && any_removed)
     }
 
-    /// The files that are there and were not told of, some more than are taken, the oldest names first.
+    /// The files that are there and not parked, one more than are taken, in the order of their names as far as they go.
     async fn names(&mut self) -> io::Result<Vec<OsString>> {
         let mut entries = fs::read_dir(&self.path).await?;
-        let (mut names, mut known) = (Vec::new(), BTreeSet::new());
+        let (mut names, mut parked) = (Vec::new(), BTreeSet::new());
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
-            if self.told.contains(&name) {
-                known.insert(name);
+            if self.parked.contains(&name) {
+                parked.insert(name);
             } else if !name.as_encoded_bytes().starts_with(b".")
                 && entry.file_type().await?.is_file()
                 && names.len() <= FILES_MAX
@@ -105,7 +107,8 @@ impl Folder {
                 names.push(name);
             }
         }
-        self.told = known;
+        self.parked = parked;
+        self.told.retain(|name| names.contains(name));
         names.sort_unstable();
         Ok(names)
     }
@@ -126,9 +129,15 @@ impl Folder {
     }
 
     /// Files are not named: whoever delivers may have put an address into a name.
-    fn tell(&mut self, name: OsString, why: &str) {
+    fn park(&mut self, name: OsString, why: &str) {
         tracing::warn!(why, "a file in bounces.folder stays there");
-        self.told.insert(name);
+        self.parked.insert(name);
+    }
+
+    fn tell(&mut self, name: OsString, why: &str) {
+        if self.told.insert(name) {
+            tracing::warn!(why, "a file in bounces.folder cannot be read now; it waits");
+        }
     }
 }
 

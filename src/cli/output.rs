@@ -1,9 +1,13 @@
 //! Standard output: one answer, as a table or as JSON; a reader that goes away ends it quietly.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::Serialize;
+
+use super::Failure;
 
 /// How the answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,6 +66,13 @@ fn write_out(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Where an export goes: a new file, as nothing that is there is overwritten, or without one the standard output.
+pub(super) fn new_file_or_stdout(path: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
+    let Some(path) = path else { return Ok(Box::new(BufWriter::new(io::stdout()))) };
+    let file = File::create_new(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+    Ok(Box::new(BufWriter::new(file)))
 }
 
 /// Writes to standard error. Nobody is left to tell when that fails.

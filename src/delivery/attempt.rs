@@ -262,7 +262,7 @@ fn not_offered(ground: &Ground, attempt: &Attempt, refusal: NotOffered, spent: u
                 Unfit::EightBitMime => Reason::EightBitMimeNeeded,
                 Unfit::Size => Reason::TooLarge,
             };
-            Early::Outcome(Outcome::Bounced { reason, reply: None }, Word::Nothing)
+            Early::Outcome(Outcome::Bounced { reason, reply: None, of_recipient: false }, Word::Nothing)
         }
     }
 }
@@ -290,7 +290,7 @@ fn refused(ground: &Ground, attempt: &Attempt, command: RefusedCommand, reply: R
 fn judge(ground: &Ground, attempt: &Attempt, reply: Reply, asked: Asked, spent: u32) -> (Outcome, Word) {
     match (meaning(&reply, asked), asked) {
         (Meaning::Accepted, Asked::Dot) => (Outcome::Relayed { reply }, Word::Well),
-        (Meaning::Permanent, _) => (bounced(reply), Word::Well),
+        (Meaning::Permanent, _) => (bounced(reply, asked), Word::Well),
         (Meaning::Unclear, Asked::Dot) => {
             let trouble = Trouble { stage: Stage::Data, kind: TroubleKind::Refused(reply.code) };
             unknown(ground, attempt, trouble, spent)
@@ -315,8 +315,8 @@ fn late(ground: &Ground) -> Outcome {
     Outcome::Deferred { reason: Reason::DeadlinePassed, reply: None, next_at: ground.clock.now() }
 }
 
-fn bounced(reply: Reply) -> Outcome {
-    Outcome::Bounced { reason: Reason::RelayRefused, reply: Some(reply) }
+fn bounced(reply: Reply, asked: Asked) -> Outcome {
+    Outcome::Bounced { reason: Reason::RelayRefused, reply: Some(reply), of_recipient: asked != Asked::Mail }
 }
 
 /// When the mail is tried again: by its lane's table, but not before the relay wants it, up to `delivery.back_off_max`.
@@ -431,7 +431,7 @@ fn log(id: MessageId, relay: &RelayName, outcome: &Outcome) {
             tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "deferred");
         }
         Outcome::Returned { .. } => tracing::info!(delivery.id = %id, %relay, "lost with the relay: unspent"),
-        Outcome::Bounced { reason, reply } => {
+        Outcome::Bounced { reason, reply, .. } => {
             tracing::info!(delivery.id = %id, %relay, reason = reason.as_str(), code = code(reply), "bounced");
         }
         Outcome::Unknown { reason, .. } => {

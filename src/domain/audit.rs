@@ -243,7 +243,7 @@ pub fn outcome(
             .with("reason", Reason::ConnectionLost.as_str())
             .with("nextAttemptAt", time::text(*next_at))
             .with("spent", false),
-        Outcome::Bounced { reason, reply } => {
+        Outcome::Bounced { reason, reply, .. } => {
             leaf(Kind::Bounced).with("reason", reason.as_str()).with_reply(reply.as_ref())
         }
         Outcome::Unknown { reason, .. } => leaf(Kind::Unknown).with("reason", reason.as_str()),

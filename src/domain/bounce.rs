@@ -100,7 +100,7 @@ pub struct Standing {
     pub may_have_been_sent: bool,
     /// An attempt is past its commit point and not settled.
     pub in_flight: bool,
-    /// The very same was reported last.
+    /// The very same was reported before.
     pub is_repeated: bool,
 }
 
@@ -144,9 +144,12 @@ pub enum Effect {
 #[must_use]
 pub fn effect(standing: Standing, action: Action) -> Effect {
     let Standing { status, may_have_been_sent, in_flight, is_repeated } = standing;
-    let noted = if is_repeated { Effect::Known } else { Effect::Noted };
     if in_flight {
         return Effect::TooEarly;
+    }
+    // Also of a mail that was sent again since: what was said of the first time says nothing of the second.
+    if is_repeated {
+        return Effect::Known;
     }
     match (status, action) {
         (Status::Relayed, Action::Failed) => Effect::Ends(End::Bounced),
@@ -156,7 +159,7 @@ pub fn effect(standing: Standing, action: Action) -> Effect {
             Action::Delivered => Effect::Ends(End::Delivered),
             Action::Relayed | Action::Delayed => Effect::Ends(End::Relayed),
         },
-        (Status::Bounced, Action::Failed) | (Status::Delivered, Action::Delivered) => Effect::Known,
+        (Status::Delivered, Action::Delivered) => Effect::Known,
         (
             Status::Queued
             | Status::Deferred
@@ -169,7 +172,23 @@ pub fn effect(standing: Standing, action: Action) -> Effect {
             | Status::Suppressed
             | Status::Cancelled,
             _,
-        ) => noted,
+        ) => Effect::Noted,
+    }
+}
+
+/// Whether a failure that is reported says something of its recipient: the mail was sent and did not arrive.
+#[must_use]
+pub const fn tells_of_recipient(standing: Standing) -> bool {
+    match standing.status {
+        Status::Relayed | Status::Bounced => true,
+        Status::Delivered => false,
+        Status::Queued
+        | Status::Deferred
+        | Status::Held
+        | Status::Unknown
+        | Status::Expired
+        | Status::Suppressed
+        | Status::Cancelled => standing.may_have_been_sent,
     }
 }
 
@@ -189,7 +208,7 @@ pub enum Finding {
     Delivered,
     /// Its mail was in doubt and is relayed.
     Relayed,
-    /// It changes nothing, and stands in the audit.
+    /// It changes nothing for its mail, and stands in the audit.
     Noted,
     /// It was known.
     Known,
@@ -257,10 +276,12 @@ mod tests {
 
     #[test]
     fn what_was_said_before_is_known() {
-        assert_eq!(effect(standing(Status::Bounced), Action::Failed), Effect::Known);
+        for status in Status::ALL {
+            let again = Standing { is_repeated: true, may_have_been_sent: true, ..standing(status) };
+            assert_eq!(effect(again, Action::Failed), Effect::Known, "{status}");
+        }
+        assert_eq!(effect(standing(Status::Bounced), Action::Failed), Effect::Noted, "in other words");
         assert_eq!(effect(standing(Status::Delivered), Action::Delivered), Effect::Known);
-        let again = Standing { is_repeated: true, ..standing(Status::Relayed) };
-        assert_eq!(effect(again, Action::Delayed), Effect::Known);
         assert_eq!(effect(standing(Status::Delivered), Action::Failed), Effect::Noted);
     }
 

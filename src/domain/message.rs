@@ -403,6 +403,8 @@ pub enum Outcome {
         reason: Reason,
         /// The reply, when the relay was asked.
         reply: Option<Reply>,
+        /// Whether it is about this recipient: at MAIL nothing was said of them yet.
+        of_recipient: bool,
     },
     /// The final dot may have been taken.
     Unknown {

@@ -16,6 +16,8 @@ pub struct InDoubt {
     pub message_id: String,
     /// When it was accepted.
     pub accepted_at: Timestamp,
+    /// The queue id under which a relay had it before somebody had it sent again.
+    pub known_as: Option<String>,
     /// Of an unknown: when its lane's policy decides. `None`: that was done, or somebody else decided.
     pub decide_at: Option<Timestamp>,
 }

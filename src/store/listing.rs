@@ -43,6 +43,12 @@ pub struct MessageFilter {
     pub limit: usize,
 }
 
+/// A Message-ID, given with its angle brackets or without (a shell takes them for its own), as a filter wants it.
+#[must_use]
+pub fn in_angle_brackets(message_id: &str) -> String {
+    format!("<{}>", message_id.trim().trim_start_matches('<').trim_end_matches('>'))
+}
+
 /// A page of messages.
 #[derive(Debug, Clone, Default)]
 pub struct MessagePage {

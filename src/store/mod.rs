@@ -66,7 +66,7 @@ pub use self::journeys::{
     DueEnrollment, DueQuery, EnrollmentFilter, JourneyEntry, JourneyStore, ModeOrder, Move, Moved, Next, Sought, Wanted,
 };
 pub use self::keys::KeyStore;
-pub use self::listing::{MessageFilter, MessagePage};
+pub use self::listing::{MessageFilter, MessagePage, in_angle_brackets};
 pub use self::push::{
     DuePush, EndpointCounts, EndpointLook, EndpointState, MessageChanges, NewPush, PushSettled, PushState, PushStore,
     PushView, PushesToReplay, Settling,

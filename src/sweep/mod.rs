@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Pages of the store that are looked through at once, which takes about as long.
 const SCRUB_PAGES: usize = 4_096;
+/// Times that so many are looked through in one pass. Each erasure begins with the first page anew: where one follows the
+/// other for long, what has ended is removed all the same.
+const SCRUBS_MAX: usize = 256;
 /// How often emptying the log is tried in a row.
 const LOG_TRIES: usize = 20;
 
@@ -72,8 +75,8 @@ impl Sweep {
     pub async fn pass(&self) -> Result<usize, StoreError> {
         let contents = self.walk(PurgedPart::Contents, self.settings.content).await?;
         let messages = self.walk(PurgedPart::Messages, self.settings.messages).await?;
-        if scrub(&*self.store, &*self.clock).await? != Scrubbed::All {
-            tracing::debug!("the log that holds what was erased is read from: it is emptied in a later pass");
+        if scrub(&*self.store, &*self.clock, SCRUBS_MAX).await? != Scrubbed::All {
+            tracing::debug!("what was erased is scrubbed from the files in a later pass");
         }
         Ok(contents + messages)
     }
@@ -107,11 +110,11 @@ async fn wait(clock: &dyn Clock, length: Duration) {
     clock.sleep_until(clock.now().checked_add(length).unwrap_or(Timestamp::MAX)).await;
 }
 
-/// Scrubs the store of what is left in its files of whoever was erased, a few pages at a time. Not [`Scrubbed::All`]:
-/// somebody reads from the log for long; asked again, it goes on.
-pub async fn scrub(store: &dyn Store, clock: &dyn Clock) -> Result<Scrubbed, StoreError> {
+/// Scrubs the store of what is left in its files of whoever was erased, a few pages at a time, `times` at most. Not
+/// [`Scrubbed::All`]: there is more to do, or somebody reads from the log for long; asked again, it goes on.
+pub async fn scrub(store: &dyn Store, clock: &dyn Clock, times: usize) -> Result<Scrubbed, StoreError> {
     let mut tries = 0;
-    loop {
+    for _ in 0..times {
         match store.scrub(SCRUB_PAGES).await? {
             Scrubbed::All => return Ok(Scrubbed::All),
             Scrubbed::Pages if tries >= LOG_TRIES => return Ok(Scrubbed::Pages),
@@ -120,4 +123,5 @@ pub async fn scrub(store: &dyn Store, clock: &dyn Clock) -> Result<Scrubbed, Sto
         }
         wait(clock, PAUSE).await;
     }
+    Ok(Scrubbed::Partly)
 }

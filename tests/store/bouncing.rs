@@ -7,7 +7,8 @@ use postern::domain::ids::MessageId;
 use postern::domain::message::{Outcome, Reason, Status};
 use postern::domain::reply::{EnhancedCode, Reply};
 use postern::domain::suppression::Source;
-use postern::store::{Erasure, Heard, Lift, Reported, Store, SuppressionFilter};
+use postern::domain::verb::Verb;
+use postern::store::{Erasure, Heard, Lift, Order, Reported, Steered, Store, SuppressionFilter};
 use serde_json::Value;
 
 use crate::harness::*;
@@ -139,13 +140,15 @@ on_every_database! {
         store.lift(&tenant("demo"), Actor::Gateway, vec![lift]).await.unwrap();
         assert_eq!(heard(store, id, Said::Complaint).await, Heard::Found(Finding::Known));
         assert!(sources(store, ANN).await.is_empty(), "an operator has taken it back since");
-        for (recipient, reply, suppressed) in [
-            ("bob@customer.example", "5.1.1 no such user", true), ("carl@customer.example", "5.7.1 not you", false),
+        for (recipient, reply, of_recipient, suppressed) in [
+            ("bob@customer.example", "5.1.1 no such user", true, true),
+            ("carl@customer.example", "5.7.1 not you", true, false),
+            ("dora@customer.example", "5.1.2 whoever sends this", false, false),
         ] {
             let id = queued(store, recipient).await;
             let reply = Some(Reply::new(550, reply.to_owned()));
             commit(store, id, 1, 1).await;
-            settle(store, id, 1, 2, Outcome::Bounced { reason: Reason::RelayRefused, reply }).await;
+            settle(store, id, 1, 2, Outcome::Bounced { reason: Reason::RelayRefused, reply, of_recipient }).await;
             assert_eq!(sources(store, recipient).await.contains(&Source::Bounce), suppressed, "{recipient}");
         }
     }
@@ -166,6 +169,80 @@ on_every_database! {
         assert_eq!((mail.status, mail.relay_reply.filter(|reply| reply.contains("heard"))), (Status::Bounced, None));
         assert!(sources(store, ANN).await.is_empty());
     }
+}
+
+on_every_database! {
+    async fn what_was_said_of_the_first_time_ends_no_doubt_about_the_second(home) {
+        let store = &*home.store;
+        let again = Verb::Retry { deliver_by: Some(at(9_000)) };
+        // Relayed or in doubt, it came back; an operator has it sent again, and that answer is lost.
+        for first in [sent(store, ANN).await, in_doubt(store, "bob@customer.example").await] {
+            assert_eq!(report(store, first, Action::Failed, "5.2.2").await, Finding::Bounced);
+            assert!(!view(store, first).await.may_have_been_sent, "it came back");
+            assert!(matches!(store.steer(&tenant("demo"), first, order(again, 20)).await.unwrap(), Steered::Done(_)));
+            assert!(!store.in_doubt(9).await.unwrap().iter().any(|message| message.id == first), "nor is it in doubt");
+            commit(store, first, 2, 21).await;
+            settle(store, first, 2, 22, Outcome::Unknown { reason: Reason::ReplyLost, decide_at: at(60) }).await;
+            assert_eq!(report(store, first, Action::Failed, "5.2.2").await, Finding::Known);
+            assert_eq!(view(store, first).await.status, Status::Unknown);
+            let doubt = store.in_doubt(9).await.unwrap().into_iter().find(|message| message.id == first);
+            // The log names the first time, too: by its queue id that is told apart, or it is not looked for.
+            assert!(doubt.is_none_or(|doubt| doubt.known_as.is_some()));
+            assert_eq!(report(store, first, Action::Failed, "5.4.4").await, Finding::Bounced, "this is another one");
+        }
+    }
+
+    async fn a_hard_code_suppresses_also_when_its_mail_had_ended_and_the_first_words_of_an_end_stay(home) {
+        let store = &*home.store;
+        let id = sent(store, ANN).await;
+        assert_eq!(report(store, id, Action::Failed, "5.2.2").await, Finding::Bounced);
+        assert!(sources(store, ANN).await.is_empty());
+        assert_eq!(report(store, id, Action::Delayed, "4.4.1").await, Finding::Noted);
+        assert_eq!(report(store, id, Action::Failed, "5.1.1").await, Finding::Noted);
+        assert_eq!(sources(store, ANN).await, [Source::Bounce]);
+        let reply = view(store, id).await.relay_reply.unwrap();
+        assert!(reply.starts_with("report: failed 5.2.2"), "{reply}");
+        let cancelled = in_doubt(store, "bob@customer.example").await;
+        store.steer(&tenant("demo"), cancelled, order(Verb::Cancel, 3)).await.unwrap();
+        assert_eq!(report(store, cancelled, Action::Failed, "5.1.1").await, Finding::Noted);
+        assert_eq!(sources(store, "bob@customer.example").await, [Source::Bounce]);
+    }
+
+    async fn whoever_holds_a_tag_cannot_fill_the_audit(home) {
+        let store = &*home.store;
+        let id = sent(store, ANN).await;
+        for number in 0..60 {
+            let found = report(store, id, Action::Delayed, &format!("4.4.{number}")).await;
+            assert_eq!(found, if number < 50 { Finding::Noted } else { Finding::Known }, "{number}");
+        }
+        assert_eq!(report(store, id, Action::Delayed, "4.4.3").await, Finding::Known, "though it was not the last");
+        assert_eq!(report(store, id, Action::Failed, "5.2.2").await, Finding::Bounced, "what ends it is heard");
+    }
+
+    async fn what_the_relay_never_took_and_what_was_taken_back_do_not_count_in_a_row(home) {
+        let store = &*home.store;
+        for _ in 0..IN_A_ROW {
+            let id = queued(store, ANN).await;
+            commit(store, id, 1, 1).await;
+            let reply = Some(Reply::new(550, "5.7.1 relaying denied".to_owned()));
+            let refused = Outcome::Bounced { reason: Reason::RelayRefused, reply, of_recipient: true };
+            settle(store, id, 1, 2, refused).await;
+        }
+        for round in 0..2 {
+            for number in 1..=IN_A_ROW {
+                let id = sent(store, ANN).await;
+                report(store, id, Action::Failed, "5.2.2").await;
+                let expected = usize::from(number == IN_A_ROW);
+                assert_eq!(sources(store, ANN).await.len(), expected, "round {round}, number {number}");
+            }
+            let lift = Lift { recipient: ANN.parse().unwrap(), scope: None, because: None, at: at(10) };
+            store.lift(&tenant("demo"), Actor::Gateway, vec![lift]).await.unwrap();
+        }
+    }
+}
+
+fn order(verb: Verb, now: i64) -> Order {
+    Order { verb, at: at(now), actor: Actor::Gateway, because: None }
 }
 
 /// A commit point that stops.

@@ -267,8 +267,9 @@ on_every_database! {
         let bounced = || Outcome::Bounced {
             reason: Reason::RelayRefused,
             reply: Some(Reply::new(550, "5.1.1 no such user".to_owned())),
+            of_recipient: true,
         };
-        let refused_by_us = Outcome::Bounced { reason: Reason::TooLarge, reply: None };
+        let refused_by_us = Outcome::Bounced { reason: Reason::TooLarge, reply: None, of_recipient: true };
         let before = queued(store, "early@example.com").await;
         settle(store, before, 0, 1, bounced()).await;
         let start = store.stream_outcomes(None, 99).await.unwrap();

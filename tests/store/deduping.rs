@@ -46,7 +46,7 @@ async fn assert_free(store: &dyn Store, message: NewMessage) -> Receipt {
 }
 
 async fn bounced(store: &dyn Store, id: MessageId, now: i64) {
-    let outcome = Outcome::Bounced { reason: Reason::RelayRefused, reply: None };
+    let outcome = Outcome::Bounced { reason: Reason::RelayRefused, reply: None, of_recipient: true };
     settle(store, id, 0, now, outcome).await;
 }
 

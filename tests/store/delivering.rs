@@ -199,7 +199,7 @@ on_every_database! {
         let id = queued(store, "ann@example.com").await;
         let reply = Some(Reply::new(550, "5.1.1 <ann@example.com> unknown".to_owned()));
         assert_eq!(
-            settle(store, id, 0, 3, Outcome::Bounced { reason: Reason::RelayRefused, reply }).await,
+            settle(store, id, 0, 3, Outcome::Bounced { reason: Reason::RelayRefused, reply, of_recipient: true }).await,
             Settled::Applied
         );
         let shown = view(store, id).await;

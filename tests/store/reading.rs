@@ -73,7 +73,7 @@ on_every_database! {
         let mut bare = mail("ann@example.com");
         (bare.template, bare.tags, bare.accepted_at) = (None, vec![], at(20));
         let bare = accept(store, bare).await.id;
-        settle(store, bare, 0, 21, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        settle(store, bare, 0, 21, Outcome::Bounced { reason: Reason::RelayRefused, reply: None, of_recipient: true }).await;
         let any = MessageFilter::default;
         for (filter, expected) in [
             (MessageFilter { recipient: Some("ann@example.com".into()), ..any() }, vec![bare, plain]),

@@ -220,7 +220,7 @@ on_every_database! {
     async fn what_ended_unsent_is_sent_again_only_with_a_new_deadline(home) {
         let store = &*home.store;
         let (expired, bounced) = (queued(store, "a@example.com").await, queued(store, "b@example.com").await);
-        settle(store, bounced, 0, 1, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        settle(store, bounced, 0, 1, Outcome::Bounced { reason: Reason::RelayRefused, reply: None, of_recipient: true }).await;
         assert_eq!(store.sweep(at(1_000), 9).await.unwrap().expired, 1);
         for (id, status) in [(expired, Status::Expired), (bounced, Status::Bounced)] {
             let refused = Steered::Refused { why: Refused::DeadlineNeeded, status };
@@ -245,12 +245,12 @@ on_every_database! {
             NewMessage { fact, accepted_at: at(seconds), ..mail(recipient) }
         };
         let first = accept(store, stating("ann@example.com", 0)).await;
-        settle(store, first.id, 0, 1, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        settle(store, first.id, 0, 1, Outcome::Bounced { reason: Reason::RelayRefused, reply: None, of_recipient: true }).await;
         let second = accept(store, stating("ann@example.com", 2)).await;
         let refused = Steered::Refused { why: Refused::FactTaken, status: Status::Bounced };
         assert_eq!(steer(store, first.id, retry_by(2_000), 3).await, refused);
         assert_eq!(sweep_with(store, any(9), retry_by(2_000), 3).await.0, Batch { done: 1, refused: 1, ..Batch::default() });
-        settle(store, second.id, 0, 4, Outcome::Bounced { reason: Reason::RelayRefused, reply: None }).await;
+        settle(store, second.id, 0, 4, Outcome::Bounced { reason: Reason::RelayRefused, reply: None, of_recipient: true }).await;
         steered(store, second.id, retry_by(2_000), 5).await;
         let third = store.accept(stating("ann@example.com", 6)).await.unwrap();
         assert!(matches!(third, Acceptance::Deduplicated(known) if known.id == second.id), "what lives again is known again");

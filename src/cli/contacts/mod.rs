@@ -240,7 +240,9 @@ async fn erase(context: &Context, store: &dyn Store, whom: Whom, because: Option
         }
         Erasing::Nobody => return Err(anyhow!("nothing is known of this customer").into()),
     };
-    if scrub(store, &*context.clock).await.context("scrubbing the store's files of the person")? != Scrubbed::All {
+    if scrub(store, &*context.clock, usize::MAX).await.context("scrubbing the store's files of the person")?
+        != Scrubbed::All
+    {
         complain("The write-ahead log is being read from: the running gateway empties it, or the next one.");
     }
     let Erased { contacts, messages, passes, pass_events } = gone;

@@ -1,14 +1,13 @@
 //! `queue export`: all mails that a filter finds, one to a line.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::output::complain;
-use super::super::{Done, Failure};
+use super::super::Done;
+use super::super::output::{complain, new_file_or_stdout};
 use super::Queue;
 use super::filter::Filter;
 use crate::domain::ids::TenantId;
@@ -35,7 +34,7 @@ impl Export {
     pub(super) async fn run(self, queue: &Queue<'_>) -> Done {
         let filter = self.filter.of_store(queue.context.clock.now(), BATCH);
         let tenants = queue.tenants(self.filter.tenant.as_ref()).await?;
-        let mut target = self.target()?;
+        let mut target = new_file_or_stdout(self.output.as_deref())?;
         let written = self.write(queue, &tenants, &filter, &mut target).await;
         match written {
             Ok(count) => {
@@ -48,13 +47,6 @@ impl Export {
             Err(error) if is_broken_pipe(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn target(&self) -> Result<Box<dyn Write + Send>, Failure> {
-        let Some(path) = &self.output else { return Ok(Box::new(BufWriter::new(io::stdout()))) };
-        // Nothing that is there is overwritten.
-        let file = File::create_new(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
-        Ok(Box::new(BufWriter::new(file)))
     }
 
     async fn write(

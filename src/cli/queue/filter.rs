@@ -9,7 +9,7 @@ use crate::domain::ids::{KeyId, TenantId};
 use crate::domain::lane::Lane;
 use crate::domain::message::{Reason, Status};
 use crate::domain::quantity::HumanDuration;
-use crate::store::MessageFilter;
+use crate::store::{MessageFilter, in_angle_brackets};
 
 /// A filter; what is not given means any.
 #[derive(clap::Args)]
@@ -126,10 +126,9 @@ impl Filter {
     }
 }
 
-/// A Message-ID, with its angle brackets or without: a shell takes them for its own.
 #[expect(clippy::unnecessary_wraps, reason = "as clap asks for")]
 fn message_id(text: &str) -> Result<String, &'static str> {
-    Ok(format!("<{}>", text.trim().trim_start_matches('<').trim_end_matches('>')))
+    Ok(in_angle_brackets(text))
 }
 
 fn domain(text: &str) -> Result<String, String> {

@@ -171,7 +171,8 @@ fn facts(message: &MessageView, now: Timestamp) -> Vec<(&'static str, String)> {
 
 /// An event in one line. Hashes say nothing to a person.
 fn event_row(event: &Value) -> [String; 4] {
-    const SHOWN_BEFORE: [&str; 8] = ["seq", "at", "kind", "actor", "tenant", "messageId", "recipient", "mimeHmac"];
+    const SHOWN_BEFORE: [&str; 9] =
+        ["seq", "at", "kind", "actor", "tenant", "messageId", "recipient", "mimeHmac", "reportHmac"];
     let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let facts = event.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN_BEFORE.contains(&name.as_str()));
     let facts = facts.map(|(name, value)| match value {

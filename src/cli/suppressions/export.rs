@@ -1,15 +1,13 @@
 //! `suppressions export`: all suppressions of a tenant, one to a line, as `import` takes them.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::super::output::complain;
-use super::super::{Done, Failure};
+use super::super::Done;
+use super::super::output::{complain, new_file_or_stdout};
 use crate::domain::csv;
 use crate::domain::ids::TenantId;
 use crate::domain::suppression::Suppression;
@@ -41,13 +39,7 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) async fn run(self, store: &dyn Store, at: Timestamp) -> Done {
-        let mut target: Box<dyn Write> = match &self.output {
-            None => Box::new(BufWriter::new(io::stdout())),
-            // Nothing that is there is overwritten.
-            Some(path) => Box::new(BufWriter::new(
-                File::create_new(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?,
-            )),
-        };
+        let mut target = new_file_or_stdout(self.output.as_deref())?;
         let (mut written, mut nameless) = (0_u64, 0_u64);
         let mut text = String::new();
         if self.form == Form::Csv {

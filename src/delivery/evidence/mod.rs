@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::reading::RelayLog;
 use crate::clock::Clock;
 use crate::domain::evidence::Evidence;
-use crate::domain::evidence::relay_log::Scan;
+use crate::domain::evidence::relay_log::{Scan, Wanted};
 use crate::domain::ids::RelayName;
 use crate::domain::lane::{PerLane, UnknownPolicy};
 use crate::store::{Decided, InDoubt, Store, StoreError};
@@ -111,9 +112,19 @@ impl Resolver {
         let mut resolved_in_all = 0;
         let since = in_doubt.iter().map(|message| message.accepted_at).min().unwrap_or(now);
         let since = since.checked_sub(CLOCKS_DIFFER).unwrap_or(since);
-        for log in logs {
-            let mut scan = Scan::new(in_doubt.iter().map(|message| (message.message_id.clone(), message.id)));
-            match log.look(&mut scan, since).await {
+        let looks = logs.iter().map(|log| async move {
+            let wanted = in_doubt.iter().map(|message| Wanted {
+                id: message.id,
+                message_id: message.message_id.clone(),
+                known_as: message.known_as.clone(),
+            });
+            let mut scan = Scan::new(wanted);
+            let looked = log.look(&mut scan, since).await;
+            (log, scan, looked)
+        });
+        // Side by side: one that is slow keeps the others waiting no longer than for itself.
+        for (log, scan, looked) in join_all(looks).await {
+            match looked {
                 Ok(()) => drop(self.failing.remove(&log.relay)),
                 Err(error) if self.failing.insert(log.relay.clone()) => {
                     let error = &error as &dyn std::error::Error;

@@ -37,10 +37,14 @@ impl Reporting<'_> {
         }
     }
 
-    /// The leaf of the report itself.
+    /// The leaf of the report itself; `mark` tells it from others on the same mail, and says nothing else.
     #[must_use]
-    pub fn came_in(&self) -> Happening {
-        self.leaf(Kind::Dsn)
+    pub fn came_in(&self, mark: Option<&str>) -> Happening {
+        let leaf = self.leaf(Kind::Dsn);
+        match mark {
+            Some(mark) => leaf.with("reportHmac", mark),
+            None => leaf,
+        }
     }
 
     /// The leaf of a doubt that it ends.

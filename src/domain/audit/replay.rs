@@ -12,15 +12,22 @@ pub struct UnreadableLeaf;
 
 /// The state of a message after these leaves of its own, oldest first; `None`: none of them says one.
 pub fn status_after<'l>(leaves: impl IntoIterator<Item = &'l [u8]>) -> Result<Option<Status>, UnreadableLeaf> {
-    let mut status = None;
+    Ok(last_change(leaves)?.map(|(status, _)| status))
+}
+
+/// The state in which a message's leaves leave it, oldest first, and the leaf that says so.
+pub fn last_change<'l>(leaves: impl IntoIterator<Item = &'l [u8]>) -> Result<Option<(Status, Value)>, UnreadableLeaf> {
+    let mut last = None;
     for leaf in leaves {
         let leaf: Value = serde_json::from_slice(leaf).map_err(|_| UnreadableLeaf)?;
         let kind = leaf["kind"].as_str().and_then(|kind| kind.parse().ok()).ok_or(UnreadableLeaf)?;
         // What came after somebody else had decided only tells what it knew.
         let is_late = leaf["late"] == Value::Bool(true);
-        status = becomes(kind).filter(|_| !is_late).or(status);
+        if let Some(status) = becomes(kind).filter(|_| !is_late) {
+            last = Some((status, leaf));
+        }
     }
-    Ok(status)
+    Ok(last)
 }
 
 /// The state that a leaf of this kind leaves its message in; `None`: it stays as it was.
@@ -85,5 +92,13 @@ mod tests {
         assert_eq!(after(&[r#"{"kind":"stepped"}"#]).unwrap(), None);
         assert_eq!(after(&[r#"{"kind":"opened"}"#]), Err(UnreadableLeaf));
         assert_eq!(after(&["?"]), Err(UnreadableLeaf));
+    }
+
+    #[test]
+    fn what_is_said_of_a_mail_after_its_end_does_not_make_it_end_later() {
+        let leaves =
+            [r#"{"kind":"accepted","seq":0}"#, r#"{"kind":"relayed","seq":1}"#, r#"{"kind":"unsubscribed","seq":2}"#];
+        let (status, leaf) = last_change(leaves.iter().map(|leaf| leaf.as_bytes())).unwrap().unwrap();
+        assert_eq!((status, &leaf["seq"]), (Status::Relayed, &Value::from(1)));
     }
 }

@@ -22,20 +22,32 @@ const WORDS_CHARS_MAX: usize = 500;
 /// Longer is no queue id of Postfix's.
 const QUEUE_ID_BYTES_MAX: usize = 32;
 
+/// A mail that is looked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The mail.
+    pub id: MessageId,
+    /// Its Message-ID with its angle brackets.
+    pub message_id: String,
+    /// A queue id that says nothing of it any more: it was sent again since.
+    pub known_as: Option<String>,
+}
+
 /// One reading of a log: mails in, lines in, evidence out.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Mails that are looked for, by their Message-ID with its angle brackets.
-    wanted: HashMap<String, MessageId>,
+    /// Mails that are looked for, by their Message-ID.
+    wanted: HashMap<String, Wanted>,
     /// Those whose queue id was read, by it.
     seen: HashMap<String, MessageId>,
     found: HashMap<MessageId, Taken>,
 }
 
 impl Scan {
-    /// Looks for these mails, each with its Message-ID (with its angle brackets).
-    pub fn new(wanted: impl IntoIterator<Item = (String, MessageId)>) -> Self {
-        Self { wanted: wanted.into_iter().collect(), ..Self::default() }
+    /// Looks for these mails.
+    pub fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
+        let wanted = wanted.into_iter().map(|wanted| (wanted.message_id.clone(), wanted));
+        Self { wanted: wanted.collect(), ..Self::default() }
     }
 
     /// Reads one line. Lines come in the log's order; what is no line of Postfix's is passed over.
@@ -44,9 +56,11 @@ impl Scan {
         if daemon == "cleanup" {
             if let Some(message_id) = says.strip_prefix("message-id=") {
                 match self.wanted.get(message_id.trim_end()) {
-                    Some(id) => drop(self.seen.insert(queue_id.to_owned(), *id)),
-                    // Another mail's from now on.
-                    None => drop(self.seen.remove(queue_id)),
+                    Some(wanted) if wanted.known_as.as_deref() != Some(queue_id) => {
+                        self.seen.insert(queue_id.to_owned(), wanted.id);
+                    }
+                    // Another mail's from now on, or the same one's as it was sent before.
+                    Some(_) | None => drop(self.seen.remove(queue_id)),
                 }
             }
             return;
@@ -131,8 +145,12 @@ mod tests {
         MessageId::from_uuid(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0001))
     }
 
+    fn wanted(known_as: Option<&str>) -> Wanted {
+        Wanted { id: id(), message_id: WANTED.to_owned(), known_as: known_as.map(str::to_owned) }
+    }
+
     fn read(lines: &str) -> Option<Taken> {
-        let mut scan = Scan::new([(WANTED.to_owned(), id())]);
+        let mut scan = Scan::new([wanted(None)]);
         lines.lines().for_each(|line| scan.read(line.trim_start().as_bytes()));
         scan.found().next().map(|(_, taken)| taken)
     }
@@ -159,6 +177,20 @@ mod tests {
         let fate = taken.unwrap().fate.unwrap();
         assert_eq!((fate.status.as_str(), fate.words.as_str()), ("sent", "250 2.0.0 Ok: queued as 99"));
         assert_eq!(fate.enhanced.unwrap().to_string(), "2.0.0");
+    }
+
+    #[test]
+    fn what_the_relay_had_before_it_was_sent_again_says_nothing_of_it() {
+        let first = "x relay postfix/cleanup[12]: 4F: message-id=<abc@demo.example>
+            x relay postfix/qmgr[9]: 4F: from=<a@b>, size=1, nrcpt=1 (queue active)";
+        let second = first.replace("4F:", "5F:");
+        let late = "x relay postfix/smtp[9]: 4F: to=<c@d>, dsn=2.0.0, status=sent (250 Ok)";
+        for (lines, found) in [(first.to_owned(), None), (format!("{first}\n{second}\n{late}"), Some("5F".to_owned()))]
+        {
+            let mut scan = Scan::new([wanted(Some("4F"))]);
+            lines.lines().for_each(|line| scan.read(line.trim_start().as_bytes()));
+            assert_eq!(scan.found().next().map(|(_, taken)| taken.queue_id), found);
+        }
     }
 
     #[test]
@@ -196,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_can_break_the_reading(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..8)) {
-            let mut scan = Scan::new([(WANTED.to_owned(), id())]);
+            let mut scan = Scan::new([wanted(None)]);
             for line in &lines {
                 scan.read(line);
             }
@@ -205,7 +237,7 @@ mod tests {
 
         #[test]
         fn nor_one_that_looks_like_postfix(tail in "[ -~]{0,60}", id in "[A-Za-z0-9]{0,40}") {
-            let mut scan = Scan::new([(WANTED.to_owned(), self::id())]);
+            let mut scan = Scan::new([wanted(None)]);
             scan.read(format!("x relay postfix/cleanup[12]: {id}: message-id={WANTED}").as_bytes());
             scan.read(format!("x relay postfix/smtp[12]: {id}: to=<{tail}").as_bytes());
             scan.read(format!("x relay postfix/smtp[12]: {id}: to=<a@b>, status={tail}").as_bytes());

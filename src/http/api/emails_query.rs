@@ -12,7 +12,7 @@ use crate::domain::submission::{
     FieldError, METADATA_KEY_CHARS_MAX, METADATA_VALUE_CHARS_MAX, TAG_CHARS_MAX, TEMPLATE_CHARS_MAX,
 };
 use crate::http::problem::Problem;
-use crate::store::MessageFilter;
+use crate::store::{MessageFilter, in_angle_brackets};
 
 /// Messages on a page when the caller does not say.
 const LIMIT_DEFAULT: usize = 50;
@@ -127,8 +127,7 @@ fn pair(key: &str, value: &str) -> Result<(String, String), String> {
 
 /// A Message-ID, with its angle brackets or without.
 fn message_id_header(value: &str) -> Result<String, String> {
-    let plain = value.trim().trim_start_matches('<').trim_end_matches('>');
-    Ok(format!("<{}>", name(plain, MESSAGE_ID_CHARS_MAX)?))
+    name(value, MESSAGE_ID_CHARS_MAX).map(|value| in_angle_brackets(&value))
 }
 
 fn recipient(value: &str) -> Result<String, String> {

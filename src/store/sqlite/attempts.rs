@@ -141,7 +141,7 @@ pub(super) fn settle(connection: &Writing<'_>, secret: &[u8; 32], settlement: &S
     }
     write_outcome(connection, &message, settlement)?;
     audit::append(connection, &leaf(number))?;
-    if let Outcome::Bounced { reply: Some(reply), .. } = &settlement.outcome {
+    if let Outcome::Bounced { reply: Some(reply), of_recipient: true, .. } = &settlement.outcome {
         let (whose, refused) = ((&message.tenant, settlement.id), (message.recipient.as_str(), reply.enhanced));
         bounces::refused(connection, secret, whose, refused, settlement.at)?;
     }
@@ -171,7 +171,7 @@ fn after<'a>(message: &Standing, outcome: &'a Outcome) -> After<'a> {
     let ended = |status, reason, reply| After { status, reason, due_at: None, expires: false, spent: 1, reply };
     match outcome {
         Outcome::Relayed { reply } => ended(Status::Relayed, None, Some(reply)),
-        Outcome::Bounced { reason, reply } => ended(Status::Bounced, Some(*reason), reply.as_ref()),
+        Outcome::Bounced { reason, reply, .. } => ended(Status::Bounced, Some(*reason), reply.as_ref()),
         Outcome::Deferred { reason, reply, next_at } => {
             After { due_at: Some(*next_at), expires: true, ..ended(Status::Deferred, Some(*reason), reply.as_ref()) }
         }

@@ -17,12 +17,17 @@ use crate::domain::message::Status;
 use crate::store::{EvidenceStore, InDoubt, StoreError};
 
 fn in_doubt(connection: &Connection, limit: usize) -> Result<Vec<InDoubt>, Fault> {
+    // A mail that came back, and was sent again since, is not looked for where no queue id tells its two times apart.
     let unknown = r"-- in_doubt_unknown
-        SELECT id, message_id, accepted_at, status, due_at FROM message INDEXED BY message_unknown
-        WHERE status = 'unknown' ORDER BY due_at LIMIT :limit";
+        SELECT id, message_id, accepted_at, status, due_at, relay_queue_id FROM message INDEXED BY message_unknown
+        WHERE status = 'unknown' AND (relay_queue_id IS NOT NULL OR NOT EXISTS
+            (SELECT 1 FROM audit_leaf WHERE audit_leaf.message = message.id AND audit_leaf.kind = 'dsn'))
+        ORDER BY due_at LIMIT :limit";
     let decided = r"-- in_doubt_decided
-        SELECT id, message_id, accepted_at, status, due_at FROM message INDEXED BY message_in_doubt
+        SELECT id, message_id, accepted_at, status, due_at, relay_queue_id FROM message INDEXED BY message_in_doubt
         WHERE may_have_been_sent = 1 AND status IN ('queued', 'deferred', 'held', 'unknown') AND +status <> 'unknown'
+            AND (relay_queue_id IS NOT NULL OR NOT EXISTS
+                (SELECT 1 FROM audit_leaf WHERE audit_leaf.message = message.id AND audit_leaf.kind = 'dsn'))
         ORDER BY accepted_at DESC, id DESC LIMIT :limit";
     let mut found = Vec::new();
     for sql in [unknown, decided] {
@@ -36,6 +41,7 @@ fn in_doubt(connection: &Connection, limit: usize) -> Result<Vec<InDoubt>, Fault
                     id: cells.message_id("id")?,
                     message_id: cells.plain("message_id")?,
                     accepted_at: cells.time("accepted_at")?,
+                    known_as: cells.plain("relay_queue_id")?,
                     decide_at: due_at
                         .filter(|_| cells.word("status").is_ok_and(|status: Status| status == Status::Unknown)),
                 })

@@ -20,8 +20,8 @@ use crate::store::StoreError;
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks meanwhile. SQLite's own waiting grows to 100 ms, which never meets the gap of a busy gateway.
 const BUSY_POLL: Duration = Duration::from_millis(1);
-/// How long emptying the log waits for those who read from it.
-const EMPTY_WAIT: Duration = Duration::from_millis(100);
+/// How long emptying the log waits for those who read from it. Whoever writes waits as long.
+const EMPTY_WAIT: Duration = Duration::from_millis(5);
 /// What may remain of the log's file after all of it was moved.
 const WAL_BYTES_MAX: u32 = 64 << 20;
 /// Page cache of the writer, and of each reader, in KiB. SQLite walks all of the writer's at most commits (a page that was

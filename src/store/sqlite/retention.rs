@@ -57,10 +57,10 @@ struct Ripe {
 }
 
 fn ripe(connection: &Connection, purge: &Purge) -> Result<Ripe, Fault> {
-    let contents = r"-- contents_kept
+    let contents = r"-- contents_in_order
         SELECT content.message AS id, message.ended_at FROM content CROSS JOIN message ON message.id = content.message
         WHERE content.message > :after AND content.message < :until ORDER BY content.message LIMIT :limit";
-    let messages = r"-- messages_kept
+    let messages = r"-- messages_in_order
         SELECT id, ended_at FROM message WHERE id > :after AND id < :until ORDER BY id LIMIT :limit";
     let sql = match purge.part {
         PurgedPart::Contents => contents,
@@ -74,15 +74,15 @@ fn ripe(connection: &Connection, purge: &Purge) -> Result<Ripe, Fault> {
     while let Some(row) = rows.next()? {
         looked_at += 1;
         let cells = Cells::new(row, "message");
-        let read = || Ok((cells.message_id("id")?, cells.time_or_none("ended_at")?));
-        let (id, ended_at): (MessageId, Option<Timestamp>) = match read() {
-            Ok(read) => read,
+        let id = cells.message_id("id")?;
+        last = Some(id);
+        let ended_at: Option<Timestamp> = match cells.time_or_none("ended_at") {
+            Ok(ended_at) => ended_at,
             Err(fault) => {
                 tell_unreadable(fault)?;
                 continue;
             }
         };
-        last = Some(id);
         if ended_at.is_some_and(|ended_at| ended_at <= purge.ended_before) {
             ids.push(id);
         }

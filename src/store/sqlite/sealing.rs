@@ -5,7 +5,8 @@
 //! contents sealed before stay readable for as long as their key's line is there, and are gone with their retention. A
 //! content that was stored before there was a key stays as it is.
 //!
-//! A store whose contents are sealed by a key that is not in the file is not opened: each mail would be held as unreadable.
+//! A store whose oldest or newest content is sealed by a key that is not in the file is not opened: each such mail would be
+//! held as unreadable. Those between are not looked at, there may be millions.
 
 use std::path::Path;
 use std::sync::Arc;
