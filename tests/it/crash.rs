@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Gateway, House, Inbox, mail, try_request, wait_for};
 
 /// How often the gateway is killed: 20 times, or 200 with `POSTERN_FULL_SIZE` in the environment.
+#[expect(clippy::disallowed_methods, reason = "only whoever measures asks for so many")]
 fn kills() -> usize {
     if std::env::var_os("POSTERN_FULL_SIZE").is_some() { 200 } else { 20 }
 }
